@@ -1,0 +1,456 @@
+//! Addresses and sets of addresses, both families always together.
+//!
+//! [`AddrSet`] is the algebra behind every rule that goes by address: sorted, disjoint, inclusive ranges. It never
+//! widens: what comes out as prefixes is exactly what went in.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Why a text is no address or prefix. The text of the error ends a sentence that began with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixError(String);
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PrefixError {}
+
+/// Reads `192.0.2.10`, `192.0.2.0/24`, `2001:db8::10` or `2001:db8::/32`; a bare address is a prefix of one.
+///
+/// Stricter than `ipnet`'s own reader, which takes `010.0.0.1/8` and keeps host bits.
+///
+/// # Errors
+/// Anything else; a prefix with host bits set (with the prefix that was probably meant); length 0 (`0.0.0.0/0` and
+/// `::/0` mean "any", which no profile or catalog may say); IPv4-mapped IPv6, which never matches real traffic.
+pub fn parse_prefix(text: &str) -> Result<IpNet, PrefixError> {
+    let error = |what: &str| Err(PrefixError(what.to_owned()));
+    let (addr, length) = match text.split_once('/') {
+        Some((addr, length)) => (addr, Some(length)),
+        None => (text, None),
+    };
+    let Ok(addr) = addr.parse::<IpAddr>() else {
+        return error("is no IPv4 or IPv6 address or prefix, such as `192.0.2.10` or `2001:db8::/64`");
+    };
+    if let IpAddr::V6(v6) = addr
+        && v6.to_ipv4_mapped().is_some()
+    {
+        return error("is an IPv4-mapped IPv6 address, which no packet carries; write the IPv4 address");
+    }
+    let full = if addr.is_ipv4() { 32 } else { 128 };
+    let length = match length {
+        None => full,
+        Some(text) => match text.parse::<u8>() {
+            Ok(n) if n <= full && (text == "0" || !text.starts_with(['0', '+'])) => n,
+            _ => return Err(PrefixError(format!("has no prefix length from 1 to {full} behind the `/`"))),
+        },
+    };
+    if length == 0 {
+        return error("means every address there is; name the prefixes that are meant");
+    }
+    let Ok(net) = IpNet::new(addr, length) else {
+        return error("has no such prefix length");
+    };
+    if net.trunc() != net {
+        return Err(PrefixError(format!("has host bits set; write `{}` or a single address", net.trunc())));
+    }
+    Ok(net)
+}
+
+/// An address as text; a whole-length prefix is written as the address alone.
+#[must_use]
+pub fn short(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
+/// Why an address can never be where an Internet host is, by the IANA special-purpose registries
+/// (RFC 6890 and its successors). `None` for ordinary unicast addresses.
+#[must_use]
+pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
+    use SpecialUse::{Documentation, LinkLocal, Loopback, Mapped, Multicast, Private, Reserved, Transition};
+    const V4: &[(&str, SpecialUse)] = &[
+        ("0.0.0.0/8", Reserved),
+        ("10.0.0.0/8", Private),
+        ("100.64.0.0/10", Private),
+        ("127.0.0.0/8", Loopback),
+        ("169.254.0.0/16", LinkLocal),
+        ("172.16.0.0/12", Private),
+        ("192.0.0.0/24", Reserved),
+        ("192.0.2.0/24", Documentation),
+        ("192.88.99.0/24", Transition),
+        ("192.168.0.0/16", Private),
+        ("198.18.0.0/15", Reserved),
+        ("198.51.100.0/24", Documentation),
+        ("203.0.113.0/24", Documentation),
+        ("224.0.0.0/4", Multicast),
+        ("240.0.0.0/4", Reserved),
+    ];
+    const V6: &[(&str, SpecialUse)] = &[
+        ("::1/128", Loopback),
+        ("::ffff:0:0/96", Mapped),
+        ("::/96", Reserved),
+        ("64:ff9b::/96", Transition),
+        ("64:ff9b:1::/48", Transition),
+        ("100::/64", Reserved),
+        ("2001::/32", Transition),
+        ("2001:10::/28", Reserved),
+        ("2001:20::/28", Reserved),
+        ("2001:db8::/32", Documentation),
+        ("2002::/16", Transition),
+        ("3fff::/20", Documentation),
+        ("5f00::/16", Reserved),
+        ("fc00::/7", Private),
+        ("fe80::/10", LinkLocal),
+        ("fec0::/10", Private),
+        ("ff00::/8", Multicast),
+    ];
+    let table = if addr.is_ipv4() { V4 } else { V6 };
+    let holds = |text: &str| text.parse::<IpNet>().is_ok_and(|net| net.contains(&addr));
+    table.iter().find(|(text, _)| holds(text)).map(|&(_, kind)| kind)
+}
+
+/// The kinds of address that no public name may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpecialUse {
+    /// 127.0.0.0/8, ::1.
+    Loopback,
+    /// 169.254.0.0/16, fe80::/10.
+    LinkLocal,
+    /// RFC 1918, carrier-grade NAT (RFC 6598), unique local and site-local IPv6.
+    Private,
+    /// 224.0.0.0/4, ff00::/8.
+    Multicast,
+    /// RFC 5737, RFC 3849, RFC 9637.
+    Documentation,
+    /// 6to4, Teredo, NAT64: an address inside an address.
+    Transition,
+    /// ::ffff:0:0/96.
+    Mapped,
+    /// Unspecified, benchmarking, discard, future use.
+    Reserved,
+}
+
+impl SpecialUse {
+    /// A word for messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::LinkLocal => "link-local",
+            Self::Private => "private",
+            Self::Multicast => "multicast",
+            Self::Documentation => "documentation",
+            Self::Transition => "transition",
+            Self::Mapped => "IPv4-mapped",
+            Self::Reserved => "reserved",
+        }
+    }
+}
+
+/// Inclusive ranges of one family, sorted, disjoint, with a gap between any two.
+type Ranges<T> = Vec<(T, T)>;
+
+/// A set of IPv4 and IPv6 addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddrSet {
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
+}
+
+impl AddrSet {
+    /// The empty set. It matches nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether no address is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    /// Whether the set has IPv4 addresses.
+    #[must_use]
+    pub fn has_v4(&self) -> bool {
+        !self.v4.is_empty()
+    }
+
+    /// Whether the set has IPv6 addresses.
+    #[must_use]
+    pub fn has_v6(&self) -> bool {
+        !self.v6.is_empty()
+    }
+
+    /// Whether the address is in the set.
+    #[must_use]
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => holds(&self.v4, u32::from(addr)),
+            IpAddr::V6(addr) => holds(&self.v6, u128::from(addr)),
+        }
+    }
+
+    /// Addresses in either set.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self { v4: union(&self.v4, &other.v4), v6: union(&self.v6, &other.v6) }
+    }
+
+    /// Addresses of this set that are not in the other.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self { v4: minus(&self.v4, &other.v4), v6: minus(&self.v6, &other.v6) }
+    }
+
+    /// Addresses in both sets.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        self.minus(&self.minus(other))
+    }
+
+    /// The IPv4 half as the fewest prefixes, sorted.
+    #[must_use]
+    pub fn v4_prefixes(&self) -> Vec<Ipv4Net> {
+        let mut nets = Vec::new();
+        for &(first, last) in &self.v4 {
+            split(first.into(), last.into(), 32, |addr, length| {
+                let addr = u32::try_from(addr).unwrap_or(u32::MAX);
+                nets.extend(Ipv4Net::new(Ipv4Addr::from(addr), length));
+            });
+        }
+        nets
+    }
+
+    /// The IPv6 half as the fewest prefixes, sorted.
+    #[must_use]
+    pub fn v6_prefixes(&self) -> Vec<Ipv6Net> {
+        let mut nets = Vec::new();
+        for &(first, last) in &self.v6 {
+            split(first, last, 128, |addr, length| nets.extend(Ipv6Net::new(Ipv6Addr::from(addr), length)));
+        }
+        nets
+    }
+
+    /// Both halves as the fewest prefixes, IPv4 first, sorted.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        let v4 = self.v4_prefixes().into_iter().map(IpNet::V4);
+        v4.chain(self.v6_prefixes().into_iter().map(IpNet::V6)).collect()
+    }
+}
+
+impl FromIterator<IpNet> for AddrSet {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for net in nets {
+            match net {
+                IpNet::V4(net) => v4.push((u32::from(net.network()), u32::from(net.broadcast()))),
+                IpNet::V6(net) => v6.push((u128::from(net.network()), u128::from(net.broadcast()))),
+            }
+        }
+        Self { v4: normal(v4), v6: normal(v6) }
+    }
+}
+
+impl FromIterator<IpAddr> for AddrSet {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addrs: I) -> Self {
+        addrs.into_iter().map(IpNet::from).collect()
+    }
+}
+
+/// An address as a number of its family's width.
+trait Bits: Copy + Ord {
+    fn next(self) -> Option<Self>;
+    fn previous(self) -> Option<Self>;
+}
+
+impl Bits for u32 {
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
+}
+
+impl Bits for u128 {
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+    fn previous(self) -> Option<Self> {
+        self.checked_sub(1)
+    }
+}
+
+fn normal<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
+    ranges.sort_unstable();
+    let mut joined: Ranges<T> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some(open) if open.1.next().is_none_or(|edge| first <= edge) => open.1 = open.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
+fn union<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
+    normal(a.iter().chain(b).copied().collect())
+}
+
+fn minus<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
+    let mut left = Vec::with_capacity(a.len());
+    let mut holes = b.iter().copied().peekable();
+    for &(first, last) in a {
+        let mut from = Some(first);
+        while holes.next_if(|&(_, hole_last)| hole_last < first).is_some() {}
+        let mut ahead = holes.clone();
+        while let (Some(start), Some((hole_first, hole_last))) = (from, ahead.next_if(|&(hole, _)| hole <= last)) {
+            if let Some(before) = hole_first.previous()
+                && start <= before
+            {
+                left.push((start, before));
+            }
+            from = hole_last.next().map(|next| next.max(start));
+        }
+        if let Some(start) = from
+            && start <= last
+        {
+            left.push((start, last));
+        }
+    }
+    left
+}
+
+fn holds<T: Bits>(ranges: &Ranges<T>, addr: T) -> bool {
+    let after = ranges.partition_point(|&(first, _)| first <= addr);
+    after.checked_sub(1).and_then(|i| ranges.get(i)).is_some_and(|&(_, last)| addr <= last)
+}
+
+/// Cuts an inclusive range of `width`-bit addresses into the fewest prefixes.
+fn split(mut first: u128, last: u128, width: u8, mut emit: impl FnMut(u128, u8)) {
+    loop {
+        let aligned = first.trailing_zeros().min(width.into());
+        let remaining = (last - first).checked_add(1).map_or(u128::BITS, u128::ilog2);
+        let bits = aligned.min(remaining).min(width.into());
+        emit(first, width - u8::try_from(bits).unwrap_or(width));
+        let step = 1_u128.checked_shl(bits).unwrap_or(0);
+        match first.checked_add(step) {
+            Some(next) if step != 0 && next <= last => first = next,
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_prefix_is_refused() {
+        for text in [
+            "",
+            "any",
+            "0.0.0.0/0",
+            "::/0",
+            "192.0.2.5/24",
+            "010.0.0.1",
+            "192.0.2.1/33",
+            "192.0.2.1/032",
+            "192.0.2.1/",
+            "2001:db8::/129",
+            "::ffff:192.0.2.1",
+            "192.0.2.1-192.0.2.9",
+            "192.0.2",
+            "fe80::1%eth0",
+            "192.0.2.0/+8",
+            "192.0.2.1 ",
+            "192.0.2.0/24/24",
+            "!192.0.2.1",
+            "nas.example.org",
+        ] {
+            assert!(parse_prefix(text).is_err(), "{text:?} was taken");
+        }
+        assert_eq!(short(&parse_prefix("2001:DB8::1").unwrap()), "2001:db8::1");
+        assert_eq!(short(&parse_prefix("192.0.2.0/24").unwrap()), "192.0.2.0/24");
+    }
+
+    #[test]
+    fn special_addresses_are_known() {
+        let kind = |text: &str| special_use(text.parse().unwrap());
+        assert_eq!(kind("127.0.0.53"), Some(SpecialUse::Loopback));
+        assert_eq!(kind("::"), Some(SpecialUse::Reserved));
+        assert_eq!(kind("::ffff:192.168.1.1"), Some(SpecialUse::Mapped));
+        assert_eq!(kind("fd00::1"), Some(SpecialUse::Private));
+        assert_eq!(kind("169.254.169.254"), Some(SpecialUse::LinkLocal));
+        assert_eq!(kind("2002:c0a8:101::1"), Some(SpecialUse::Transition));
+        assert_eq!(kind("203.0.113.9"), Some(SpecialUse::Documentation));
+        assert_eq!(kind("100.64.0.1"), Some(SpecialUse::Private));
+        assert_eq!(kind("140.82.112.3"), None);
+        assert_eq!(kind("2606:50c0::1"), None);
+    }
+
+    /// Prefixes in the lowest and highest 256 addresses of each family, so that both ends of the number line are met.
+    fn small_net() -> impl Strategy<Value = IpNet> {
+        (any::<bool>(), any::<bool>(), any::<u8>(), 0_u8..=8).prop_map(|(v6, top, low, free)| {
+            let low = low & (0xff_u8.checked_shl(free.into()).unwrap_or(0));
+            if v6 {
+                let addr = if top { u128::MAX - 255 } else { 0 } + u128::from(low);
+                IpNet::V6(Ipv6Net::new(addr.into(), 128 - free).unwrap())
+            } else {
+                let addr = if top { u32::MAX - 255 } else { 0 } + u32::from(low);
+                IpNet::V4(Ipv4Net::new(addr.into(), 32 - free).unwrap())
+            }
+        })
+    }
+
+    fn universe() -> impl Iterator<Item = IpAddr> {
+        (0..=255_u32).flat_map(|i| {
+            [
+                IpAddr::V4(i.into()),
+                IpAddr::V4((u32::MAX - i).into()),
+                IpAddr::V6(u128::from(i).into()),
+                IpAddr::V6((u128::MAX - u128::from(i)).into()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_algebra_is_that_of_sets(
+            a in prop::collection::vec(small_net(), 0..24),
+            b in prop::collection::vec(small_net(), 0..24),
+        ) {
+            let (set_a, set_b): (AddrSet, AddrSet) = (a.iter().copied().collect(), b.iter().copied().collect());
+            let (union, minus, and) = (set_a.union(&set_b), set_a.minus(&set_b), set_a.and(&set_b));
+            for addr in universe() {
+                let (in_a, in_b) = (a.iter().any(|n| n.contains(&addr)), b.iter().any(|n| n.contains(&addr)));
+                prop_assert_eq!(set_a.contains(addr), in_a);
+                prop_assert_eq!(union.contains(addr), in_a || in_b);
+                prop_assert_eq!(minus.contains(addr), in_a && !in_b);
+                prop_assert_eq!(and.contains(addr), in_a && in_b);
+            }
+        }
+
+        #[test]
+        fn prefixes_are_the_same_set_and_the_fewest(nets in prop::collection::vec(small_net(), 0..24)) {
+            let set: AddrSet = nets.iter().copied().collect();
+            let prefixes = set.prefixes();
+            prop_assert_eq!(&prefixes.iter().copied().collect::<AddrSet>(), &set);
+            prop_assert_eq!(prefixes.len(), IpNet::aggregate(&nets).len());
+        }
+    }
+
+    #[test]
+    fn the_whole_of_a_family_is_one_prefix() {
+        let halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"].map(|t| t.parse::<IpNet>().unwrap());
+        let all: AddrSet = halves.into_iter().collect();
+        assert_eq!(all.prefixes(), ["0.0.0.0/0", "::/0"].map(|t| t.parse::<IpNet>().unwrap()));
+    }
+}
