@@ -1,6 +1,20 @@
 //! x
 pub mod addrs;
+pub mod callout;
+pub mod catalog;
 pub mod day;
+pub mod diagnostic;
 pub mod host;
+pub mod lock;
+pub mod policy;
 pub mod port;
+pub mod profile;
+pub mod release;
 pub mod resolve;
+pub mod ruleset;
+pub mod settings;
+pub mod source;
+pub mod text;
+pub mod yaml;
+pub mod target; pub mod files;
+pub mod cli; pub mod report;
