@@ -261,7 +261,7 @@ impl Callout {
     /// Where it is written down first, for a comment: the first citation, or the profile.
     #[must_use]
     pub fn first_source(&self) -> String {
-        self.sources.first().map_or_else(|| "the site's profile".to_owned(), Citation::to_string)
+        self.sources.first().map_or_else(|| "profile of this site".to_owned(), Citation::to_string)
     }
 }
 

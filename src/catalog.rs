@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::callout::{self, Callout, Citation, Known, RawCallout, RawCitation, quoted};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings, nearest};
-use crate::release::Release;
+use crate::release::{Overlap, Release};
 use crate::source::{SourceId, Sources, Span};
 use crate::text::{Id, Text};
 use crate::yaml::{self, Spanned};
@@ -75,6 +75,8 @@ pub struct Feature {
     pub title: Text,
     /// A sentence for the user who decides.
     pub about: Text,
+    /// Taken to be in use where a run without a profile names no features.
+    pub usual: bool,
 }
 
 /// An item of a document that is no callout.
@@ -134,6 +136,19 @@ impl Catalog {
                 Err((message, help))
             }
         }
+    }
+
+    /// The callouts of a release, each with how much of the release it holds for; by id.
+    pub fn of_release<'a>(&'a self, known: &'a KnownRelease<'a>) -> impl Iterator<Item = (&'a Callout, Overlap)> {
+        self.callouts.values().filter_map(|callout| {
+            let overlaps = callout
+                .releases
+                .iter()
+                .filter(|(family, _)| *family == known.line.family)
+                .map(|(_, interval)| interval.overlap(&known.release))
+                .collect::<Vec<_>>();
+            [Overlap::Whole, Overlap::Part].into_iter().find(|o| overlaps.contains(o)).map(|overlap| (callout, overlap))
+        })
     }
 
     /// Every kind of server a site can name, with the callouts it fills.
@@ -205,6 +220,8 @@ struct RawFeature {
     id: Spanned<String>,
     title: Spanned<String>,
     about: Spanned<String>,
+    #[serde(default)]
+    usual: bool,
 }
 
 #[derive(Deserialize)]
@@ -278,7 +295,7 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
         let id = ids.fresh("feature", &feature.id, files.features);
         let title = ids.text(&feature.title, files.features);
         let about = ids.text(&feature.about, files.features);
-        catalog.features.extend(id.zip(title.zip(about).map(|(title, about)| Feature { title, about })));
+        catalog.features.extend(id.zip(title.zip(about).map(|(title, about)| Feature { title, about, usual: feature.usual })));
     }
     check_subjects(&subjects, &mut catalog, &mut ids);
     let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);

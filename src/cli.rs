@@ -13,6 +13,7 @@ use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
 use crate::profile::{self, Profile};
 use crate::report;
 use crate::source::{SourceId, Sources};
+use crate::text::Id;
 
 mod catalog_verb;
 mod generate;
@@ -86,7 +87,7 @@ struct SiteArgs {
     /// Without a profile: an address or prefix of the apps, where it is not the NAS's
     #[arg(long, value_name = "ADDR", requires = "release")]
     apps: Vec<String>,
-    /// Without a profile: a feature in use [default: all that need no server of the site's own]
+    /// Without a profile: a feature in use [default: the usual ones]
     #[arg(long, value_name = "FEATURE", requires = "release")]
     feature: Vec<String>,
     /// Without a profile: a DNS server the clients ask
@@ -244,14 +245,16 @@ impl Run {
     fn site(&mut self, args: &SiteArgs, targets: &[String], catalog: &Catalog) -> Result<(Profile, PathBuf), Stop> {
         let (id, folder) = match (&args.release, &args.config) {
             (Some(release), _) => {
-                let text = spell_out(args, release, targets, catalog);
-                if args.feature.is_empty() {
-                    let list = default_features(catalog).join(", ");
+                let mut features: Vec<&str> = args.feature.iter().map(String::as_str).collect();
+                if features.is_empty() {
+                    features = usual_features(catalog, release);
+                    let list = features.join(", ");
                     self.findings.push(
-                        Diagnostic::new(Code::Assumed, format!("no --feature given: every feature that needs no server of the site's own is taken to be in use ({list})"))
+                        Diagnostic::new(Code::Assumed, format!("no --feature given: the usual ones are taken to be in use ({list})"))
                             .help("name those in use, or write a profile"),
                     );
                 }
+                let text = spell_out(args, release, &features, targets);
                 (self.sources.add("<command line as a profile>", text), PathBuf::from("."))
             }
             (None, Some(path)) => {
@@ -268,9 +271,9 @@ impl Run {
             }
         };
         let known = Known {
-            families: catalog.families.keys().map(crate::text::Id::as_str).collect(),
-            features: catalog.features.keys().map(crate::text::Id::as_str).collect(),
-            sources: catalog.sources.keys().map(crate::text::Id::as_str).collect(),
+            families: catalog.families.keys().map(Id::as_str).collect(),
+            features: catalog.features.keys().map(Id::as_str).collect(),
+            sources: catalog.sources.keys().map(Id::as_str).collect(),
             strict: false,
         };
         let profile = profile::read(&self.sources, id, &known, &mut self.findings).ok_or(Stop::Found)?;
@@ -304,57 +307,40 @@ fn plain(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Features whose callouts all know where they lead without the site's help.
-fn default_features(catalog: &Catalog) -> Vec<&str> {
-    let filled = |id: &crate::text::Id| {
-        let mut callouts = catalog.callouts.values().filter(|c| c.feature.as_ref() == Some(id));
-        callouts.all(|c| !c.endpoints.is_empty())
-    };
-    catalog.features.keys().filter(|id| filled(id)).map(crate::text::Id::as_str).collect()
+/// The usual features of a release, as the catalog has them.
+fn usual_features<'a>(catalog: &'a Catalog, release: &str) -> Vec<&'a str> {
+    let Ok(release) = catalog.release(release) else { return Vec::new() };
+    let made: Vec<&Id> = catalog.of_release(&release).filter_map(|(callout, _)| callout.feature.as_ref()).collect();
+    let usual = catalog.features.iter().filter(|(id, feature)| feature.usual && made.contains(id));
+    usual.map(|(id, _)| id.as_str()).collect()
 }
 
 /// The profile that a few flags stand for, as YAML, so that one reader checks both and messages show what was meant.
-fn spell_out(args: &SiteArgs, release: &str, targets: &[String], catalog: &Catalog) -> String {
+fn spell_out(args: &SiteArgs, release: &str, features: &[&str], targets: &[String]) -> String {
     // A JSON string is a YAML string, whatever is in it.
     let text = |value: &str| serde_json::Value::from(value).to_string();
-    let list = |values: &[String]| format!("[{}]", values.iter().map(|v| text(v)).collect::<Vec<_>>().join(", "));
+    let list = |values: &[&str]| format!("[{}]", values.iter().map(|v| text(v)).collect::<Vec<_>>().join(", "));
     let mut out = format!("site: command line\nrelease: {}\nclients:\n", text(release));
     for (key, values) in [("nas", &args.nas), ("admin", &args.admin), ("jails", &args.jails), ("apps", &args.apps)] {
         if !values.is_empty() {
-            out.push_str(&format!("  {key}: {}\n", list(values)));
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            out.push_str(&format!("  {key}: {}\n", list(&values)));
         }
     }
-    let features: Vec<String> = if args.feature.is_empty() {
-        // Only those the release has: a feature of another family would be a warning the user did not earn.
-        let family = catalog.release(release).map(|r| r.line.family.clone()).ok();
-        let has = |id: &str| {
-            catalog.callouts.values().any(|c| {
-                c.feature.as_ref().is_some_and(|f| f.as_str() == id)
-                    && c.releases.iter().any(|(f, interval)| {
-                        Some(f) == family.as_ref()
-                            && catalog.release(release).is_ok_and(|r| interval.overlap(&r.release) != crate::release::Overlap::None)
-                    })
-            })
-        };
-        default_features(catalog).into_iter().filter(|id| has(id)).map(str::to_owned).collect()
-    } else {
-        args.feature.clone()
-    };
-    out.push_str(&format!("features: {}\n", list(&features)));
+    out.push_str(&format!("features: {}\n", list(features)));
     if !args.dns.is_empty() {
         let servers: Vec<String> = args.dns.iter().map(|dns| format!("{{host: {}}}", text(dns))).collect();
         out.push_str(&format!("servers: {{dns: [{}]}}\n", servers.join(", ")));
     }
     out.push_str("targets:\n");
-    let interface = text(args.interface.as_deref().unwrap_or(""));
+    let interface = args.interface.as_deref().map(|name| format!("interface: {}", text(name)));
     for target in targets {
-        out.push_str(&match (target.as_str(), &args.interface) {
-            ("nftables", Some(_)) => format!("  nftables: {{interface: {interface}}}\n"),
-            ("pf", Some(_)) => format!("  pf: {{interface: {interface}}}\n"),
-            ("opnsense", Some(_)) => format!("  opnsense: {{version: \"26.1\", interface: {interface}}}\n"),
-            ("opnsense", None) => "  opnsense: {version: \"26.1\"}\n".to_owned(),
-            (name, _) => format!("  {name}: {{}}\n"),
-        });
+        let settings = match target.as_str() {
+            "squid" => String::new(),
+            "opnsense" => ["version: \"26.1\"".to_owned()].into_iter().chain(interface.clone()).collect::<Vec<_>>().join(", "),
+            _ => interface.clone().unwrap_or_default(),
+        };
+        out.push_str(&format!("  {target}: {{{settings}}}\n"));
     }
     out
 }

@@ -139,13 +139,14 @@ fn update_entry(
             entry.chain.clone_from(&before.chain);
         }
     }
-    for (kind, failure) in &answer.failures {
+    if !answer.failures.is_empty() {
         let kept = if entry.addresses.is_empty() && entry.targets.is_empty() {
             "nothing is known of it"
         } else {
-            "what was known of it is kept"
+            "what is known of it is kept"
         };
-        findings.push(Diagnostic::new(Code::LookupFailed, format!("`{query}` {}: {failure}; {kept}", kind.as_str())));
+        let list: Vec<String> = answer.failures.iter().map(|(kind, failure)| format!("{} {failure}", kind.as_str())).collect();
+        findings.push(Diagnostic::new(Code::LookupFailed, format!("`{query}`: {}; {kept}", list.join(", "))));
     }
     entry
 }

@@ -146,16 +146,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     builder.names();
     let mut coarse = BTreeSet::new();
     let mut idle = builder.features.clone();
-    for callout in catalog.callouts.values() {
-        let overlap = callout
-            .releases
-            .iter()
-            .filter(|(family, _)| *family == release.line.family)
-            .map(|(_, interval)| interval.overlap(&release.release))
-            .fold(Overlap::None, |best, next| if best == Overlap::None { next } else if next == Overlap::Whole { next } else { best });
-        if overlap == Overlap::None {
-            continue;
-        }
+    for (callout, overlap) in catalog.of_release(&release) {
         if let Some(feature) = &callout.feature {
             idle.remove(feature);
         }
@@ -324,7 +315,7 @@ impl Builder<'_> {
         let (action, reason) = if blocked {
             (Action::Deny, format!("strict: class {}", callout.class.as_str()))
         } else {
-            (Action::Allow, "the site's own".to_owned())
+            (Action::Allow, "extra of this site".to_owned())
         };
         self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), self.own_answers(), None);
     }
@@ -346,7 +337,7 @@ impl Builder<'_> {
         let mut taken = false;
         for (i, (ports, endpoints)) in by_ports.into_iter().enumerate() {
             let number = several.then_some(i + 1);
-            taken |= self.push(callout, action, format!("{reason}, the site's own servers"), endpoints, ports, self.own_answers(), number);
+            taken |= self.push(callout, action, format!("{reason}, servers of this site"), endpoints, ports, self.own_answers(), number);
         }
         taken
     }
@@ -385,8 +376,10 @@ impl Builder<'_> {
         let (covered, uncovered): (BTreeSet<Origin>, BTreeSet<Origin>) =
             callout.origins.iter().partition(|origin| self.clients.contains_key(origin));
         for origin in uncovered {
-            // Nothing limits the administrator's machine, so what may leave it needs no rule.
-            if origin != Origin::Browser || action == Action::Deny {
+            // Nothing limits the administrator's machine, so what may leave it needs no rule. And one origin of
+            // several may not be at this site at all; a denial must say so all the same.
+            let wanted = origin != Origin::Browser && covered.is_empty();
+            if wanted || action == Action::Deny {
                 self.uncovered.insert((origin, callout.id.clone()));
             }
         }

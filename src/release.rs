@@ -126,9 +126,16 @@ impl Interval {
         if outside {
             return Overlap::None;
         }
-        // An end strictly below the named release cuts it in two.
-        let cuts = |end: &Option<Release>| end.as_ref().is_some_and(|e| e.key.len() > release.key.len() && e.is_within(release));
-        if cuts(&self.since) || cuts(&self.until) { Overlap::Part } else { Overlap::Whole }
+        // An end strictly below the named release cuts it in two. A line stands for its releases, not for what came
+        // before the first of them: a beginning among those cuts nothing off, an end among those leaves nothing.
+        let below = |end: &&Release| end.key.len() > release.key.len() && end.is_within(release);
+        let early = |end: &Release| end.key.get(release.key.len()..).is_some_and(|rest| rest.iter().any(|&n| n < 0));
+        if self.until.as_ref().filter(below).is_some_and(early) {
+            return Overlap::None;
+        }
+        let cut_below = self.since.as_ref().filter(below).is_some_and(|since| !early(since));
+        let cut_above = self.until.as_ref().filter(below).is_some();
+        if cut_below || cut_above { Overlap::Part } else { Overlap::Whole }
     }
 }
 
@@ -185,7 +192,11 @@ mod tests {
         };
         let moved = interval("22.12-BETA.2", "25.10.1");
         assert_eq!(moved.overlap(&release("22.02")), Overlap::None);
-        assert_eq!(moved.overlap(&release("22.12")), Overlap::Part);
+        assert_eq!(moved.overlap(&release("22.12")), Overlap::Whole);
+        assert_eq!(interval("22.12-ALPHA.1", "22.12-ALPHA.1").overlap(&release("22.12")), Overlap::None);
+        assert_eq!(interval("22.12-ALPHA.1", "22.12-ALPHA.1").overlap(&release("22.12-ALPHA.1")), Overlap::Whole);
+        assert_eq!(interval("26.0.0-BETA.1", "").overlap(&release("26")), Overlap::Whole);
+        assert_eq!(interval("12.0-U1", "12.0-U1.1").overlap(&release("12.0")), Overlap::Part);
         assert_eq!(moved.overlap(&release("24.10")), Overlap::Whole);
         assert_eq!(moved.overlap(&release("25.10")), Overlap::Part);
         assert_eq!(moved.overlap(&release("25.10.1")), Overlap::Whole);

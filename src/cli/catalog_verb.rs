@@ -9,7 +9,6 @@ use super::{Format, Run, Stop};
 use crate::callout::{Callout, Citation, Class};
 use crate::catalog::{Catalog, NotACallout};
 use crate::diagnostic::{Code, Diagnostic, suggest};
-use crate::release::Overlap;
 use crate::report;
 use crate::text::{Id, Text};
 
@@ -60,17 +59,13 @@ fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
         known(run, "class", class, Class::ALL.iter().map(|class| class.as_str()))?;
     }
     let wanted = |callout: &&Callout| {
-        let in_release = release.as_ref().is_none_or(|known| {
-            callout
-                .releases
-                .iter()
-                .any(|(family, interval)| *family == known.line.family && interval.overlap(&known.release) != Overlap::None)
-        });
-        in_release
-            && args.feature.as_ref().is_none_or(|f| callout.feature.as_ref().is_some_and(|own| own.as_str() == f))
+        args.feature.as_ref().is_none_or(|f| callout.feature.as_ref().is_some_and(|own| own.as_str() == f))
             && args.class.as_ref().is_none_or(|c| callout.class.as_str() == c)
     };
-    let callouts: Vec<&Callout> = catalog.callouts.values().filter(wanted).collect();
+    let callouts: Vec<&Callout> = match &release {
+        Some(release) => catalog.of_release(release).map(|(callout, _)| callout).filter(wanted).collect(),
+        None => catalog.callouts.values().filter(wanted).collect(),
+    };
     let mut out = report::terminal::stdout();
     if run.format == Format::Json {
         let list: Vec<Value> = callouts.into_iter().map(as_json).collect();
