@@ -136,7 +136,10 @@ impl Endpoint {
         if let Some(parent) = text.strip_prefix("*.") {
             let host = Host::parse(parent).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")))?;
             if host.is_public_suffix() {
-                return Err((Code::WideWildcard, format!("`{shown}` covers a whole public suffix: anyone may own a name there")));
+                return Err((
+                    Code::WideWildcard,
+                    format!("`{shown}` covers a whole public suffix: anyone may own a name there"),
+                ));
             }
             return Ok(Self::Name(NamePattern::Below(host)));
         }
@@ -144,7 +147,10 @@ impl Endpoint {
             return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")));
         }
         let like_address = text.contains(':') && !text.contains("://")
-            || text.split('/').next().is_some_and(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+            || text
+                .split('/')
+                .next()
+                .is_some_and(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
         if like_address {
             return parse_prefix(text).map(Self::Net).map_err(|e| (Code::BadPrefix, format!("`{shown}` {e}")));
         }
@@ -359,7 +365,11 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         }
     }
     if raw.origin.is_empty() {
-        ctx.fail(Diagnostic::new(Code::Empty, format!("`{}` names no origin", quoted(&raw.id.value))).at(raw.id.span(source), "").help("say who opens the connection: origin: [nas]"));
+        ctx.fail(
+            Diagnostic::new(Code::Empty, format!("`{}` names no origin", quoted(&raw.id.value)))
+                .at(raw.id.span(source), "")
+                .help("say who opens the connection: origin: [nas]"),
+        );
     }
     let feature = raw.feature.as_ref().and_then(|f| ctx.name(f, "feature", &known.features));
     let slot = raw.slot.as_ref().and_then(|s| ctx.take(Id::parse(&s.value), Code::BadText, s));
@@ -371,7 +381,11 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         }
     }
     if raw.hosts.is_empty() && raw.slot.is_none() {
-        ctx.fail(Diagnostic::new(Code::Empty, format!("`{}` names no hosts", quoted(&raw.id.value))).at(raw.id.span(source), "").help("an entry without hosts matches nothing: name them, or the slot the site's own servers fill"));
+        ctx.fail(
+            Diagnostic::new(Code::Empty, format!("`{}` names no hosts", quoted(&raw.id.value)))
+                .at(raw.id.span(source), "")
+                .help("an entry without hosts matches nothing: name them, or the slot the site's own servers fill"),
+        );
     }
     let ports = ctx.ports(&raw.ports);
     let mut releases = Vec::new();
@@ -382,7 +396,9 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         if let (Some(Some(since)), Some(Some(until)), Some(at)) = (&since, &until, &interval.until)
             && since.is_after(until)
         {
-            ctx.fail(Diagnostic::new(Code::BadRelease, format!("`{until}` comes before `{since}`")).at(at.span(source), ""));
+            ctx.fail(
+                Diagnostic::new(Code::BadRelease, format!("`{until}` comes before `{since}`")).at(at.span(source), ""),
+            );
         }
         if let Some(family) = family {
             releases.push((family, Interval { since: since.flatten(), until: until.flatten() }));
@@ -412,7 +428,11 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
             (raw.sources.is_empty(), "sources"),
         ] {
             if missing {
-                ctx.fail(Diagnostic::new(Code::Empty, format!("`{}` has no `{key}`", quoted(&raw.id.value))).at(raw.id.span(source), "").help("every entry of the catalog gives account of itself"));
+                ctx.fail(
+                    Diagnostic::new(Code::Empty, format!("`{}` has no `{key}`", quoted(&raw.id.value)))
+                        .at(raw.id.span(source), "")
+                        .help("every entry of the catalog gives account of itself"),
+                );
             }
         }
     }
@@ -442,14 +462,23 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
 }
 
 /// Checks a list of ports: each one, and that there is one.
-pub fn check_ports(raw: &Spanned<Vec<Spanned<String>>>, source: SourceId, findings: &mut Findings) -> Option<Vec<Port>> {
+pub fn check_ports(
+    raw: &Spanned<Vec<Spanned<String>>>,
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Vec<Port>> {
     let mut ctx = Context { source, findings, good: true };
     let ports = ctx.ports(raw);
     ctx.good.then_some(ports)
 }
 
 /// Checks a citation outside an entry.
-pub fn check_citation(raw: &RawCitation, known: &[&str], source: SourceId, findings: &mut Findings) -> Option<Citation> {
+pub fn check_citation(
+    raw: &RawCitation,
+    known: &[&str],
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Citation> {
     Context { source, findings, good: true }.citation(raw, known)
 }
 
@@ -481,7 +510,9 @@ impl Context<'_> {
 
     fn take<T, E: std::fmt::Display>(&mut self, result: Result<T, E>, code: Code, at: &Spanned<String>) -> Option<T> {
         result
-            .map_err(|e| self.fail(Diagnostic::new(code, format!("`{}` {e}", quoted(&at.value))).at(at.span(self.source), "")))
+            .map_err(|e| {
+                self.fail(Diagnostic::new(code, format!("`{}` {e}", quoted(&at.value))).at(at.span(self.source), ""))
+            })
             .ok()
     }
 

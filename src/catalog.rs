@@ -111,7 +111,8 @@ impl Catalog {
     /// # Errors
     /// A message that names the nearest releases.
     pub fn release(&self, text: &str) -> Result<KnownRelease<'_>, (String, String)> {
-        let codename = |line: &&Line| line.codename.as_ref().is_some_and(|c| c.as_str().eq_ignore_ascii_case(text.trim()));
+        let codename =
+            |line: &&Line| line.codename.as_ref().is_some_and(|c| c.as_str().eq_ignore_ascii_case(text.trim()));
         if let Some(line) = self.lines.iter().find(codename) {
             return Ok(KnownRelease { line, release: line.release.clone(), newer: false });
         }
@@ -295,7 +296,11 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
         let id = ids.fresh("feature", &feature.id, files.features);
         let title = ids.text(&feature.title, files.features);
         let about = ids.text(&feature.about, files.features);
-        catalog.features.extend(id.zip(title.zip(about).map(|(title, about)| Feature { title, about, usual: feature.usual })));
+        catalog.features.extend(id.zip(title.zip(about).map(|(title, about)| Feature {
+            title,
+            about,
+            usual: feature.usual,
+        })));
     }
     check_subjects(&subjects, &mut catalog, &mut ids);
     let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
@@ -343,7 +348,10 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
     let mut release = |text: &Spanned<String>| {
         Release::parse(&text.value)
             .map_err(|e| {
-                findings.push(Diagnostic::new(Code::BadRelease, format!("`{}` {e}", quoted(&text.value))).at(text.span(source), ""));
+                findings.push(
+                    Diagnostic::new(Code::BadRelease, format!("`{}` {e}", quoted(&text.value)))
+                        .at(text.span(source), ""),
+                );
             })
             .ok()
     };
@@ -366,32 +374,58 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
     let note = raw.note.as_ref().and_then(|t| ids.text(t, source));
     let family = families.keys().find(|id| id.as_str() == raw.family.value);
     if family.is_none() {
-        findings.push(Diagnostic::new(Code::UnknownName, format!("there is no family `{}`", quoted(&raw.family.value))).at(raw.family.span(source), ""));
+        findings.push(
+            Diagnostic::new(Code::UnknownName, format!("there is no family `{}`", quoted(&raw.family.value)))
+                .at(raw.family.span(source), ""),
+        );
     }
     let (release, first, last) = (line?, first?, last?);
     if !first.is_within(&release) || !last.is_within(&release) {
-        findings.push(Diagnostic::new(Code::BadRelease, format!("`{first}` and `{last}` are not both releases of line {release}")).at(raw.line.span(source), ""));
+        findings.push(
+            Diagnostic::new(
+                Code::BadRelease,
+                format!("`{first}` and `{last}` are not both releases of line {release}"),
+            )
+            .at(raw.line.span(source), ""),
+        );
     }
-    Some(Line { release, family: family?.clone(), codename, first: (first, first_day?), last: (last, last_day?), released, note })
+    Some(Line {
+        release,
+        family: family?.clone(),
+        codename,
+        first: (first, first_day?),
+        last: (last, last_day?),
+        released,
+        note,
+    })
 }
 
 fn check_document(raw: &RawDocument, source: SourceId, ids: &mut Ids<'_>) -> Option<Document> {
     let title = ids.text(&raw.title, source);
     let url = ids.text(&raw.url, source);
     if !raw.url.value.starts_with("https://") {
-        ids.findings.push(Diagnostic::new(Code::BadText, "a document's address begins with `https://`").at(raw.url.span(source), ""));
+        ids.findings.push(
+            Diagnostic::new(Code::BadText, "a document's address begins with `https://`").at(raw.url.span(source), ""),
+        );
     }
     let date = raw.date.as_ref().and_then(|text| {
         let day = Day::parse(&text.value);
         if day.is_none() {
-            ids.findings.push(Diagnostic::new(Code::BadDate, format!("`{}` is no day", quoted(&text.value))).at(text.span(source), "").help("write it as `2026-11-21`"));
+            ids.findings.push(
+                Diagnostic::new(Code::BadDate, format!("`{}` is no day", quoted(&text.value)))
+                    .at(text.span(source), "")
+                    .help("write it as `2026-11-21`"),
+            );
         }
         day
     });
     if let Some(hash) = &raw.sha256
         && !(hash.value.len() == 64 && hash.value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
     {
-        ids.findings.push(Diagnostic::new(Code::BadText, "a SHA-256 is 64 hexadecimal digits in lower case").at(hash.span(source), ""));
+        ids.findings.push(
+            Diagnostic::new(Code::BadText, "a SHA-256 is 64 hexadecimal digits in lower case")
+                .at(hash.span(source), ""),
+        );
     }
     let note = raw.note.as_ref().and_then(|t| ids.text(t, source));
     Some(Document { title: title?, url: url?, date, sha256: raw.sha256.as_ref().map(|h| h.value.clone()), note })
@@ -408,7 +442,9 @@ impl Ids<'_> {
         match Id::parse(&id.value) {
             Ok(parsed) => self.claim(kind, &id.value, &id.span(source)).then_some(parsed),
             Err(error) => {
-                self.findings.push(Diagnostic::new(Code::BadText, format!("`{}` {error}", quoted(&id.value))).at(id.span(source), ""));
+                self.findings.push(
+                    Diagnostic::new(Code::BadText, format!("`{}` {error}", quoted(&id.value))).at(id.span(source), ""),
+                );
                 None
             }
         }
@@ -430,7 +466,9 @@ impl Ids<'_> {
     fn text(&mut self, text: &Spanned<String>, source: SourceId) -> Option<Text> {
         Text::parse(&text.value)
             .map_err(|e| {
-                self.findings.push(Diagnostic::new(Code::BadText, format!("`{}` {e}", quoted(&text.value))).at(text.span(source), ""));
+                self.findings.push(
+                    Diagnostic::new(Code::BadText, format!("`{}` {e}", quoted(&text.value))).at(text.span(source), ""),
+                );
             })
             .ok()
     }

@@ -198,10 +198,15 @@ impl Run {
             Ok(Err(error)) => {
                 let at = error.utf8_error().valid_up_to();
                 let line = 1 + error.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
-                let diagnostic = Diagnostic::new(Code::Unreadable, format!("{shown} is not UTF-8: line {line} holds a byte of another encoding"));
+                let diagnostic = Diagnostic::new(
+                    Code::Unreadable,
+                    format!("{shown} is not UTF-8: line {line} holds a byte of another encoding"),
+                );
                 self.stop(diagnostic.help("save it as UTF-8"))
             }
-            Err(error) => self.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {shown}: {}", plain(&error)))),
+            Err(error) => {
+                self.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {shown}: {}", plain(&error))))
+            }
         }
     }
 
@@ -250,8 +255,11 @@ impl Run {
                     features = usual_features(catalog, release);
                     let list = features.join(", ");
                     self.findings.push(
-                        Diagnostic::new(Code::Assumed, format!("no --feature given: the usual ones are taken to be in use ({list})"))
-                            .help("name those in use, or write a profile"),
+                        Diagnostic::new(
+                            Code::Assumed,
+                            format!("no --feature given: the usual ones are taken to be in use ({list})"),
+                        )
+                        .help("name those in use, or write a profile"),
                     );
                 }
                 let text = spell_out(args, release, &features, targets);
@@ -265,7 +273,10 @@ impl Run {
                 let path = Path::new("outgate.yaml");
                 if !path.exists() {
                     let diagnostic = Diagnostic::new(Code::Unreadable, "there is no outgate.yaml in this folder");
-                    return self.stop(diagnostic.help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"));
+                    return self.stop(
+                        diagnostic
+                            .help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"),
+                    );
                 }
                 (self.read(path)?, PathBuf::from("."))
             }
@@ -295,7 +306,10 @@ impl Run {
         }
         if replaced.is_empty() {
             let message = format!("{} holds no template of any target", folder.display());
-            return self.stop(Diagnostic::new(Code::BadUsage, message).help("templates are looked for by their built-in paths, such as `nftables/outgate.nft.j2`"));
+            return self.stop(
+                Diagnostic::new(Code::BadUsage, message)
+                    .help("templates are looked for by their built-in paths, such as `nftables/outgate.nft.j2`"),
+            );
         }
         Ok(replaced)
     }
@@ -337,7 +351,9 @@ fn spell_out(args: &SiteArgs, release: &str, features: &[&str], targets: &[Strin
     for target in targets {
         let settings = match target.as_str() {
             "squid" => String::new(),
-            "opnsense" => ["version: \"26.1\"".to_owned()].into_iter().chain(interface.clone()).collect::<Vec<_>>().join(", "),
+            "opnsense" => {
+                ["version: \"26.1\"".to_owned()].into_iter().chain(interface.clone()).collect::<Vec<_>>().join(", ")
+            }
             _ => interface.clone().unwrap_or_default(),
         };
         out.push_str(&format!("  {target}: {{{settings}}}\n"));

@@ -62,7 +62,14 @@ pub struct Seen {
 /// Answers → lock: yesterday's addresses stay for the profile's keep days, failed lookups keep what was known, and
 /// answers no public name can have are left out. Every one of these is a finding.
 #[must_use]
-pub fn update(policy: &Policy, old: Option<&Lock>, answers: &Answers, today: Day, note: Option<Text>, findings: &mut Findings) -> Lock {
+pub fn update(
+    policy: &Policy,
+    old: Option<&Lock>,
+    answers: &Answers,
+    today: Day,
+    note: Option<Text>,
+    findings: &mut Findings,
+) -> Lock {
     let clients = policy.client_prefixes();
     let mut wanted = policy.queries();
     let mut hosts = BTreeMap::new();
@@ -74,7 +81,15 @@ pub fn update(policy: &Policy, old: Option<&Lock>, answers: &Answers, today: Day
         let before = old.and_then(|lock| lock.hosts.get(&query));
         let missing = Answer { failures: BTreeMap::from([(RecordType::A, Failure::Timeout)]), ..Answer::default() };
         let answer = answers.get(&query).unwrap_or(&missing);
-        let entry = update_entry(&query, answer, before, &Judge { allowed: &allowed, clients: &clients }, today, policy.keep_days, findings);
+        let entry = update_entry(
+            &query,
+            answer,
+            before,
+            &Judge { allowed: &allowed, clients: &clients },
+            today,
+            policy.keep_days,
+            findings,
+        );
         for (target, _) in &entry.targets {
             wanted.entry(Query::Host(target.clone())).or_default().extend(&allowed);
         }
@@ -116,7 +131,10 @@ fn update_entry(
         if same_domain(service.host(), host) {
             entry.targets.insert((host.clone(), *port));
         } else {
-            findings.push(Diagnostic::new(Code::ForeignTarget, format!("SRV of `{query}` points to `{host}`, outside its own domain: left out")));
+            findings.push(Diagnostic::new(
+                Code::ForeignTarget,
+                format!("SRV of `{query}` points to `{host}`, outside its own domain: left out"),
+            ));
         }
     }
     if let Some(before) = before {
@@ -145,7 +163,8 @@ fn update_entry(
         } else {
             "what is known of it is kept"
         };
-        let list: Vec<String> = answer.failures.iter().map(|(kind, failure)| format!("{} {failure}", kind.as_str())).collect();
+        let list: Vec<String> =
+            answer.failures.iter().map(|(kind, failure)| format!("{} {failure}", kind.as_str())).collect();
         findings.push(Diagnostic::new(Code::LookupFailed, format!("`{query}`: {}; {kept}", list.join(", "))));
     }
     entry
@@ -288,19 +307,25 @@ impl Lock {
                 .at(line_span(text, id, line), "")
                 .help("a lock is written by `outgate resolve` alone: restore it from git, or remove it and run `outgate resolve`")
         };
-        let document: Document = serde_json::from_str(text)
-            .map_err(|e| bad(e.line(), format!("this is no lock: {}", e.to_string().split(" at line ").next().unwrap_or(""))))?;
+        let document: Document = serde_json::from_str(text).map_err(|e| {
+            bad(e.line(), format!("this is no lock: {}", e.to_string().split(" at line ").next().unwrap_or("")))
+        })?;
         if document.format != FORMAT {
-            return Err(bad(2, format!("this lock has format {}, this program reads format {FORMAT}", document.format)));
+            return Err(bad(
+                2,
+                format!("this lock has format {}, this program reads format {FORMAT}", document.format),
+            ));
         }
         let line_of = |needle: &str| 1 + text.lines().position(|line| line.contains(needle)).unwrap_or(0);
         let day = Day::parse(&document.day).ok_or_else(|| bad(3, format!("`{}` is no day", document.day)))?;
-        let note = document.note.as_deref().map(Text::parse).transpose().map_err(|e| bad(4, format!("the note {e}")))?;
+        let note =
+            document.note.as_deref().map(Text::parse).transpose().map_err(|e| bad(4, format!("the note {e}")))?;
         let mut hosts = BTreeMap::new();
         for (name, line) in &document.hosts.0 {
             let at = |message: String| bad(line_of(&format!("\"{name}\":")), message);
             let query = Query::parse(name).map_err(|e| at(format!("`{}` {e}", crate::callout::quoted(name))))?;
-            hosts.insert(query, Entry::parse(line).map_err(|e| at(format!("`{}`: {e}", crate::callout::quoted(name))))?);
+            hosts
+                .insert(query, Entry::parse(line).map_err(|e| at(format!("`{}`: {e}", crate::callout::quoted(name))))?);
         }
         let lock = Self { day, note, hosts };
         let canonical = lock.print();
@@ -320,7 +345,8 @@ fn line_span(text: &str, source: SourceId, line: usize) -> Span {
 
 impl Entry {
     fn line(&self) -> Line {
-        let seen = |seen: &Seen| SeenLine { seen: seen.first.to_string(), missing: seen.missing.map(|d| d.to_string()) };
+        let seen =
+            |seen: &Seen| SeenLine { seen: seen.first.to_string(), missing: seen.missing.map(|d| d.to_string()) };
         Line {
             targets: self.targets.iter().map(|(host, port)| format!("{host}:{port}")).collect(),
             chain: self.chain.iter().map(Host::to_string).collect(),

@@ -126,7 +126,10 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         findings.push(
             Diagnostic::new(
                 Code::NewRelease,
-                format!("release {} is newer than the newest the catalog knows of its line, {}", release.release, release.line.last.0),
+                format!(
+                    "release {} is newer than the newest the catalog knows of its line, {}",
+                    release.release, release.line.last.0
+                ),
             )
             .at(profile.release.span(profile.source), "")
             .help("its callouts are taken to be those of the newest known; look for a newer catalog"),
@@ -156,8 +159,11 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     }
     for feature in idle {
         builder.findings.push(
-            Diagnostic::new(Code::IdleFeature, format!("release {} makes no calls for feature `{feature}`", release.release))
-                .help("take it out of `features`, or look whether the release is right"),
+            Diagnostic::new(
+                Code::IdleFeature,
+                format!("release {} makes no calls for feature `{feature}`", release.release),
+            )
+            .help("take it out of `features`, or look whether the release is right"),
         );
     }
     for callout in &profile.extra {
@@ -167,9 +173,15 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     if !coarse.is_empty() {
         let list = coarse.into_iter().collect::<Vec<_>>().join(", ");
         builder.findings.push(
-            Diagnostic::new(Code::CoarseRelease, format!("hosts moved within release {}: {list} hold for some of its point releases only", release.release))
-                .at(profile.release.span(profile.source), "all of them are allowed")
-                .help("name the point release to allow only its own, such as `25.10.2`"),
+            Diagnostic::new(
+                Code::CoarseRelease,
+                format!(
+                    "hosts moved within release {}: {list} hold for some of its point releases only",
+                    release.release
+                ),
+            )
+            .at(profile.release.span(profile.source), "all of them are allowed")
+            .help("name the point release to allow only its own, such as `25.10.2`"),
         );
     }
     let Builder { mut decisions, clients, .. } = builder;
@@ -183,7 +195,11 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         );
     }
     if !decisions.iter().any(|d| d.action == Action::Allow) {
-        findings.push(Diagnostic::new(Code::NothingAllowed, "this profile allows nothing at all").at(profile.release.span(profile.source), "").help("name the features in use under `features`"));
+        findings.push(
+            Diagnostic::new(Code::NothingAllowed, "this profile allows nothing at all")
+                .at(profile.release.span(profile.source), "")
+                .help("name the features in use under `features`"),
+        );
     }
     let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
     let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
@@ -305,9 +321,15 @@ impl Builder<'_> {
             );
             return;
         }
-        if self.profile.extra.iter().any(|other| other.id == callout.id && other.span.range.start < callout.span.range.start) {
+        if self
+            .profile
+            .extra
+            .iter()
+            .any(|other| other.id == callout.id && other.span.range.start < callout.span.range.start)
+        {
             self.findings.push(
-                Diagnostic::new(Code::DuplicateId, format!("there are two entries `{}`", callout.id)).at(callout.span.clone(), "the second"),
+                Diagnostic::new(Code::DuplicateId, format!("there are two entries `{}`", callout.id))
+                    .at(callout.span.clone(), "the second"),
             );
             return;
         }
@@ -337,7 +359,15 @@ impl Builder<'_> {
         let mut taken = false;
         for (i, (ports, endpoints)) in by_ports.into_iter().enumerate() {
             let number = several.then_some(i + 1);
-            taken |= self.push(callout, action, format!("{reason}, servers of this site"), endpoints, ports, self.own_answers(), number);
+            taken |= self.push(
+                callout,
+                action,
+                format!("{reason}, servers of this site"),
+                endpoints,
+                ports,
+                self.own_answers(),
+                number,
+            );
         }
         taken
     }
@@ -387,10 +417,21 @@ impl Builder<'_> {
             return false;
         }
         let key = match number {
-            Some(number) => Id::parse(&format!("{:.25}-{number}", callout.id.as_str())).unwrap_or_else(|_| callout.id.clone()),
+            Some(number) => {
+                Id::parse(&format!("{:.25}-{number}", callout.id.as_str())).unwrap_or_else(|_| callout.id.clone())
+            }
             None => callout.id.clone(),
         };
-        self.decisions.push(Decision { key, action, reason, callout: callout.clone(), origins: covered, endpoints, ports, allowed_answers });
+        self.decisions.push(Decision {
+            key,
+            action,
+            reason,
+            callout: callout.clone(),
+            origins: covered,
+            endpoints,
+            ports,
+            allowed_answers,
+        });
         true
     }
 

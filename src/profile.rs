@@ -178,9 +178,12 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     for word in &raw.strict {
         match Class::read(word, id) {
             Ok(Class::Function) => check.findings.push(
-                Diagnostic::new(Code::UnknownName, "`function` is what the system is for; it cannot be blocked as a class")
-                    .at(word.span(id), "")
-                    .help("leave a feature out of `features`, or name single entries under `leave-out`"),
+                Diagnostic::new(
+                    Code::UnknownName,
+                    "`function` is what the system is for; it cannot be blocked as a class",
+                )
+                .at(word.span(id), "")
+                .help("leave a feature out of `features`, or name single entries under `leave-out`"),
             ),
             Ok(class) => _ = blocked.insert(class),
             Err(diagnostic) => check.findings.push(diagnostic),

@@ -50,17 +50,19 @@ impl Release {
         for (i, part) in bare.split(['.', '-']).enumerate() {
             match part {
                 "RELEASE" if i > 0 => key.push(0),
-                part => match (number(part), STAGES.iter().find_map(|(name, n)| Some((part.strip_prefix(name)?, *n)))) {
-                    (Some(n), _) => key.push(n),
-                    (None, Some((rest, stage))) if i > 0 => {
-                        key.push(stage);
-                        if !rest.is_empty() {
-                            key.push(number(rest).ok_or(SHAPE)?);
+                part => {
+                    match (number(part), STAGES.iter().find_map(|(name, n)| Some((part.strip_prefix(name)?, *n)))) {
+                        (Some(n), _) => key.push(n),
+                        (None, Some((rest, stage))) if i > 0 => {
+                            key.push(stage);
+                            if !rest.is_empty() {
+                                key.push(number(rest).ok_or(SHAPE)?);
+                            }
                         }
+                        _ if i > 0 => key.push(part.strip_prefix('U').and_then(number).ok_or(SHAPE)?),
+                        _ => return Err(SHAPE),
                     }
-                    _ if i > 0 => key.push(part.strip_prefix('U').and_then(number).ok_or(SHAPE)?),
-                    _ => return Err(SHAPE),
-                },
+                }
             }
         }
         Ok(Self { text: bare.to_owned(), key })
@@ -167,8 +169,19 @@ mod tests {
     #[test]
     fn releases_are_in_the_order_they_came_out() {
         let names = [
-            "12.0-U8.1", "13.0-BETA1", "13.0-RELEASE", "13.0-U1", "13.3-U1.2", "22.12-BETA.2", "22.12-RC.1", "22.12.0",
-            "22.12.4.2", "25.10.1", "25.10.2", "26.0.0-BETA.1", "26.0.0-BETA.3",
+            "12.0-U8.1",
+            "13.0-BETA1",
+            "13.0-RELEASE",
+            "13.0-U1",
+            "13.3-U1.2",
+            "22.12-BETA.2",
+            "22.12-RC.1",
+            "22.12.0",
+            "22.12.4.2",
+            "25.10.1",
+            "25.10.2",
+            "26.0.0-BETA.1",
+            "26.0.0-BETA.3",
         ];
         for pair in names.windows(2) {
             assert!(release(pair[1]).is_after(&release(pair[0])), "{pair:?}");
@@ -208,7 +221,9 @@ mod tests {
 
     #[test]
     fn what_is_no_release_is_refused() {
-        for text in ["", "latest", "any", "*", "25..10", "25.10-", "25.10-X1", "25.10\n", "TN-", "U1", "RC1", "-1.0", "25,10"] {
+        for text in
+            ["", "latest", "any", "*", "25..10", "25.10-", "25.10-X1", "25.10\n", "TN-", "U1", "RC1", "-1.0", "25,10"]
+        {
             assert!(Release::parse(text).is_err(), "{text:?} was taken");
         }
     }

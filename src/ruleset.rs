@@ -150,7 +150,10 @@ impl Ruleset {
     /// The clients of a rule.
     #[must_use]
     pub fn clients_of(&self, rule: &Rule) -> AddrSet {
-        rule.origins.iter().filter_map(|o| self.clients.get(o)).fold(AddrSet::new(), |all, group| all.union(&group.addrs))
+        rule.origins
+            .iter()
+            .filter_map(|o| self.clients.get(o))
+            .fold(AddrSet::new(), |all, group| all.union(&group.addrs))
     }
 
     /// Words for a set of origins, by the clients they really stand for: apps that leave with the appliance's
@@ -178,7 +181,10 @@ impl Ruleset {
     /// Every client that is denied what is not allowed.
     #[must_use]
     pub fn limited(&self) -> AddrSet {
-        self.clients.values().filter(|group| group.default_deny).fold(AddrSet::new(), |all, group| all.union(&group.addrs))
+        self.clients
+            .values()
+            .filter(|group| group.default_deny)
+            .fold(AddrSet::new(), |all, group| all.union(&group.addrs))
     }
 
     /// Decides one packet that opens a flow, by address alone.
@@ -245,7 +251,9 @@ fn destination(
     let bare = |names, addrs, gap| Destination { endpoint: endpoint.clone(), names, addrs, gap };
     match endpoint {
         Endpoint::Net(net) => bare(Vec::new(), [*net].into_iter().collect(), None),
-        Endpoint::Name(pattern @ NamePattern::Below(_)) => bare(vec![pattern.clone()], AddrSet::new(), Some(Gap::Wildcard)),
+        Endpoint::Name(pattern @ NamePattern::Below(_)) => {
+            bare(vec![pattern.clone()], AddrSet::new(), Some(Gap::Wildcard))
+        }
         Endpoint::Name(pattern @ NamePattern::Exact(host)) => {
             let (addrs, gap) = addresses(&Query::Host(host.clone()), lock, judge, findings);
             bare(vec![pattern.clone()], addrs, gap)
@@ -338,21 +346,26 @@ pub fn one_family(ruleset: &Ruleset, interface: bool, findings: &mut Findings) {
             continue;
         }
         let covered = ruleset.ipv6 == Ipv6::DenyInterface && interface && group.addrs.has_v4();
-        if covered || (*origin == Origin::App && ruleset.clients.get(&Origin::Nas).is_some_and(|nas| nas.span == group.span)) {
+        if covered
+            || (*origin == Origin::App && ruleset.clients.get(&Origin::Nas).is_some_and(|nas| nas.span == group.span))
+        {
             continue;
         }
         let missing = if group.addrs.has_v4() { "IPv6" } else { "IPv4" };
         findings.push(
-            Diagnostic::new(Code::OneFamily, format!("clients of origin `{}` have no {missing} address here", origin.as_str()))
-                .at(group.span.clone(), format!("their {missing} would not be limited at all"))
-                .help(format!(
-                    "add their {missing} addresses or prefix{}",
-                    if missing == "IPv6" {
-                        ", or set `ipv6: deny-interface` together with the target's `interface` to deny all IPv6 from there"
-                    } else {
-                        ""
-                    }
-                )),
+            Diagnostic::new(
+                Code::OneFamily,
+                format!("clients of origin `{}` have no {missing} address here", origin.as_str()),
+            )
+            .at(group.span.clone(), format!("their {missing} would not be limited at all"))
+            .help(format!(
+                "add their {missing} addresses or prefix{}",
+                if missing == "IPv6" {
+                    ", or set `ipv6: deny-interface` together with the target's `interface` to deny all IPv6 from there"
+                } else {
+                    ""
+                }
+            )),
         );
     }
 }

@@ -227,11 +227,7 @@ impl Default for Nftables {
 
 impl Default for Squid {
     fn default() -> Self {
-        Self {
-            port: 3128,
-            certificate: "/etc/squid/outgate.pem".to_owned(),
-            lists: "/etc/squid/outgate".to_owned(),
-        }
+        Self { port: 3128, certificate: "/etc/squid/outgate.pem".to_owned(), lists: "/etc/squid/outgate".to_owned() }
     }
 }
 
@@ -266,8 +262,13 @@ impl Opnsense {
 }
 
 impl OpnsenseVersion {
-    const NAMES: [(&'static str, Self); 5] =
-        [("24.7", Self::V24_7), ("25.1", Self::V25_1), ("25.7", Self::V25_7), ("26.1", Self::V26_1), ("26.7", Self::V26_7)];
+    const NAMES: [(&'static str, Self); 5] = [
+        ("24.7", Self::V24_7),
+        ("25.1", Self::V25_1),
+        ("25.7", Self::V25_7),
+        ("26.1", Self::V26_1),
+        ("26.7", Self::V26_7),
+    ];
 }
 
 impl fmt::Display for OpnsenseVersion {
@@ -278,10 +279,11 @@ impl fmt::Display for OpnsenseVersion {
 
 /// Words nft reads as part of its language, so no table can bear them (nftables 1.0.6).
 const NFT_KEYWORDS: &[&str] = &[
-    "accept", "add", "all", "chain", "comment", "counter", "create", "ct", "delete", "drop", "element", "elements", "flags",
-    "flush", "goto", "hook", "icmp", "include", "index", "inet", "insert", "ip", "ip6", "jump", "last", "limit", "list",
-    "log", "map", "meta", "monitor", "policy", "priority", "queue", "quota", "reject", "rename", "replace", "reset",
-    "return", "rule", "ruleset", "set", "size", "socket", "table", "tcp", "timeout", "type", "udp", "vmap",
+    "accept", "add", "all", "chain", "comment", "counter", "create", "ct", "delete", "drop", "element", "elements",
+    "flags", "flush", "goto", "hook", "icmp", "include", "index", "inet", "insert", "ip", "ip6", "jump", "last",
+    "limit", "list", "log", "map", "meta", "monitor", "policy", "priority", "queue", "quota", "reject", "rename",
+    "replace", "reset", "return", "rule", "ruleset", "set", "size", "socket", "table", "tcp", "timeout", "type", "udp",
+    "vmap",
 ];
 
 impl RawSettings {
@@ -380,13 +382,27 @@ impl Context<'_> {
         let default = Nftables::default();
         let good_table = |text: &str| is_word(text, 31) && !NFT_KEYWORDS.contains(&text);
         Nftables {
-            table: self.maybe(&raw.table, &default.table, good_table, "a letter, then letters, digits or `_`, at most 31, and no word of nft's own"),
-            hook: self.choice(&raw.hook, &[("forward", Hook::Forward), ("output", Hook::Output), ("both", Hook::Both)], default.hook),
+            table: self.maybe(
+                &raw.table,
+                &default.table,
+                good_table,
+                "a letter, then letters, digits or `_`, at most 31, and no word of nft's own",
+            ),
+            hook: self.choice(
+                &raw.hook,
+                &[("forward", Hook::Forward), ("output", Hook::Output), ("both", Hook::Both)],
+                default.hook,
+            ),
             priority: self.number(raw.priority.as_ref(), default.priority, (-399, 399)),
             interface: raw.interface.as_ref().map(|raw| self.interface(raw)),
             denied: self.denied(&raw.denied),
             // The prefix is followed by a cause; the kernel takes 127 bytes.
-            log_prefix: self.maybe(&raw.log_prefix, &default.log_prefix, |t| is_word(t, 31), "a letter, then letters, digits or `_`, at most 31"),
+            log_prefix: self.maybe(
+                &raw.log_prefix,
+                &default.log_prefix,
+                |t| is_word(t, 31),
+                "a letter, then letters, digits or `_`, at most 31",
+            ),
             log_rate: self.number(raw.log_rate.as_ref(), default.log_rate, (1, 1000)),
         }
     }
@@ -403,8 +419,18 @@ impl Context<'_> {
         Pf {
             dialect,
             side: self.choice(&raw.side, &[("router", Side::Router), ("host", Side::Host)], default.side),
-            anchor: self.maybe(&raw.anchor, &default.anchor, |t| is_word(t, 63), "a letter, then letters, digits or `_`, at most 63"),
-            tables: self.maybe(&raw.tables, tables, is_path, "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`"),
+            anchor: self.maybe(
+                &raw.anchor,
+                &default.anchor,
+                |t| is_word(t, 63),
+                "a letter, then letters, digits or `_`, at most 63",
+            ),
+            tables: self.maybe(
+                &raw.tables,
+                tables,
+                is_path,
+                "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`",
+            ),
             denied: self.denied(&raw.denied),
             interface,
         }
@@ -421,8 +447,17 @@ impl Context<'_> {
             version: self.opnsense_version(&raw.version),
             // The last sequence any version takes is 99999; our rules go up in tens.
             sequence: self.number(raw.sequence.as_ref(), default.sequence, (1, 80_000)),
-            prefix: self.maybe(&raw.prefix, &default.prefix, |t| is_word(t, 10), "a letter, then letters, digits or `_`, at most 10"),
-            resolve: self.choice(&raw.resolve, &[("firewall", ResolveAt::Firewall), ("lock", ResolveAt::Lock)], default.resolve),
+            prefix: self.maybe(
+                &raw.prefix,
+                &default.prefix,
+                |t| is_word(t, 10),
+                "a letter, then letters, digits or `_`, at most 10",
+            ),
+            resolve: self.choice(
+                &raw.resolve,
+                &[("firewall", ResolveAt::Firewall), ("lock", ResolveAt::Lock)],
+                default.resolve,
+            ),
             denied: self.denied(&raw.denied),
             interface,
         }

@@ -120,7 +120,8 @@ pub fn render(
         match rendered {
             Ok(text) => files.push(File { path: page.path, text }),
             Err(error) => {
-                let built_in = target.templates.iter().find(|(path, _)| *path == page.template).map_or("", |(_, text)| text);
+                let built_in =
+                    target.templates.iter().find(|(path, _)| *path == page.template).map_or("", |(_, text)| text);
                 let text = replaced.get(page.template).map_or(built_in, String::as_str).to_owned();
                 findings.push(explain(&error, page.template, &text, sources));
                 return None;
@@ -162,7 +163,10 @@ fn guard(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(
             }
             out.write_str(text).map_err(Error::from)
         }
-        kind => Err(Error::new(ErrorKind::InvalidOperation, format!("refusing to write a value of kind {kind} into a rule file"))),
+        kind => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("refusing to write a value of kind {kind} into a rule file"),
+        )),
     }
 }
 
@@ -276,7 +280,11 @@ fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &m
                 Some(Gap::NoAddress(why)) => {
                     findings.push(Diagnostic::new(
                         Code::NoAddress,
-                        format!("{target}: `{name}` ({}) has no address in the lock ({why}): {} by no rule", rule.key, past(rule.action)),
+                        format!(
+                            "{target}: `{name}` ({}) has no address in the lock ({why}): {} by no rule",
+                            rule.key,
+                            past(rule.action)
+                        ),
                     ));
                     losses.push(format!("{}: {name} has no address in the lock ({why})", rule.key));
                 }
@@ -346,10 +354,14 @@ mod tests {
 
     #[test]
     fn there_is_no_way_around_the_guard() {
-        for template in ["{{ value | safe }}", "{{ none }}", "{{ true }}", "{{ [value] }}", "{{ nothing }}", "{{ value.nothing }}"] {
+        for template in
+            ["{{ value | safe }}", "{{ none }}", "{{ true }}", "{{ [value] }}", "{{ nothing }}", "{{ value.nothing }}"]
+        {
             assert!(print(template, "a").is_err(), "{template} was printed");
         }
-        for template in ["{% autoescape false %}{{ value }}{% endautoescape %}", "{% set v %}{{ value }}{% endset %}{{ v }}"] {
+        for template in
+            ["{% autoescape false %}{{ value }}{% endautoescape %}", "{% set v %}{{ value }}{% endset %}{{ v }}"]
+        {
             assert!(print(template, "a\"b").is_err(), "{template} went around the guard");
         }
     }

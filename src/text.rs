@@ -127,7 +127,21 @@ mod tests {
 
     #[test]
     fn hostile_texts_are_refused() {
-        for text in ["", " ", "a\nb", "a\rb", "a\0b", "a\"b", "a'b", "a\\b", "a`b", "\u{202e}abc", "a\u{2028}b", "\u{feff}a", "a\u{85}b"] {
+        for text in [
+            "",
+            " ",
+            "a\nb",
+            "a\rb",
+            "a\0b",
+            "a\"b",
+            "a'b",
+            "a\\b",
+            "a`b",
+            "\u{202e}abc",
+            "a\u{2028}b",
+            "\u{feff}a",
+            "a\u{85}b",
+        ] {
             assert!(Text::parse(text).is_err(), "{text:?} was taken");
         }
         assert!(Text::parse(&"a".repeat(TEXT_MAX + 1)).is_err());

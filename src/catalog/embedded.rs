@@ -12,20 +12,20 @@ const BASE: [(&str, &str); 3] = [
 
 /// One file a subject, by name.
 pub const CALLOUTS: &[(&str, &str)] = &[
-        ("catalog/callouts/apps.yaml", include_str!("../../catalog/callouts/apps.yaml")),
-        ("catalog/callouts/charts.yaml", include_str!("../../catalog/callouts/charts.yaml")),
-        ("catalog/callouts/cloud.yaml", include_str!("../../catalog/callouts/cloud.yaml")),
-        ("catalog/callouts/jails.yaml", include_str!("../../catalog/callouts/jails.yaml")),
-        ("catalog/callouts/logging.yaml", include_str!("../../catalog/callouts/logging.yaml")),
-        ("catalog/callouts/mail.yaml", include_str!("../../catalog/callouts/mail.yaml")),
-        ("catalog/callouts/name-service.yaml", include_str!("../../catalog/callouts/name-service.yaml")),
-        ("catalog/callouts/not-callouts.yaml", include_str!("../../catalog/callouts/not-callouts.yaml")),
-        ("catalog/callouts/plugins.yaml", include_str!("../../catalog/callouts/plugins.yaml")),
-        ("catalog/callouts/support.yaml", include_str!("../../catalog/callouts/support.yaml")),
-        ("catalog/callouts/telemetry.yaml", include_str!("../../catalog/callouts/telemetry.yaml")),
-        ("catalog/callouts/time.yaml", include_str!("../../catalog/callouts/time.yaml")),
-        ("catalog/callouts/updates.yaml", include_str!("../../catalog/callouts/updates.yaml")),
-        ("catalog/callouts/web-ui.yaml", include_str!("../../catalog/callouts/web-ui.yaml")),
+    ("catalog/callouts/apps.yaml", include_str!("../../catalog/callouts/apps.yaml")),
+    ("catalog/callouts/charts.yaml", include_str!("../../catalog/callouts/charts.yaml")),
+    ("catalog/callouts/cloud.yaml", include_str!("../../catalog/callouts/cloud.yaml")),
+    ("catalog/callouts/jails.yaml", include_str!("../../catalog/callouts/jails.yaml")),
+    ("catalog/callouts/logging.yaml", include_str!("../../catalog/callouts/logging.yaml")),
+    ("catalog/callouts/mail.yaml", include_str!("../../catalog/callouts/mail.yaml")),
+    ("catalog/callouts/name-service.yaml", include_str!("../../catalog/callouts/name-service.yaml")),
+    ("catalog/callouts/not-callouts.yaml", include_str!("../../catalog/callouts/not-callouts.yaml")),
+    ("catalog/callouts/plugins.yaml", include_str!("../../catalog/callouts/plugins.yaml")),
+    ("catalog/callouts/support.yaml", include_str!("../../catalog/callouts/support.yaml")),
+    ("catalog/callouts/telemetry.yaml", include_str!("../../catalog/callouts/telemetry.yaml")),
+    ("catalog/callouts/time.yaml", include_str!("../../catalog/callouts/time.yaml")),
+    ("catalog/callouts/updates.yaml", include_str!("../../catalog/callouts/updates.yaml")),
+    ("catalog/callouts/web-ui.yaml", include_str!("../../catalog/callouts/web-ui.yaml")),
 ];
 
 /// Takes the embedded texts in.

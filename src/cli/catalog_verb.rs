@@ -112,7 +112,11 @@ fn show(run: &mut Run, catalog: &Catalog, id: &str) -> Result<(), Stop> {
     let mut out = report::terminal::stdout();
     match (callout, not) {
         (Some(callout), _) if run.format == Format::Json => {
-            writeln!(out, "{:#}", json!({"format_version": report::json::FORMAT_VERSION, "callout": as_json(callout)}))?;
+            writeln!(
+                out,
+                "{:#}",
+                json!({"format_version": report::json::FORMAT_VERSION, "callout": as_json(callout)})
+            )?;
         }
         (Some(callout), _) => show_callout(&mut out, run, catalog, callout)?,
         (None, Some((id, entry))) if run.format == Format::Json => {

@@ -46,9 +46,18 @@ pub(super) struct Generate {
 
 pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let named = named_targets(run, args)?;
-    if args.site.release.is_some() && args.out.is_none() && !args.stdout && std::path::Path::new("outgate.yaml").exists() {
-        let diagnostic = Diagnostic::new(Code::BadUsage, "this folder has an outgate.yaml, whose files a run without it would replace");
-        return run.stop(diagnostic.help("use the profile with -c outgate.yaml, or write elsewhere with --out DIR or --stdout"));
+    if args.site.release.is_some()
+        && args.out.is_none()
+        && !args.stdout
+        && std::path::Path::new("outgate.yaml").exists()
+    {
+        let diagnostic = Diagnostic::new(
+            Code::BadUsage,
+            "this folder has an outgate.yaml, whose files a run without it would replace",
+        );
+        return run.stop(
+            diagnostic.help("use the profile with -c outgate.yaml, or write elsewhere with --out DIR or --stdout"),
+        );
     }
     if args.site.release.is_some() && named.is_empty() {
         let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
@@ -113,7 +122,8 @@ fn chosen_targets(
     let have: Vec<&Target> = TARGETS.iter().copied().filter(|target| (target.chosen)(settings)).collect();
     if let Some(target) = named.iter().find(|target| !(target.chosen)(settings)) {
         let message = format!("the profile has no target `{}`", target.name);
-        return run.stop(Diagnostic::new(Code::BadUsage, message).help(format!("add `{}:` under `targets:`", target.name)));
+        return run
+            .stop(Diagnostic::new(Code::BadUsage, message).help(format!("add `{}:` under `targets:`", target.name)));
     }
     if have.is_empty() {
         let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
@@ -125,7 +135,8 @@ fn chosen_targets(
 
 fn print_main(run: &mut Run, rendered: &[(&Target, Vec<File>)]) -> Result<(), Stop> {
     let [(target, files)] = rendered else {
-        return run.stop(Diagnostic::new(Code::BadUsage, "--stdout prints one target's main file").help("add --target NAME"));
+        return run
+            .stop(Diagnostic::new(Code::BadUsage, "--stdout prints one target's main file").help("add --target NAME"));
     };
     let mut out = report::terminal::stdout();
     for file in files.iter().filter(|file| file.path == target.main) {
@@ -188,7 +199,8 @@ fn compare(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &std::path::Pa
                 let wanted = rendered.iter().flat_map(|(target, files)| {
                     files.iter().map(|file| (out.join(target.name).join(&file.path), &file.text))
                 });
-                let text = wanted.into_iter().find(|(p, _)| p == path).map(|(_, text)| text.as_str()).unwrap_or_default();
+                let text =
+                    wanted.into_iter().find(|(p, _)| p == path).map(|(_, text)| text.as_str()).unwrap_or_default();
                 let old = std::fs::read_to_string(path).unwrap_or_default();
                 format!("{} differs{}", path.display(), first_difference(&old, text))
             }
@@ -198,7 +210,10 @@ fn compare(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &std::path::Pa
     }
     if let Some(last) = differences.len().checked_sub(1) {
         let _ = last;
-        run.findings.push(Diagnostic::new(Code::Differs, "the files on disk are not what catalog, profile and lock say").help("run `outgate generate` and review the change"));
+        run.findings.push(
+            Diagnostic::new(Code::Differs, "the files on disk are not what catalog, profile and lock say")
+                .help("run `outgate generate` and review the change"),
+        );
     }
     Ok(())
 }

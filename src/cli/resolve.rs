@@ -94,6 +94,7 @@ pub(super) fn write(run: &mut Run, path: &Path, lock: &Lock) -> Result<(), Stop>
     let files = [(name, lock.print())].into();
     match crate::files::write(folder, &files, &[]) {
         Ok(()) => Ok(()),
-        Err(e) => run.stop(Diagnostic::new(Code::Unwritable, format!("cannot write {}: {}", e.path.display(), plain(&e.error)))),
+        Err(e) => run
+            .stop(Diagnostic::new(Code::Unwritable, format!("cannot write {}: {}", e.path.display(), plain(&e.error)))),
     }
 }

@@ -307,7 +307,9 @@ impl Plan<'_> {
 /// A description OPNsense takes in a CSV cell, in JSON and in a pf label's comment: plain ASCII, one length.
 fn describe(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || " ._:/()-".contains(c) { c } else { ' ' };
-    text.chars().map(plain).take(DESCRIPTION_MAX).collect::<String>().trim_end().to_owned()
+    let words: String = text.chars().map(plain).collect();
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(DESCRIPTION_MAX).collect::<String>().trim_end().to_owned()
 }
 
 /// A UUID that is the same for the same rule in every run, so an upload updates and does not add. Version nibble 4,
