@@ -1,10 +1,11 @@
 //! [`Resolve`] over DNS. The only file that knows hickory, tokio and futures; the runtime lives and dies in here.
 //!
 //! hickory carries the messages (encoding, random ports and ids, 0x20, TCP framing); which server is asked, what is
-//! retried and what counts as an answer is decided here. hickory's own resolver is not used, because it hides what a
-//! list of addresses must not hide: it reports a CNAME loop as "no records" and a cut answer without TCP as whatever
-//! TCP said, does not tell which server answered, loses the chain of a name that fails, and answers for `localhost`,
-//! `.invalid` and `.onion` without asking anybody. One message out, one message in, hides nothing.
+//! retried and what counts as an answer is decided here. hickory's own resolver is not used: as of 0.26.3 it gives out
+//! addresses that stand under other names than the one asked, and those of an answer that says the name does not exist;
+//! it calls a CNAME loop and a referral "no records"; it does not tell which server answered, loses the chain of a name
+//! that fails, and answers for `localhost`, `.invalid` and `.onion` without asking anybody. One message out and one
+//! message in hides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
