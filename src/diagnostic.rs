@@ -231,7 +231,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 
 /// A help line: the nearest word, or all of them.
 #[must_use]
-pub fn suggest<'a>(word: &str, known: &[&'a str]) -> String {
+pub fn suggest(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("one of: {}", known.join(", ")),
