@@ -213,6 +213,19 @@ impl AddrSet {
         self.minus(&self.minus(other))
     }
 
+    /// How many addresses there are, up to `u128::MAX`.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        let v4 = self.v4.iter().map(|&(first, last)| u128::from(last - first) + 1).sum::<u128>();
+        self.v6.iter().fold(v4, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
+    }
+
+    /// Every single address, IPv4 first, sorted. For sets of answers, which are small; a prefix is better left one.
+    pub fn singles(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.v4.iter().flat_map(|&(first, last)| (first..=last).map(|a| IpAddr::V4(a.into())));
+        v4.chain(self.v6.iter().flat_map(|&(first, last)| (first..=last).map(|a| IpAddr::V6(a.into()))))
+    }
+
     /// The IPv4 half as the fewest prefixes, sorted.
     #[must_use]
     pub fn v4_prefixes(&self) -> Vec<Ipv4Net> {

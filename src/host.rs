@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::port::Protocol;
+
 /// Longest name DNS can carry, in characters of its text form without the final dot (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 253;
 /// Longest label of a name, in characters (RFC 1035, 2.3.4).
@@ -91,6 +93,12 @@ impl Host {
     pub fn is_public_suffix(&self) -> bool {
         psl::suffix(self.0.as_bytes()).is_some_and(|suffix| suffix.as_bytes().len() == self.0.len())
     }
+
+    /// The domain somebody registered that this name lies in: `freebsd.org` for `pkg.freebsd.org`.
+    #[must_use]
+    pub fn registered_domain(&self) -> Option<&str> {
+        psl::domain_str(&self.0)
+    }
 }
 
 impl fmt::Display for Host {
@@ -155,6 +163,12 @@ impl Service {
             return Err(SHAPE);
         }
         Ok(Self { labels: format!("{service}.{proto}"), host: Host::parse(rest)? })
+    }
+
+    /// The protocol of its second label.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        if self.labels.ends_with("_udp") { Protocol::Udp } else { Protocol::Tcp }
     }
 
     /// The host part: `pkg.freebsd.org` of `_http._tcp.pkg.freebsd.org`.

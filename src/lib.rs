@@ -1,6 +1,47 @@
-//! x
+//! `outgate`: documented callouts in, loadable egress allow-lists out.
+//!
+//! The map, in reading order. Each step is a function from values to values; only [`cli`] touches clock, disk,
+//! environment and terminal.
+//!
+//! - **Words**, plain checked values that print as they are: [`host`], [`port`], [`addrs`], [`day`], [`release`],
+//!   [`text`].
+//! - **Reading**: [`source`] (texts and places in them), [`diagnostic`] (what there is to say), [`yaml`] (text → typed
+//!   values that know their place).
+//! - **What files say**: [`callout`] (the shape of an entry), [`settings`] (what may be said of each target),
+//!   [`catalog`] (what is documented), [`profile`] (what one site is and wants).
+//! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
+//!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
+//!   target reads), [`target`] (rule set → files, through templates).
+//! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
+//!
+//! ```text
+//!  catalog/*.yaml ─► catalog ─┐
+//!                             ├─► policy ─► resolve ─► lock ─► ruleset ─► target ─► files
+//!  outgate.yaml ───► profile ─┘                ▲         ▲
+//!                                             DNS     outgate.lock
+//! ```
+//!
+//! Arrows run one way. A foreign crate comes in through one file: YAML in [`yaml`], DNS in [`resolve::dns`], templates
+//! in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
+
 pub mod addrs;
+pub mod callout;
+pub mod catalog;
+pub mod cli;
 pub mod day;
+pub mod diagnostic;
+pub mod files;
 pub mod host;
+pub mod lock;
+pub mod policy;
 pub mod port;
+pub mod profile;
+pub mod release;
+pub mod report;
 pub mod resolve;
+pub mod ruleset;
+pub mod settings;
+pub mod source;
+pub mod target;
+pub mod text;
+pub mod yaml;

@@ -106,6 +106,12 @@ impl Port {
         self.protocol == protocol && (self.first..=self.last).contains(&number)
     }
 
+    /// Whether the two ranges have a port in common.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
+    }
+
     /// `443`, or the range with the target's own separator: `8443-8450`, `8443:8450`.
     #[must_use]
     pub fn numbers(self, separator: &str) -> String {

@@ -87,6 +87,18 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every failure, in order.
+    pub const ALL: &'static [Self] = &[
+        Self::NxDomain,
+        Self::NoData,
+        Self::ServFail,
+        Self::Refused,
+        Self::Timeout,
+        Self::Truncated,
+        Self::Loop,
+        Self::Malformed,
+    ];
+
     /// The word the lock and messages use.
     #[must_use]
     pub fn as_str(self) -> &'static str {

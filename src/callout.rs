@@ -1,0 +1,580 @@
+//! One documented callout: who contacts what, why, since when, on whose word.
+//!
+//! The shape is shared by the catalog's entries and by the extra ones a site adds in its profile.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::addrs::{self, parse_prefix};
+use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
+use crate::host::{Host, NamePattern, Query, Service};
+use crate::port::{self, Port};
+use crate::release::{Interval, Release};
+use crate::source::{SourceId, Span};
+use crate::text::{Id, Text, TextError, describe, is_invisible};
+use crate::yaml::Spanned;
+
+/// A closed set of words in a file, with the name of each.
+macro_rules! words {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word in files and messages.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// Reads the word.
+            ///
+            /// # Errors
+            /// A diagnostic at the place of the word, with the one that was probably meant.
+            pub fn read(word: &Spanned<String>, source: SourceId) -> Result<Self, Diagnostic> {
+                let known: Vec<&str> = Self::ALL.iter().map(|w| w.as_str()).collect();
+                Self::ALL.iter().copied().find(|w| w.as_str() == word.value).ok_or_else(|| {
+                    Diagnostic::new(Code::UnknownName, format!("`{}` is no {}", quoted(&word.value), concat!($($about),+).trim()))
+                        .at(word.span(source), "")
+                        .help(suggest(&word.value, &known))
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// class of a callout
+    Class {
+        /// Does something the user wants of the product.
+        Function = "function",
+        /// Counts and describes the system to the vendor.
+        Usage = "usage",
+        /// Sends crashes and errors to the vendor.
+        ErrorReport = "error-report",
+        /// Sends the state of the system while it runs.
+        Operational = "operational",
+        /// May do one of these; not proven.
+        Suspected = "suspected",
+    }
+}
+
+words! {
+    /// origin of a callout
+    Origin {
+        /// The appliance itself.
+        Nas = "nas",
+        /// The administrator's browser, from the administrator's own machine.
+        Browser = "browser",
+        /// A FreeBSD jail or plugin, with an address of its own or the appliance's.
+        Jail = "jail",
+        /// An app or container; it leaves with the appliance's address unless bridged.
+        App = "app",
+    }
+}
+
+words! {
+    /// level of what breaks
+    BlockedLevel {
+        /// Nothing the user would notice.
+        None = "none",
+        /// One feature.
+        Feature = "feature",
+        /// The system's own upkeep.
+        Core = "core",
+    }
+}
+
+words! {
+    /// advice for a privacy-strict site
+    Advice {
+        /// Needed by the feature that makes the call.
+        Allow = "allow",
+        /// Blocking costs comfort.
+        Optional = "optional",
+        /// Blocking costs nothing a strict site wants.
+        Deny = "deny",
+    }
+}
+
+words! {
+    /// level of confidence
+    Confidence {
+        /// Read in the source of the release.
+        High = "high",
+        /// Inferred from neighbouring releases or documents.
+        Medium = "medium",
+        /// Reported or guessed.
+        Low = "low",
+    }
+}
+
+/// Where a callout leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// A name, or all names below one.
+    Name(NamePattern),
+    /// The hosts that SRV records select.
+    Service(Service),
+    /// An address or prefix.
+    Net(IpNet),
+}
+
+impl Endpoint {
+    /// Reads `update.truenas.com`, `*.example.com`, `_http._tcp.pkg.freebsd.org`, `192.0.2.1` or `2001:db8::/48`.
+    ///
+    /// # Errors
+    /// The finding's code and message, without a place.
+    pub fn parse(text: &str) -> Result<Self, (Code, String)> {
+        let shown = quoted(text);
+        if let Some(parent) = text.strip_prefix("*.") {
+            let host = Host::parse(parent).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")))?;
+            if host.is_public_suffix() {
+                return Err((
+                    Code::WideWildcard,
+                    format!("`{shown}` covers a whole public suffix: anyone may own a name there"),
+                ));
+            }
+            return Ok(Self::Name(NamePattern::Below(host)));
+        }
+        if text.starts_with('_') {
+            return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")));
+        }
+        let like_address = text.contains(':') && !text.contains("://")
+            || text
+                .split('/')
+                .next()
+                .is_some_and(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+        if like_address {
+            return parse_prefix(text).map(Self::Net).map_err(|e| (Code::BadPrefix, format!("`{shown}` {e}")));
+        }
+        let host = Host::parse(text).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")))?;
+        if host.is_public_suffix() {
+            return Err((Code::BadHost, format!("`{shown}` is a public suffix, not a host")));
+        }
+        Ok(Self::Name(NamePattern::Exact(host)))
+    }
+
+    /// What to ask a resolver for this endpoint. Nothing for addresses, nor for wildcards, which cannot be listed.
+    #[must_use]
+    pub fn query(&self) -> Option<Query> {
+        match self {
+            Self::Name(NamePattern::Exact(host)) => Some(Query::Host(host.clone())),
+            Self::Service(service) => Some(Query::Service(service.clone())),
+            Self::Name(NamePattern::Below(_)) | Self::Net(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(pattern) => pattern.fmt(f),
+            Self::Service(service) => service.fmt(f),
+            Self::Net(net) => f.write_str(&addrs::short(net)),
+        }
+    }
+}
+
+/// A place in a document or a source tree that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Citation {
+    /// Id of the document in `sources.yaml`.
+    pub source: Id,
+    /// Line or lines: of a page, or of the file at `path`.
+    pub lines: Option<String>,
+    /// The words as written there.
+    pub quote: Option<String>,
+    /// Tag or commit of a source tree.
+    pub at: Option<String>,
+    /// File in a source tree.
+    pub path: Option<String>,
+}
+
+impl std::fmt::Display for Citation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.source.fmt(f)?;
+        for (mark, part) in [("@", &self.at), (":", &self.path), (" line ", &self.lines)] {
+            if let Some(part) = part {
+                write!(f, "{mark}{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a document is wrong, and what is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// The words as written. May hold names that must never reach a rule.
+    pub as_written: String,
+    /// What is right.
+    pub right: Text,
+    /// On whose word.
+    pub evidence: Vec<Citation>,
+}
+
+/// A documented callout, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callout {
+    /// Unique name.
+    pub id: Id,
+    /// A few words.
+    pub title: Text,
+    /// What it does and when.
+    pub purpose: Text,
+    /// What kind of traffic it is.
+    pub class: Class,
+    /// Who opens the connection.
+    pub origins: BTreeSet<Origin>,
+    /// The feature that makes the call; `None` when the base system makes it by itself.
+    pub feature: Option<Id>,
+    /// Where it leads. Every endpoint is contacted on every port.
+    pub endpoints: BTreeSet<Endpoint>,
+    /// The kind of the site's own servers that take the place of the endpoints.
+    pub slot: Option<Id>,
+    /// Destination ports, merged.
+    pub ports: Vec<Port>,
+    /// Where it exists: family and releases. Empty for a site's own callouts: everywhere.
+    pub releases: Vec<(Id, Interval)>,
+    /// What is sent.
+    pub data: Option<Text>,
+    /// How much breaks when it is blocked.
+    pub blocked: BlockedLevel,
+    /// What breaks when it is blocked.
+    pub blocked_effect: Option<Text>,
+    /// The product's own off-switch.
+    pub off_switch: Option<Text>,
+    /// What a privacy-strict administrator does.
+    pub strict: Advice,
+    /// How sure we are.
+    pub confidence: Confidence,
+    /// Who says so. Empty for a site's own callouts, whose source is the profile.
+    pub sources: Vec<Citation>,
+    /// Where a source is wrong.
+    pub corrections: Vec<Correction>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+impl Callout {
+    /// Where it is written down first, for a comment: the first citation, or the profile.
+    #[must_use]
+    pub fn first_source(&self) -> String {
+        self.sources.first().map_or_else(|| "profile of this site".to_owned(), Citation::to_string)
+    }
+}
+
+/// A callout as it stands in a file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawCallout {
+    id: Spanned<String>,
+    title: Option<Spanned<String>>,
+    purpose: Spanned<String>,
+    class: Option<Spanned<String>>,
+    origin: Vec<Spanned<String>>,
+    feature: Option<Spanned<String>>,
+    #[serde(default)]
+    hosts: Vec<Spanned<String>>,
+    slot: Option<Spanned<String>>,
+    ports: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    releases: Vec<RawInterval>,
+    data: Option<Spanned<String>>,
+    blocked: Option<RawBlocked>,
+    off_switch: Option<Spanned<String>>,
+    strict: Option<Spanned<String>>,
+    confidence: Option<Spanned<String>>,
+    #[serde(default)]
+    sources: Vec<RawCitation>,
+    #[serde(default)]
+    corrections: Vec<RawCorrection>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInterval {
+    family: Spanned<String>,
+    since: Option<Spanned<String>>,
+    until: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBlocked {
+    level: Spanned<String>,
+    effect: Spanned<String>,
+}
+
+/// A citation as it stands in a file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCitation {
+    source: Spanned<String>,
+    line: Option<Spanned<String>>,
+    lines: Option<Spanned<String>>,
+    quote: Option<Spanned<String>>,
+    at: Option<Spanned<String>>,
+    path: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCorrection {
+    as_written: Spanned<String>,
+    right: Spanned<String>,
+    evidence: Vec<RawCitation>,
+}
+
+/// The names an entry may refer to, and whether it must give account of itself as the catalog's entries do.
+pub struct Known<'a> {
+    /// Families of releases.
+    pub families: Vec<&'a str>,
+    /// Features.
+    pub features: Vec<&'a str>,
+    /// Documents.
+    pub sources: Vec<&'a str>,
+    /// The catalog's own entry: class, releases, effect, advice and sources must be there.
+    pub strict: bool,
+}
+
+/// Checks one entry as far as it can; every fault becomes a finding.
+pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &mut Findings) -> Option<Callout> {
+    let mut ctx = Context { source, findings, good: true };
+    let id = ctx.take(Id::parse(&raw.id.value), Code::BadText, &raw.id);
+    let title = match &raw.title {
+        Some(title) => ctx.text(title),
+        None => ctx.text(&Spanned { value: raw.id.value.clone(), range: raw.id.range.clone() }),
+    };
+    let purpose = ctx.text(&raw.purpose);
+    let class = ctx.word(raw.class.as_ref(), Class::read, Class::Function);
+    let advice = ctx.word(raw.strict.as_ref(), Advice::read, Advice::Allow);
+    let confidence = ctx.word(raw.confidence.as_ref(), Confidence::read, Confidence::High);
+    let mut origins = BTreeSet::new();
+    for word in &raw.origin {
+        match Origin::read(word, source) {
+            Ok(origin) => _ = origins.insert(origin),
+            Err(diagnostic) => ctx.fail(diagnostic),
+        }
+    }
+    if raw.origin.is_empty() {
+        ctx.fail(
+            Diagnostic::new(Code::Empty, format!("`{}` names no origin", quoted(&raw.id.value)))
+                .at(raw.id.span(source), "")
+                .help("say who opens the connection: origin: [nas]"),
+        );
+    }
+    let feature = raw.feature.as_ref().and_then(|f| ctx.name(f, "feature", &known.features));
+    let slot = raw.slot.as_ref().and_then(|s| ctx.take(Id::parse(&s.value), Code::BadText, s));
+    let mut endpoints = BTreeSet::new();
+    for host in &raw.hosts {
+        match Endpoint::parse(&host.value) {
+            Ok(endpoint) => _ = endpoints.insert(endpoint),
+            Err((code, message)) => ctx.fail(Diagnostic::new(code, message).at(host.span(source), "")),
+        }
+    }
+    if raw.hosts.is_empty() && raw.slot.is_none() {
+        ctx.fail(
+            Diagnostic::new(Code::Empty, format!("`{}` names no hosts", quoted(&raw.id.value)))
+                .at(raw.id.span(source), "")
+                .help("an entry without hosts matches nothing: name them, or the slot the site's own servers fill"),
+        );
+    }
+    let ports = ctx.ports(&raw.ports);
+    let mut releases = Vec::new();
+    for interval in &raw.releases {
+        let family = ctx.name(&interval.family, "family", &known.families);
+        let since = interval.since.as_ref().map(|r| ctx.take(Release::parse(&r.value), Code::BadRelease, r));
+        let until = interval.until.as_ref().map(|r| ctx.take(Release::parse(&r.value), Code::BadRelease, r));
+        if let (Some(Some(since)), Some(Some(until)), Some(at)) = (&since, &until, &interval.until)
+            && since.is_after(until)
+        {
+            ctx.fail(
+                Diagnostic::new(Code::BadRelease, format!("`{until}` comes before `{since}`")).at(at.span(source), ""),
+            );
+        }
+        if let Some(family) = family {
+            releases.push((family, Interval { since: since.flatten(), until: until.flatten() }));
+        }
+    }
+    let data = raw.data.as_ref().and_then(|t| ctx.text(t));
+    let off_switch = raw.off_switch.as_ref().and_then(|t| ctx.text(t));
+    let (blocked, blocked_effect) = match &raw.blocked {
+        Some(raw) => (ctx.word(Some(&raw.level), BlockedLevel::read, BlockedLevel::Feature), ctx.text(&raw.effect)),
+        None => (BlockedLevel::Feature, None),
+    };
+    let sources: Vec<_> = raw.sources.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
+    let mut corrections = Vec::new();
+    for raw in &raw.corrections {
+        let evidence = raw.evidence.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
+        let right = ctx.text(&raw.right);
+        let as_written = ctx.quote(&raw.as_written);
+        corrections.extend(right.zip(as_written).map(|(right, as_written)| Correction { as_written, right, evidence }));
+    }
+    if known.strict {
+        for (missing, key) in [
+            (raw.title.is_none(), "title"),
+            (raw.class.is_none(), "class"),
+            (raw.releases.is_empty(), "releases"),
+            (raw.blocked.is_none(), "blocked"),
+            (raw.strict.is_none(), "strict"),
+            (raw.sources.is_empty(), "sources"),
+        ] {
+            if missing {
+                ctx.fail(
+                    Diagnostic::new(Code::Empty, format!("`{}` has no `{key}`", quoted(&raw.id.value)))
+                        .at(raw.id.span(source), "")
+                        .help("every entry of the catalog gives account of itself"),
+                );
+            }
+        }
+    }
+    let good = ctx.good;
+    let (id, title, purpose) = (id?, title?, purpose?);
+    good.then(|| Callout {
+        id,
+        title,
+        purpose,
+        class,
+        origins,
+        feature,
+        endpoints,
+        slot,
+        ports,
+        releases,
+        data,
+        blocked,
+        blocked_effect,
+        off_switch,
+        strict: advice,
+        confidence,
+        sources,
+        corrections,
+        span: raw.id.span(source),
+    })
+}
+
+/// Checks a list of ports: each one, and that there is one.
+pub fn check_ports(
+    raw: &Spanned<Vec<Spanned<String>>>,
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Vec<Port>> {
+    let mut ctx = Context { source, findings, good: true };
+    let ports = ctx.ports(raw);
+    ctx.good.then_some(ports)
+}
+
+/// Checks a citation outside an entry.
+pub fn check_citation(
+    raw: &RawCitation,
+    known: &[&str],
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Citation> {
+    Context { source, findings, good: true }.citation(raw, known)
+}
+
+/// A user's own text inside a message: cut to a length that can be read, with invisible characters made visible.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == 80 {
+            out.push('…');
+            break;
+        }
+        if is_invisible(c) { out.push_str(&format!("<{}>", describe(c))) } else { out.push(c) }
+    }
+    out
+}
+
+struct Context<'a> {
+    source: SourceId,
+    findings: &'a mut Findings,
+    good: bool,
+}
+
+impl Context<'_> {
+    fn fail(&mut self, diagnostic: Diagnostic) {
+        self.good = false;
+        self.findings.push(diagnostic);
+    }
+
+    fn take<T, E: std::fmt::Display>(&mut self, result: Result<T, E>, code: Code, at: &Spanned<String>) -> Option<T> {
+        result
+            .map_err(|e| {
+                self.fail(Diagnostic::new(code, format!("`{}` {e}", quoted(&at.value))).at(at.span(self.source), ""))
+            })
+            .ok()
+    }
+
+    fn text(&mut self, text: &Spanned<String>) -> Option<Text> {
+        self.take(Text::parse(&text.value), Code::BadText, text)
+    }
+
+    /// The vendor's own words: anything that can be seen.
+    fn quote(&mut self, text: &Spanned<String>) -> Option<String> {
+        let result = match text.value.chars().find(|&c| is_invisible(c)) {
+            Some(c) => Err(TextError::clone(&Text::parse(&c.to_string()).err()?)),
+            None => Ok(text.value.clone()),
+        };
+        self.take(result, Code::BadText, text)
+    }
+
+    fn word<T>(
+        &mut self,
+        word: Option<&Spanned<String>>,
+        read: fn(&Spanned<String>, SourceId) -> Result<T, Diagnostic>,
+        default: T,
+    ) -> T {
+        match word.map(|w| read(w, self.source)) {
+            Some(Ok(value)) => value,
+            Some(Err(diagnostic)) => {
+                self.fail(diagnostic);
+                default
+            }
+            None => default,
+        }
+    }
+
+    fn name(&mut self, name: &Spanned<String>, what: &str, known: &[&str]) -> Option<Id> {
+        if known.contains(&name.value.as_str()) {
+            return self.take(Id::parse(&name.value), Code::BadText, name);
+        }
+        self.fail(
+            Diagnostic::new(Code::UnknownName, format!("there is no {what} `{}`", quoted(&name.value)))
+                .at(name.span(self.source), "")
+                .help(suggest(&name.value, known)),
+        );
+        None
+    }
+
+    fn ports(&mut self, raw: &Spanned<Vec<Spanned<String>>>) -> Vec<Port> {
+        if raw.value.is_empty() {
+            self.fail(
+                Diagnostic::new(Code::Empty, "no ports are named")
+                    .at(raw.span(self.source), "")
+                    .help("no ports would mean none, never all: name them, such as `443/tcp`"),
+            );
+        }
+        let ports: Vec<_> =
+            raw.value.iter().filter_map(|p| self.take(Port::parse(&p.value), Code::BadPort, p)).collect();
+        port::merge(&ports)
+    }
+
+    fn citation(&mut self, raw: &RawCitation, known: &[&str]) -> Option<Citation> {
+        let source = self.name(&raw.source, "source", known);
+        let mut part = |text: &Option<Spanned<String>>| text.as_ref().and_then(|t| self.quote(t));
+        let lines = part(&raw.lines).or(part(&raw.line));
+        let (quote, at, path) = (part(&raw.quote), part(&raw.at), part(&raw.path));
+        Some(Citation { source: source?, lines, quote, at, path })
+    }
+}

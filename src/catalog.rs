@@ -1,0 +1,475 @@
+//! The catalog: YAML texts → [`Catalog`], checked.
+//!
+//! Three files say what there is (`releases.yaml`, `sources.yaml`, `features.yaml`), and one file a subject under
+//! `callouts/` says who contacts what. Nothing here knows of a site.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::callout::{self, Callout, Citation, Known, RawCallout, RawCitation, quoted};
+use crate::day::Day;
+use crate::diagnostic::{Code, Diagnostic, Findings, nearest};
+use crate::release::{Overlap, Release};
+use crate::source::{SourceId, Sources, Span};
+use crate::text::{Id, Text};
+use crate::yaml::{self, Spanned};
+
+pub mod embedded;
+
+/// Everything the catalog says, in an order that does not depend on the files'.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    /// Families of releases, by id.
+    pub families: BTreeMap<Id, Text>,
+    /// Version lines, oldest first within a family.
+    pub lines: Vec<Line>,
+    /// Documents cited, by id.
+    pub sources: BTreeMap<Id, Document>,
+    /// Features a site may use, by id.
+    pub features: BTreeMap<Id, Feature>,
+    /// Callouts, by id.
+    pub callouts: BTreeMap<Id, Callout>,
+    /// What a document lists though nothing ever contacts it, by id.
+    pub not_callouts: BTreeMap<Id, NotACallout>,
+}
+
+/// A version line, such as 24.10 Electric Eel.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The line as users name it.
+    pub release: Release,
+    /// Its family.
+    pub family: Id,
+    /// Its codename.
+    pub codename: Option<Text>,
+    /// Its first release and that release's day.
+    pub first: (Release, Day),
+    /// The newest release the catalog knows, and its day.
+    pub last: (Release, Day),
+    /// The day it was announced as released.
+    pub released: Option<Day>,
+    /// Anything else worth knowing.
+    pub note: Option<Text>,
+}
+
+/// A document or source tree.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Its title.
+    pub title: Text,
+    /// Where it is, an https address.
+    pub url: Text,
+    /// The day of the version that was read.
+    pub date: Option<Day>,
+    /// SHA-256 of the text that was read, 64 hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Commit, history, doubts.
+    pub note: Option<Text>,
+}
+
+/// Something of the product a site uses or does not.
+#[derive(Clone, Debug)]
+pub struct Feature {
+    /// A few words.
+    pub title: Text,
+    /// A sentence for the user who decides.
+    pub about: Text,
+    /// Taken to be in use where a run without a profile names no features.
+    pub usual: bool,
+}
+
+/// An item of a document that is no callout.
+#[derive(Clone, Debug)]
+pub struct NotACallout {
+    /// A few words.
+    pub title: Text,
+    /// Why not.
+    pub reason: Text,
+    /// Where the document lists it.
+    pub sources: Vec<Citation>,
+    /// On whose word it is none.
+    pub evidence: Vec<Citation>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// A release the catalog knows: the line it belongs to, and the name as the user wrote it.
+#[derive(Clone, Debug)]
+pub struct KnownRelease<'a> {
+    /// The line.
+    pub line: &'a Line,
+    /// The release, perhaps a line, perhaps a point release.
+    pub release: Release,
+    /// It is newer than the newest the catalog knows of its line.
+    pub newer: bool,
+}
+
+impl Catalog {
+    /// Finds the line of a release: by number (`25.10.2`, `TN-13.3-U1.2`) or by codename (`goldeye`).
+    ///
+    /// # Errors
+    /// A message that names the nearest releases.
+    pub fn release(&self, text: &str) -> Result<KnownRelease<'_>, (String, String)> {
+        let codename =
+            |line: &&Line| line.codename.as_ref().is_some_and(|c| c.as_str().eq_ignore_ascii_case(text.trim()));
+        if let Some(line) = self.lines.iter().find(codename) {
+            return Ok(KnownRelease { line, release: line.release.clone(), newer: false });
+        }
+        let parsed = Release::parse(text);
+        let line = parsed.as_ref().ok().and_then(|r| self.lines.iter().find(|line| r.is_within(&line.release)));
+        match (parsed, line) {
+            (Ok(release), Some(line)) => {
+                let newer = release.is_after(&line.last.0);
+                Ok(KnownRelease { line, release, newer })
+            }
+            (parsed, _) => {
+                let names: Vec<&str> = self.lines.iter().map(|l| l.release.as_str()).collect();
+                let codenames = self.lines.iter().filter_map(|l| l.codename.as_ref().map(Text::as_str));
+                let help = match nearest(text, names.iter().copied().chain(codenames)) {
+                    Some(near) => format!("did you mean `{near}`? Known: {}", names.join(", ")),
+                    None => format!("known: {}, each with its point releases", names.join(", ")),
+                };
+                let message = match parsed {
+                    Ok(release) => format!("the catalog knows no release `{release}`"),
+                    Err(error) => format!("`{}` {error}", quoted(text)),
+                };
+                Err((message, help))
+            }
+        }
+    }
+
+    /// The callouts of a release, each with how much of the release it holds for; by id.
+    pub fn of_release<'a>(&'a self, known: &'a KnownRelease<'a>) -> impl Iterator<Item = (&'a Callout, Overlap)> {
+        self.callouts.values().filter_map(|callout| {
+            let overlaps = callout
+                .releases
+                .iter()
+                .filter(|(family, _)| *family == known.line.family)
+                .map(|(_, interval)| interval.overlap(&known.release))
+                .collect::<Vec<_>>();
+            [Overlap::Whole, Overlap::Part].into_iter().find(|o| overlaps.contains(o)).map(|overlap| (callout, overlap))
+        })
+    }
+
+    /// Every kind of server a site can name, with the callouts it fills.
+    #[must_use]
+    pub fn slots(&self) -> BTreeSet<&Id> {
+        self.callouts.values().filter_map(|c| c.slot.as_ref()).collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReleases {
+    families: Vec<RawFamily>,
+    lines: Vec<RawLine>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFamily {
+    id: Spanned<String>,
+    title: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLine {
+    line: Spanned<String>,
+    family: Spanned<String>,
+    codename: Option<Spanned<String>>,
+    first: RawPoint,
+    last: RawPoint,
+    released: Option<Spanned<String>>,
+    note: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPoint {
+    release: Spanned<String>,
+    date: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSources {
+    sources: Vec<RawDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDocument {
+    id: Spanned<String>,
+    title: Spanned<String>,
+    url: Spanned<String>,
+    date: Option<Spanned<String>>,
+    sha256: Option<Spanned<String>>,
+    note: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFeatures {
+    features: Vec<RawFeature>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFeature {
+    id: Spanned<String>,
+    title: Spanned<String>,
+    about: Spanned<String>,
+    #[serde(default)]
+    usual: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawSubject {
+    #[serde(default)]
+    callouts: Vec<RawCallout>,
+    #[serde(default)]
+    not_a_callout: Vec<RawNotACallout>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNotACallout {
+    id: Spanned<String>,
+    title: Spanned<String>,
+    reason: Spanned<String>,
+    sources: Vec<RawCitation>,
+    #[serde(default)]
+    evidence: Vec<RawCitation>,
+}
+
+/// The texts a catalog is made of, already taken into [`Sources`].
+pub struct Files {
+    /// `releases.yaml`.
+    pub releases: SourceId,
+    /// `sources.yaml`.
+    pub sources: SourceId,
+    /// `features.yaml`.
+    pub features: SourceId,
+    /// `callouts/*.yaml`, in any order.
+    pub callouts: Vec<SourceId>,
+}
+
+/// Reads and checks a catalog. Every fault becomes a finding; with one error there is no catalog.
+pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option<Catalog> {
+    let before = findings.iter().count();
+    // Every file is parsed before any is judged, so one run names every file that is no YAML.
+    let releases: Option<RawReleases> = take(yaml::read(sources, files.releases), findings);
+    let documents: Option<RawSources> = take(yaml::read(sources, files.sources), findings);
+    let features: Option<RawFeatures> = take(yaml::read(sources, files.features), findings);
+    let mut subjects: Vec<(SourceId, RawSubject)> = Vec::new();
+    for &id in &files.callouts {
+        subjects.extend(take(yaml::read(sources, id), findings).map(|subject| (id, subject)));
+    }
+    let (releases, documents, features) = (releases?, documents?, features?);
+
+    let mut catalog = Catalog {
+        families: BTreeMap::new(),
+        lines: Vec::new(),
+        sources: BTreeMap::new(),
+        features: BTreeMap::new(),
+        callouts: BTreeMap::new(),
+        not_callouts: BTreeMap::new(),
+    };
+    let mut ids = Ids { seen: BTreeMap::new(), findings };
+    for family in &releases.families {
+        let id = ids.fresh("family", &family.id, files.releases);
+        let title = ids.text(&family.title, files.releases);
+        catalog.families.extend(id.zip(title));
+    }
+    for line in &releases.lines {
+        catalog.lines.extend(check_line(line, &catalog.families, files.releases, ids.findings));
+    }
+    catalog.lines.sort_by(|a, b| a.family.cmp(&b.family).then_with(|| a.release.order(&b.release)));
+    for document in &documents.sources {
+        let id = ids.fresh("source", &document.id, files.sources);
+        catalog.sources.extend(id.zip(check_document(document, files.sources, &mut ids)));
+    }
+    for feature in &features.features {
+        let id = ids.fresh("feature", &feature.id, files.features);
+        let title = ids.text(&feature.title, files.features);
+        let about = ids.text(&feature.about, files.features);
+        catalog.features.extend(id.zip(title.zip(about).map(|(title, about)| Feature {
+            title,
+            about,
+            usual: feature.usual,
+        })));
+    }
+    check_subjects(&subjects, &mut catalog, &mut ids);
+    let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
+    good.then_some(catalog)
+}
+
+fn take<T>(result: Result<T, Diagnostic>, findings: &mut Findings) -> Option<T> {
+    result.map_err(|diagnostic| findings.push(diagnostic)).ok()
+}
+
+fn check_subjects(subjects: &[(SourceId, RawSubject)], catalog: &mut Catalog, ids: &mut Ids<'_>) {
+    let known = Known {
+        families: catalog.families.keys().map(Id::as_str).collect(),
+        features: catalog.features.keys().map(Id::as_str).collect(),
+        sources: catalog.sources.keys().map(Id::as_str).collect(),
+        strict: true,
+    };
+    let (mut callouts, mut not_callouts) = (Vec::new(), Vec::new());
+    for (source, subject) in subjects {
+        for raw in &subject.callouts {
+            callouts.extend(callout::check(raw, &known, *source, ids.findings));
+        }
+        for raw in &subject.not_a_callout {
+            let id = ids.fresh("entry", &raw.id, *source);
+            let title = ids.text(&raw.title, *source);
+            let reason = ids.text(&raw.reason, *source);
+            let mut cite = |raw: &[RawCitation]| -> Vec<Citation> {
+                raw.iter().filter_map(|c| callout::check_citation(c, &known.sources, *source, ids.findings)).collect()
+            };
+            let (sources, evidence) = (cite(&raw.sources), cite(&raw.evidence));
+            let span = raw.id.span(*source);
+            let entry = title.zip(reason).map(|(title, reason)| NotACallout { title, reason, sources, evidence, span });
+            not_callouts.extend(id.zip(entry));
+        }
+    }
+    for callout in callouts {
+        if ids.claim("entry", callout.id.as_str(), &callout.span) {
+            catalog.callouts.insert(callout.id.clone(), callout);
+        }
+    }
+    catalog.not_callouts.extend(not_callouts);
+}
+
+fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, findings: &mut Findings) -> Option<Line> {
+    let mut release = |text: &Spanned<String>| {
+        Release::parse(&text.value)
+            .map_err(|e| {
+                findings.push(
+                    Diagnostic::new(Code::BadRelease, format!("`{}` {e}", quoted(&text.value)))
+                        .at(text.span(source), ""),
+                );
+            })
+            .ok()
+    };
+    let (line, first, last) = (release(&raw.line), release(&raw.first.release), release(&raw.last.release));
+    let mut day = |text: &Spanned<String>| {
+        let day = Day::parse(&text.value);
+        if day.is_none() {
+            findings.push(
+                Diagnostic::new(Code::BadDate, format!("`{}` is no day", quoted(&text.value)))
+                    .at(text.span(source), "")
+                    .help("write it as `2026-11-21`"),
+            );
+        }
+        day
+    };
+    let (first_day, last_day) = (day(&raw.first.date), day(&raw.last.date));
+    let released = raw.released.as_ref().and_then(day);
+    let mut ids = Ids { seen: BTreeMap::new(), findings };
+    let codename = raw.codename.as_ref().and_then(|t| ids.text(t, source));
+    let note = raw.note.as_ref().and_then(|t| ids.text(t, source));
+    let family = families.keys().find(|id| id.as_str() == raw.family.value);
+    if family.is_none() {
+        findings.push(
+            Diagnostic::new(Code::UnknownName, format!("there is no family `{}`", quoted(&raw.family.value)))
+                .at(raw.family.span(source), ""),
+        );
+    }
+    let (release, first, last) = (line?, first?, last?);
+    if !first.is_within(&release) || !last.is_within(&release) {
+        findings.push(
+            Diagnostic::new(
+                Code::BadRelease,
+                format!("`{first}` and `{last}` are not both releases of line {release}"),
+            )
+            .at(raw.line.span(source), ""),
+        );
+    }
+    Some(Line {
+        release,
+        family: family?.clone(),
+        codename,
+        first: (first, first_day?),
+        last: (last, last_day?),
+        released,
+        note,
+    })
+}
+
+fn check_document(raw: &RawDocument, source: SourceId, ids: &mut Ids<'_>) -> Option<Document> {
+    let title = ids.text(&raw.title, source);
+    let url = ids.text(&raw.url, source);
+    if !raw.url.value.starts_with("https://") {
+        ids.findings.push(
+            Diagnostic::new(Code::BadText, "a document's address begins with `https://`").at(raw.url.span(source), ""),
+        );
+    }
+    let date = raw.date.as_ref().and_then(|text| {
+        let day = Day::parse(&text.value);
+        if day.is_none() {
+            ids.findings.push(
+                Diagnostic::new(Code::BadDate, format!("`{}` is no day", quoted(&text.value)))
+                    .at(text.span(source), "")
+                    .help("write it as `2026-11-21`"),
+            );
+        }
+        day
+    });
+    if let Some(hash) = &raw.sha256
+        && !(hash.value.len() == 64 && hash.value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+    {
+        ids.findings.push(
+            Diagnostic::new(Code::BadText, "a SHA-256 is 64 hexadecimal digits in lower case")
+                .at(hash.span(source), ""),
+        );
+    }
+    let note = raw.note.as_ref().and_then(|t| ids.text(t, source));
+    Some(Document { title: title?, url: url?, date, sha256: raw.sha256.as_ref().map(|h| h.value.clone()), note })
+}
+
+/// Ids are one room a kind over the whole catalog, so that a rule's name leads to one entry.
+struct Ids<'a> {
+    seen: BTreeMap<(&'static str, String), Span>,
+    findings: &'a mut Findings,
+}
+
+impl Ids<'_> {
+    fn fresh(&mut self, kind: &'static str, id: &Spanned<String>, source: SourceId) -> Option<Id> {
+        match Id::parse(&id.value) {
+            Ok(parsed) => self.claim(kind, &id.value, &id.span(source)).then_some(parsed),
+            Err(error) => {
+                self.findings.push(
+                    Diagnostic::new(Code::BadText, format!("`{}` {error}", quoted(&id.value))).at(id.span(source), ""),
+                );
+                None
+            }
+        }
+    }
+
+    fn claim(&mut self, kind: &'static str, id: &str, span: &Span) -> bool {
+        if let Some(first) = self.seen.get(&(kind, id.to_owned())) {
+            self.findings.push(
+                Diagnostic::new(Code::DuplicateId, format!("there are two of the {kind} `{id}`"))
+                    .at(span.clone(), "the second")
+                    .at(first.clone(), "the first"),
+            );
+            return false;
+        }
+        self.seen.insert((kind, id.to_owned()), span.clone());
+        true
+    }
+
+    fn text(&mut self, text: &Spanned<String>, source: SourceId) -> Option<Text> {
+        Text::parse(&text.value)
+            .map_err(|e| {
+                self.findings.push(
+                    Diagnostic::new(Code::BadText, format!("`{}` {e}", quoted(&text.value))).at(text.span(source), ""),
+                );
+            })
+            .ok()
+    }
+}

@@ -1,0 +1,36 @@
+//! The catalog this program was built with. A test compares the list with the folder.
+
+use crate::catalog::Files;
+use crate::source::Sources;
+
+/// `releases.yaml`, `sources.yaml` and `features.yaml`, each with its path.
+const BASE: [(&str, &str); 3] = [
+    ("catalog/releases.yaml", include_str!("../../catalog/releases.yaml")),
+    ("catalog/sources.yaml", include_str!("../../catalog/sources.yaml")),
+    ("catalog/features.yaml", include_str!("../../catalog/features.yaml")),
+];
+
+/// One file a subject, by name.
+pub const CALLOUTS: &[(&str, &str)] = &[
+    ("catalog/callouts/apps.yaml", include_str!("../../catalog/callouts/apps.yaml")),
+    ("catalog/callouts/charts.yaml", include_str!("../../catalog/callouts/charts.yaml")),
+    ("catalog/callouts/cloud.yaml", include_str!("../../catalog/callouts/cloud.yaml")),
+    ("catalog/callouts/jails.yaml", include_str!("../../catalog/callouts/jails.yaml")),
+    ("catalog/callouts/logging.yaml", include_str!("../../catalog/callouts/logging.yaml")),
+    ("catalog/callouts/mail.yaml", include_str!("../../catalog/callouts/mail.yaml")),
+    ("catalog/callouts/name-service.yaml", include_str!("../../catalog/callouts/name-service.yaml")),
+    ("catalog/callouts/not-callouts.yaml", include_str!("../../catalog/callouts/not-callouts.yaml")),
+    ("catalog/callouts/plugins.yaml", include_str!("../../catalog/callouts/plugins.yaml")),
+    ("catalog/callouts/support.yaml", include_str!("../../catalog/callouts/support.yaml")),
+    ("catalog/callouts/telemetry.yaml", include_str!("../../catalog/callouts/telemetry.yaml")),
+    ("catalog/callouts/time.yaml", include_str!("../../catalog/callouts/time.yaml")),
+    ("catalog/callouts/updates.yaml", include_str!("../../catalog/callouts/updates.yaml")),
+    ("catalog/callouts/web-ui.yaml", include_str!("../../catalog/callouts/web-ui.yaml")),
+];
+
+/// Takes the embedded texts in.
+pub fn files(sources: &mut Sources) -> Files {
+    let [releases, documents, features] = BASE.map(|(path, text)| sources.add(path, text));
+    let callouts = CALLOUTS.iter().map(|(path, text)| sources.add(*path, *text)).collect();
+    Files { releases, sources: documents, features, callouts }
+}

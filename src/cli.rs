@@ -1,0 +1,362 @@
+//! The command line: arguments, verbs, exit codes. The only reader of clock, environment, disk and terminal.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::callout::Known;
+use crate::catalog::{self, Catalog};
+use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
+use crate::profile::{self, Profile};
+use crate::report;
+use crate::source::{SourceId, Sources};
+use crate::text::Id;
+
+mod catalog_verb;
+mod generate;
+mod progress;
+mod resolve;
+mod targets;
+
+/// Egress allow-lists for TrueNAS systems: documented callouts in; nftables, pf, OPNsense and Squid rules out.
+#[derive(Parser)]
+#[command(name = "outgate", version, about, propagate_version = true, disable_help_subcommand = true, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    global: Global,
+}
+
+const AFTER: &str = "Exit codes: 0 fine; 1 something to look at (files differ, a lookup failed, a target is narrower than \
+the profile); 2 could not do it, and nothing was changed.";
+
+#[derive(Args)]
+struct Global {
+    /// Read the catalog from this folder instead of the built-in one
+    #[arg(long, value_name = "DIR", global = true)]
+    catalog: Option<PathBuf>,
+    /// Print for a person or for a program
+    #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    format: Format,
+    /// Print no notes, only warnings and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Write the targets' files from catalog, profile and lock
+    Generate(generate::Generate),
+    /// Ask DNS and write the lock; nothing else goes to the network
+    Resolve(resolve::Resolve),
+    /// Look into the catalog
+    #[command(subcommand)]
+    Catalog(catalog_verb::CatalogVerb),
+    /// List the targets and what they cannot express
+    Targets,
+}
+
+/// The site: a profile, or the few words of one.
+#[derive(Args)]
+struct SiteArgs {
+    /// The site's profile [default: outgate.yaml]
+    #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "release")]
+    config: Option<PathBuf>,
+    /// Without a profile: the release, such as 24.10, 25.10.2 or 13.3-U1.2
+    #[arg(long, value_name = "RELEASE", requires = "nas")]
+    release: Option<String>,
+    /// Without a profile: an address or prefix of the NAS; may be given several times
+    #[arg(long, value_name = "ADDR", requires = "release")]
+    nas: Vec<String>,
+    /// Without a profile: an address or prefix the administrator's browser is at
+    #[arg(long, value_name = "ADDR", requires = "release")]
+    admin: Vec<String>,
+    /// Without a profile: an address or prefix of the jails
+    #[arg(long, value_name = "ADDR", requires = "release")]
+    jails: Vec<String>,
+    /// Without a profile: an address or prefix of the apps, where it is not the NAS's
+    #[arg(long, value_name = "ADDR", requires = "release")]
+    apps: Vec<String>,
+    /// Without a profile: a feature in use [default: the usual ones]
+    #[arg(long, value_name = "FEATURE", requires = "release")]
+    feature: Vec<String>,
+    /// Without a profile: a DNS server the clients ask
+    #[arg(long, value_name = "ADDR", requires = "release")]
+    dns: Vec<String>,
+    /// Without a profile: the interface the clients are behind (pf, OPNsense)
+    #[arg(long, value_name = "NAME", requires = "release")]
+    interface: Option<String>,
+}
+
+/// Why a verb ended early. What is wrong is in the findings already, or the reader went away.
+enum Stop {
+    Found,
+    Output(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// A run: what was read, what was found, where to print.
+struct Run {
+    sources: Sources,
+    findings: Findings,
+    format: Format,
+    quiet: bool,
+    catalog: Option<PathBuf>,
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failures; a reader that went away is none either.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let mut run = Run {
+        sources: Sources::default(),
+        findings: Findings::default(),
+        format: cli.global.format,
+        quiet: cli.global.quiet,
+        catalog: cli.global.catalog,
+    };
+    let result = match cli.verb {
+        Verb::Generate(args) => generate::run(&mut run, &args),
+        Verb::Resolve(args) => resolve::run(&mut run, &args),
+        Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
+        Verb::Targets => targets::run(&run),
+    };
+    run.end(result)
+}
+
+impl Run {
+    fn end(self, result: Result<(), Stop>) -> ExitCode {
+        if let Err(Stop::Output(error)) = &result {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return ExitCode::SUCCESS;
+            }
+            let _ = writeln!(report::terminal::stderr(), "outgate: cannot print: {error}");
+            return ExitCode::from(2);
+        }
+        let worst = self.findings.iter().map(Diagnostic::severity).max();
+        let mut err = report::terminal::stderr();
+        for diagnostic in self.findings.iter().filter(|d| !self.quiet || d.severity() > Severity::Note) {
+            let printed = match self.format {
+                Format::Text => report::terminal::print(diagnostic, &self.sources, &mut err),
+                Format::Json => writeln!(err, "{}", report::json::diagnostic(diagnostic, &self.sources)),
+            };
+            if printed.is_err() {
+                break;
+            }
+        }
+        match (result, worst) {
+            (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
+            (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
+            (Ok(()), _) => ExitCode::SUCCESS,
+        }
+    }
+
+    fn stop<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stop> {
+        self.findings.push(diagnostic);
+        Err(Stop::Found)
+    }
+
+    /// Reads a text file into the sources.
+    fn read(&mut self, path: &Path) -> Result<SourceId, Stop> {
+        /// Longest file that is read, in bytes: a hundred times the largest catalog seen.
+        const MAX: u64 = 512 << 20;
+        let shown = path.display();
+        let read = std::fs::metadata(path).and_then(|meta| {
+            if meta.len() > MAX {
+                return Err(io::Error::other(format!("larger than {} MiB", MAX >> 20)));
+            }
+            std::fs::read(path)
+        });
+        match read.map(String::from_utf8) {
+            Ok(Ok(text)) => {
+                let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+                Ok(self.sources.add(shown.to_string(), text))
+            }
+            Ok(Err(error)) => {
+                let at = error.utf8_error().valid_up_to();
+                let line = 1 + error.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
+                let diagnostic = Diagnostic::new(
+                    Code::Unreadable,
+                    format!("{shown} is not UTF-8: line {line} holds a byte of another encoding"),
+                );
+                self.stop(diagnostic.help("save it as UTF-8"))
+            }
+            Err(error) => {
+                self.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {shown}: {}", plain(&error))))
+            }
+        }
+    }
+
+    fn catalog(&mut self) -> Result<Catalog, Stop> {
+        let files = match self.catalog.clone() {
+            None => catalog::embedded::files(&mut self.sources),
+            Some(folder) => self.catalog_folder(&folder)?,
+        };
+        catalog::read(&self.sources, &files, &mut self.findings).ok_or(Stop::Found)
+    }
+
+    fn catalog_folder(&mut self, folder: &Path) -> Result<catalog::Files, Stop> {
+        let releases = self.read(&folder.join("releases.yaml"))?;
+        let sources = self.read(&folder.join("sources.yaml"))?;
+        let features = self.read(&folder.join("features.yaml"))?;
+        let mut callouts = Vec::new();
+        for path in self.list(&folder.join("callouts"), "yaml")? {
+            callouts.push(self.read(&path)?);
+        }
+        Ok(catalog::Files { releases, sources, features, callouts })
+    }
+
+    /// The files of a folder with this ending, by name.
+    fn list(&mut self, folder: &Path, ending: &str) -> Result<Vec<PathBuf>, Stop> {
+        let entries = std::fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<PathBuf>>>());
+        match entries {
+            Ok(mut paths) => {
+                paths.retain(|path| path.extension().is_some_and(|e| e == ending));
+                paths.sort();
+                Ok(paths)
+            }
+            Err(error) => {
+                let message = format!("cannot read folder {}: {}", folder.display(), plain(&error));
+                self.stop(Diagnostic::new(Code::Unreadable, message))
+            }
+        }
+    }
+
+    /// The site's profile and the folder its lock and output lie in.
+    fn site(&mut self, args: &SiteArgs, targets: &[String], catalog: &Catalog) -> Result<(Profile, PathBuf), Stop> {
+        let (id, folder) = match (&args.release, &args.config) {
+            (Some(release), _) => {
+                let mut features: Vec<&str> = args.feature.iter().map(String::as_str).collect();
+                if features.is_empty() {
+                    features = usual_features(catalog, release);
+                    let list = features.join(", ");
+                    self.findings.push(
+                        Diagnostic::new(
+                            Code::Assumed,
+                            format!("no --feature given: the usual ones are taken to be in use ({list})"),
+                        )
+                        .help("name those in use, or write a profile"),
+                    );
+                }
+                let text = spell_out(args, release, &features, targets);
+                (self.sources.add("<command line as a profile>", text), PathBuf::from("."))
+            }
+            (None, Some(path)) => {
+                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                (self.read(path)?, folder.to_owned())
+            }
+            (None, None) => {
+                let path = Path::new("outgate.yaml");
+                if !path.exists() {
+                    let diagnostic = Diagnostic::new(Code::Unreadable, "there is no outgate.yaml in this folder");
+                    return self.stop(
+                        diagnostic
+                            .help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"),
+                    );
+                }
+                (self.read(path)?, PathBuf::from("."))
+            }
+        };
+        let known = Known {
+            families: catalog.families.keys().map(Id::as_str).collect(),
+            features: catalog.features.keys().map(Id::as_str).collect(),
+            sources: catalog.sources.keys().map(Id::as_str).collect(),
+            strict: false,
+        };
+        let profile = profile::read(&self.sources, id, &known, &mut self.findings).ok_or(Stop::Found)?;
+        Ok((profile, folder))
+    }
+
+    /// The user's own templates, by path below the folder.
+    fn templates(&mut self, folder: Option<&Path>) -> Result<BTreeMap<String, String>, Stop> {
+        let mut replaced = BTreeMap::new();
+        let Some(folder) = folder else { return Ok(replaced) };
+        for target in crate::target::TARGETS {
+            for (name, _) in target.templates {
+                let path = folder.join(name);
+                if path.exists() {
+                    let id = self.read(&path)?;
+                    replaced.insert((*name).to_owned(), self.sources.get(id).text.clone());
+                }
+            }
+        }
+        if replaced.is_empty() {
+            let message = format!("{} holds no template of any target", folder.display());
+            return self.stop(
+                Diagnostic::new(Code::BadUsage, message)
+                    .help("templates are looked for by their built-in paths, such as `nftables/outgate.nft.j2`"),
+            );
+        }
+        Ok(replaced)
+    }
+}
+
+/// An operating system's error without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// The usual features of a release, as the catalog has them.
+fn usual_features<'a>(catalog: &'a Catalog, release: &str) -> Vec<&'a str> {
+    let Ok(release) = catalog.release(release) else { return Vec::new() };
+    let made: Vec<&Id> = catalog.of_release(&release).filter_map(|(callout, _)| callout.feature.as_ref()).collect();
+    let usual = catalog.features.iter().filter(|(id, feature)| feature.usual && made.contains(id));
+    usual.map(|(id, _)| id.as_str()).collect()
+}
+
+/// The profile that a few flags stand for, as YAML, so that one reader checks both and messages show what was meant.
+fn spell_out(args: &SiteArgs, release: &str, features: &[&str], targets: &[String]) -> String {
+    // A JSON string is a YAML string, whatever is in it.
+    let text = |value: &str| serde_json::Value::from(value).to_string();
+    let list = |values: &[&str]| format!("[{}]", values.iter().map(|v| text(v)).collect::<Vec<_>>().join(", "));
+    let mut out = format!("site: command line\nrelease: {}\nclients:\n", text(release));
+    for (key, values) in [("nas", &args.nas), ("admin", &args.admin), ("jails", &args.jails), ("apps", &args.apps)] {
+        if !values.is_empty() {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            out.push_str(&format!("  {key}: {}\n", list(&values)));
+        }
+    }
+    out.push_str(&format!("features: {}\n", list(features)));
+    if !args.dns.is_empty() {
+        let servers: Vec<String> = args.dns.iter().map(|dns| format!("{{host: {}}}", text(dns))).collect();
+        out.push_str(&format!("servers: {{dns: [{}]}}\n", servers.join(", ")));
+    }
+    out.push_str("targets:\n");
+    let interface = args.interface.as_deref().map(|name| format!("interface: {}", text(name)));
+    for target in targets {
+        let settings = match target.as_str() {
+            "squid" => String::new(),
+            "opnsense" => {
+                ["version: \"26.1\"".to_owned()].into_iter().chain(interface.clone()).collect::<Vec<_>>().join(", ")
+            }
+            _ => interface.clone().unwrap_or_default(),
+        };
+        out.push_str(&format!("  {target}: {{{settings}}}\n"));
+    }
+    out
+}

@@ -1,0 +1,246 @@
+//! `outgate catalog list` and `outgate catalog show`
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{Format, Run, Stop};
+use crate::callout::{Callout, Citation, Class};
+use crate::catalog::{Catalog, NotACallout};
+use crate::diagnostic::{Code, Diagnostic, suggest};
+use crate::report;
+use crate::text::{Id, Text};
+
+#[derive(Subcommand)]
+pub(super) enum CatalogVerb {
+    /// List callouts, a line each
+    List(List),
+    /// Show an entry whole: why, what is sent, what breaks, who says so
+    Show(Show),
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// Only what this release contacts
+    #[arg(long, value_name = "RELEASE")]
+    release: Option<String>,
+    /// Only callouts of this feature
+    #[arg(long, value_name = "FEATURE")]
+    feature: Option<String>,
+    /// Only callouts of this class
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// The entry's id
+    id: String,
+}
+
+pub(super) fn run(run: &mut Run, verb: &CatalogVerb) -> Result<(), Stop> {
+    let catalog = run.catalog()?;
+    match verb {
+        CatalogVerb::List(args) => list(run, &catalog, args),
+        CatalogVerb::Show(args) => show(run, &catalog, &args.id),
+    }
+}
+
+fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
+    let release = match args.release.as_deref().map(|text| catalog.release(text)).transpose() {
+        Ok(release) => release,
+        Err((message, help)) => return run.stop(Diagnostic::new(Code::BadRelease, message).help(help)),
+    };
+    if let Some(feature) = &args.feature {
+        known(run, "feature", feature, catalog.features.keys().map(Id::as_str))?;
+    }
+    if let Some(class) = &args.class {
+        known(run, "class", class, Class::ALL.iter().map(|class| class.as_str()))?;
+    }
+    let wanted = |callout: &&Callout| {
+        args.feature.as_ref().is_none_or(|f| callout.feature.as_ref().is_some_and(|own| own.as_str() == f))
+            && args.class.as_ref().is_none_or(|c| callout.class.as_str() == c)
+    };
+    let callouts: Vec<&Callout> = match &release {
+        Some(release) => catalog.of_release(release).map(|(callout, _)| callout).filter(wanted).collect(),
+        None => catalog.callouts.values().filter(wanted).collect(),
+    };
+    let mut out = report::terminal::stdout();
+    if run.format == Format::Json {
+        let list: Vec<Value> = callouts.into_iter().map(as_json).collect();
+        let document = json!({"format_version": report::json::FORMAT_VERSION, "callouts": list});
+        writeln!(out, "{document:#}")?;
+        return Ok(());
+    }
+    let width = callouts.iter().map(|c| c.id.as_str().len()).max().unwrap_or(0);
+    for callout in callouts {
+        let origins: Vec<&str> = callout.origins.iter().map(|o| o.as_str()).collect();
+        writeln!(
+            out,
+            "{:width$}  {:12}  {:11}  {}",
+            callout.id.as_str(),
+            callout.class.as_str(),
+            origins.join(","),
+            leads(callout)
+        )?;
+    }
+    Ok(())
+}
+
+fn known<'a>(run: &mut Run, what: &str, word: &str, all: impl Iterator<Item = &'a str>) -> Result<(), Stop> {
+    let all: Vec<&str> = all.collect();
+    if all.contains(&word) {
+        return Ok(());
+    }
+    let message = format!("there is no {what} `{}`", crate::callout::quoted(word));
+    run.stop(Diagnostic::new(Code::UnknownName, message).help(suggest(word, &all)))
+}
+
+fn leads(callout: &Callout) -> String {
+    let mut hosts: Vec<String> = callout.endpoints.iter().map(ToString::to_string).collect();
+    if let Some(slot) = &callout.slot {
+        hosts.push(format!("(the site's {slot} servers)"));
+    }
+    let ports: Vec<String> = callout.ports.iter().map(ToString::to_string).collect();
+    format!("{} {}", hosts.join(" "), ports.join(","))
+}
+
+fn show(run: &mut Run, catalog: &Catalog, id: &str) -> Result<(), Stop> {
+    let callout = catalog.callouts.values().find(|c| c.id.as_str() == id);
+    let not = catalog.not_callouts.iter().find(|(own, _)| own.as_str() == id);
+    let mut out = report::terminal::stdout();
+    match (callout, not) {
+        (Some(callout), _) if run.format == Format::Json => {
+            writeln!(
+                out,
+                "{:#}",
+                json!({"format_version": report::json::FORMAT_VERSION, "callout": as_json(callout)})
+            )?;
+        }
+        (Some(callout), _) => show_callout(&mut out, run, catalog, callout)?,
+        (None, Some((id, entry))) if run.format == Format::Json => {
+            let value = json!({
+                "id": id.as_str(),
+                "title": entry.title.as_str(),
+                "reason": entry.reason.as_str(),
+                "sources": entry.sources.iter().map(citation_json).collect::<Vec<_>>(),
+                "evidence": entry.evidence.iter().map(citation_json).collect::<Vec<_>>(),
+            });
+            writeln!(out, "{:#}", json!({"format_version": report::json::FORMAT_VERSION, "not_a_callout": value}))?;
+        }
+        (None, Some((id, entry))) => show_not(&mut out, catalog, id, entry)?,
+        (None, None) => {
+            let all = catalog.callouts.keys().chain(catalog.not_callouts.keys()).map(Id::as_str);
+            known(run, "entry", id, all)?;
+        }
+    }
+    Ok(())
+}
+
+fn show_callout(out: &mut impl Write, run: &Run, catalog: &Catalog, callout: &Callout) -> std::io::Result<()> {
+    writeln!(out, "{}: {}\n", callout.id, callout.title)?;
+    writeln!(out, "{}\n", callout.purpose)?;
+    let origins: Vec<&str> = callout.origins.iter().map(|o| o.as_str()).collect();
+    let mut row = |name: &str, value: &str| writeln!(out, "  {name:11} {value}");
+    row("leads to", &leads(callout))?;
+    row("opened by", &origins.join(", "))?;
+    row("class", callout.class.as_str())?;
+    row("feature", callout.feature.as_ref().map_or("none: the base system does it by itself", Id::as_str))?;
+    for (family, interval) in &callout.releases {
+        row("releases", &format!("{family}: {interval}"))?;
+    }
+    if let Some(data) = &callout.data {
+        row("sends", data.as_str())?;
+    }
+    let effect = callout.blocked_effect.as_ref().map_or("", Text::as_str);
+    row("if blocked", &format!("{} ({})", effect, callout.blocked.as_str()))?;
+    if let Some(off) = &callout.off_switch {
+        row("off-switch", off.as_str())?;
+    }
+    row("strict site", callout.strict.as_str())?;
+    row("confidence", callout.confidence.as_str())?;
+    let source = run.sources.get(callout.span.source);
+    let (line, _) = run.sources.line_column(&callout.span);
+    row("written in", &format!("{}:{line}", source.path))?;
+    writeln!(out, "\nSources:")?;
+    for citation in &callout.sources {
+        show_citation(out, catalog, citation, "  ")?;
+    }
+    for correction in &callout.corrections {
+        writeln!(out, "\nCorrected: {}\n  as written: {}", correction.right, correction.as_written)?;
+        for citation in &correction.evidence {
+            show_citation(out, catalog, citation, "  ")?;
+        }
+    }
+    Ok(())
+}
+
+fn show_not(out: &mut impl Write, catalog: &Catalog, id: &Id, entry: &NotACallout) -> std::io::Result<()> {
+    writeln!(out, "{id}: {}\n\nNot a callout: {}\n\nListed in:", entry.title, entry.reason)?;
+    for citation in &entry.sources {
+        show_citation(out, catalog, citation, "  ")?;
+    }
+    writeln!(out, "Evidence:")?;
+    for citation in &entry.evidence {
+        show_citation(out, catalog, citation, "  ")?;
+    }
+    Ok(())
+}
+
+fn show_citation(out: &mut impl Write, catalog: &Catalog, citation: &Citation, indent: &str) -> std::io::Result<()> {
+    let document = catalog.sources.get(&citation.source);
+    writeln!(out, "{indent}{citation}")?;
+    if let Some(document) = document {
+        let date = document.date.map(|d| format!(", {d}")).unwrap_or_default();
+        writeln!(out, "{indent}  {}{date}: {}", document.title, document.url)?;
+    }
+    if let Some(quote) = &citation.quote {
+        writeln!(out, "{indent}  > {quote}")?;
+    }
+    Ok(())
+}
+
+fn citation_json(citation: &Citation) -> Value {
+    json!({
+        "source": citation.source.as_str(),
+        "lines": citation.lines,
+        "quote": citation.quote,
+        "at": citation.at,
+        "path": citation.path,
+    })
+}
+
+fn as_json(callout: &Callout) -> Value {
+    let text = |text: &Option<Text>| text.as_ref().map(|t| t.as_str().to_owned());
+    let interval = |(family, interval): &(Id, crate::release::Interval)| {
+        json!({
+            "family": family.as_str(),
+            "since": interval.since.as_ref().map(ToString::to_string),
+            "until": interval.until.as_ref().map(ToString::to_string),
+        })
+    };
+    json!({
+        "id": callout.id.as_str(),
+        "title": callout.title.as_str(),
+        "purpose": callout.purpose.as_str(),
+        "class": callout.class.as_str(),
+        "origin": callout.origins.iter().map(|o| o.as_str()).collect::<Vec<_>>(),
+        "feature": callout.feature.as_ref().map(Id::as_str),
+        "hosts": callout.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "slot": callout.slot.as_ref().map(Id::as_str),
+        "ports": callout.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "releases": callout.releases.iter().map(interval).collect::<Vec<_>>(),
+        "data": text(&callout.data),
+        "blocked": {"level": callout.blocked.as_str(), "effect": text(&callout.blocked_effect)},
+        "off_switch": text(&callout.off_switch),
+        "strict": callout.strict.as_str(),
+        "confidence": callout.confidence.as_str(),
+        "sources": callout.sources.iter().map(citation_json).collect::<Vec<_>>(),
+        "corrections": callout.corrections.iter().map(|c| json!({
+            "as_written": c.as_written,
+            "right": c.right.as_str(),
+            "evidence": c.evidence.iter().map(citation_json).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}

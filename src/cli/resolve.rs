@@ -1,0 +1,100 @@
+//! `outgate resolve`
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Run, SiteArgs, Stop, plain, progress};
+use crate::day::Day;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::lock::{self, Lock};
+use crate::policy::{self, Policy};
+use crate::report;
+use crate::resolve::{Resolve as _, dns::Dns};
+use crate::text::Text;
+
+#[derive(Args)]
+pub(super) struct Resolve {
+    #[command(flatten)]
+    site: SiteArgs,
+    #[command(flatten)]
+    dns: DnsArgs,
+    /// The lock to write [default: outgate.lock beside the profile]
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+}
+
+/// How names are asked.
+#[derive(Args)]
+pub(super) struct DnsArgs {
+    /// Ask this name server, ADDR or ADDR:PORT; may be given several times, asked in that order [default: the system's]
+    #[arg(long, value_name = "ADDR", value_parser = server)]
+    resolver: Vec<SocketAddr>,
+    /// A line to keep in the lock's head, such as from where the names were asked
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+fn server(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| "an address of a name server, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53".to_owned())
+}
+
+pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
+    let catalog = run.catalog()?;
+    let (profile, folder) = run.site(&args.site, &[], &catalog)?;
+    let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    let path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
+    let old = read(run, &path)?;
+    let lock = ask(run, &policy, old.as_ref(), &args.dns)?;
+    write(run, &path, &lock)?;
+    let addresses: usize = lock.hosts.values().map(|entry| entry.addresses.len()).sum();
+    writeln!(report::terminal::stderr(), "{}: {} names, {addresses} addresses", path.display(), lock.hosts.len())?;
+    Ok(())
+}
+
+/// The lock at a path, if there is one.
+pub(super) fn read(run: &mut Run, path: &Path) -> Result<Option<Lock>, Stop> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let id = run.read(path)?;
+    match Lock::parse(&run.sources, id) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(diagnostic) => run.stop(diagnostic),
+    }
+}
+
+/// Asks every name of the policy.
+pub(super) fn ask(run: &mut Run, policy: &Policy, old: Option<&Lock>, args: &DnsArgs) -> Result<Lock, Stop> {
+    let note = match args.note.as_deref().map(Text::parse).transpose() {
+        Ok(note) => note,
+        Err(error) => return run.stop(Diagnostic::new(Code::BadUsage, format!("the note {error}"))),
+    };
+    let dns = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
+    let queries: BTreeSet<_> = policy.queries().into_keys().collect();
+    let answers = dns.and_then(|dns| progress::with_bar("asking", |tick| dns.resolve(&queries, tick)));
+    match answers {
+        Ok(answers) => Ok(lock::update(policy, old, &answers, Day::today(), note, &mut run.findings)),
+        Err(error) => {
+            let diagnostic = Diagnostic::new(Code::NoResolver, error.to_string());
+            run.stop(diagnostic.help("the lock is as it was; name a server with --resolver ADDR"))
+        }
+    }
+}
+
+/// Replaces the lock.
+pub(super) fn write(run: &mut Run, path: &Path, lock: &Lock) -> Result<(), Stop> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let files = [(name, lock.print())].into();
+    match crate::files::write(folder, &files, &[]) {
+        Ok(()) => Ok(()),
+        Err(e) => run
+            .stop(Diagnostic::new(Code::Unwritable, format!("cannot write {}: {}", e.path.display(), plain(&e.error)))),
+    }
+}

@@ -1,0 +1,288 @@
+//! What the tool has to say to the person at the keyboard: a stable code, a message, places in their files, a help.
+//!
+//! Checks push into [`Findings`]; colour, JSON and exit codes are decided outside.
+
+use crate::source::Span;
+
+/// Declares every code once, with its text form, severity and one-line meaning.
+macro_rules! codes {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $text:literal $severity:ident;)+) => {
+        /// Every finding there is. The text form never changes its meaning and is never used again for another.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[doc = $meaning])+ $name,)+
+        }
+
+        impl Code {
+            /// Every code, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The text form: `E` for errors, `W` for warnings, then a number.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// How bad it is.
+            #[must_use]
+            pub fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)+ }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($meaning),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A file cannot be read.
+    Unreadable = "E001" Error;
+    /// A file cannot be written; nothing was changed.
+    Unwritable = "E002" Error;
+    /// A file is no valid YAML, or not of the shape it must have.
+    BadYaml = "E003" Error;
+    /// A lock cannot be read: it was edited by hand, half merged, or made by another version.
+    BadLock = "E004" Error;
+    /// The command line asks for something that does not fit together.
+    BadUsage = "E005" Error;
+    /// A host name, wildcard or service name is none.
+    BadHost = "E010" Error;
+    /// A port is none.
+    BadPort = "E011" Error;
+    /// An address or prefix is none.
+    BadPrefix = "E012" Error;
+    /// A release is not known.
+    BadRelease = "E013" Error;
+    /// A name is not one of those that can stand there.
+    UnknownName = "E014" Error;
+    /// Two entries have one id.
+    DuplicateId = "E015" Error;
+    /// A text holds what a rule file must never hold, or is too long.
+    BadText = "E016" Error;
+    /// A list that must name something is empty.
+    Empty = "E017" Error;
+    /// A wildcard covers names that belong to strangers.
+    WideWildcard = "E018" Error;
+    /// A date is none.
+    BadDate = "E019" Error;
+    /// A setting of a target is not one it can have.
+    BadSetting = "E020" Error;
+    /// A feature is in use whose servers the profile does not name.
+    MissingServers = "E021" Error;
+    /// A client is named in one address family only, so its other family would not be limited.
+    OneFamily = "E022" Error;
+    /// A name that is blocked and a name that is allowed lie on one address.
+    SharedAddress = "E023" Error;
+    /// The lock lacks a name that the rules need.
+    NotInLock = "E024" Error;
+    /// No name server answers.
+    NoResolver = "E025" Error;
+    /// A template cannot be rendered.
+    BadTemplate = "E026" Error;
+    /// A target cannot hold so much or so long.
+    TargetLimit = "E027" Error;
+    /// A policy allows nothing at all.
+    NothingAllowed = "E028" Error;
+    /// A target cannot express what the policy says.
+    Inexpressible = "E029" Error;
+    /// A lookup failed.
+    LookupFailed = "W101" Warning;
+    /// An answer held an address that a public name cannot have; it was left out.
+    RefusedAddress = "W102" Warning;
+    /// A name has no address, so no rule by address lets it out.
+    NoAddress = "W103" Warning;
+    /// A target cannot express a part of the policy; its files are narrower by that.
+    Loss = "W104" Warning;
+    /// Files on disk differ from what would be generated.
+    Differs = "W105" Warning;
+    /// An SRV record pointed outside its own domain; it was left out.
+    ForeignTarget = "W106" Warning;
+    /// A feature is named that the release has nothing for.
+    IdleFeature = "W107" Warning;
+    /// Something is on by default that the user did not name.
+    Assumed = "N201" Note;
+    /// A part of the policy that this kind of target never carries; its files say so.
+    OutOfReach = "N202" Note;
+    /// The release is newer than the catalog.
+    NewRelease = "N203" Note;
+    /// The release was named by its line, and hosts moved within it: those of all its point releases are in.
+    CoarseRelease = "N204" Note;
+    /// Traffic of an origin for which the profile names no clients.
+    NoClients = "N205" Note;
+    /// The profile names no DNS servers.
+    NoDns = "N206" Note;
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// The result is good but narrower or other than one may think.
+    Warning,
+    /// There is no result.
+    Error,
+}
+
+impl Severity {
+    /// The word for messages and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A place and what is said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Where.
+    pub span: Span,
+    /// What is said of it; may be empty.
+    pub text: String,
+}
+
+/// One thing to say. The first label is the place it is about; more give context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Which finding.
+    pub code: Code,
+    /// What is wrong.
+    pub message: String,
+    /// Where.
+    pub labels: Vec<Label>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A finding without a place.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), labels: Vec::new(), help: None }
+    }
+
+    /// Adds a place.
+    #[must_use]
+    pub fn at(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.code.severity()
+    }
+}
+
+/// What the steps of a run found, in the order they found it.
+#[derive(Clone, Debug, Default)]
+pub struct Findings(Vec<Diagnostic>);
+
+impl Findings {
+    /// Takes a finding in.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.0.push(diagnostic);
+    }
+
+    /// Takes many in.
+    pub fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
+        self.0.extend(diagnostics);
+    }
+
+    /// Whether one of them is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|d| d.severity() == Severity::Error)
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.0.iter()
+    }
+}
+
+/// The nearest of the known words, where one is near enough to have been meant.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(word.len()) / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// A help line: the nearest word, or all of them.
+#[must_use]
+pub fn suggest<'a>(word: &str, known: &[&'a str]) -> String {
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("one of: {}", known.join(", ")),
+    }
+}
+
+/// Levenshtein distance, with a swap of neighbours counted as one.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    for (j, cell) in rows[0].iter_mut().enumerate() {
+        *cell = j;
+    }
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_carry_their_severity() {
+        let texts: std::collections::BTreeSet<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let letter = match code.severity() {
+                Severity::Error => 'E',
+                Severity::Warning => 'W',
+                Severity::Note => 'N',
+            };
+            assert!(code.as_str().starts_with(letter), "{}", code.as_str());
+            assert!(code.meaning().ends_with('.'), "{}", code.meaning());
+        }
+    }
+
+    #[test]
+    fn near_words_are_offered() {
+        assert_eq!(nearest("relaese", ["release", "clients"]), Some("release"));
+        assert_eq!(nearest("xyz", ["release", "clients"]), None);
+    }
+}

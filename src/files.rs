@@ -1,0 +1,167 @@
+//! A set of files on disk: written whole or not at all, each replaced atomically; or compared.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A file operation that failed, with the path it was on.
+#[derive(Debug)]
+pub struct FileError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for FileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for FileError {}
+
+fn on(path: &Path) -> impl FnOnce(io::Error) -> FileError + '_ {
+    move |error| FileError { path: path.to_owned(), error }
+}
+
+/// How a folder differs from what it should hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Difference {
+    /// The file is not there.
+    Missing(PathBuf),
+    /// The file holds something else.
+    Changed(PathBuf),
+    /// The file is one of ours that is no longer written.
+    Stale(PathBuf),
+}
+
+/// Writes every file of a folder, then removes those that match `owned` and are not among them.
+///
+/// All are first written beside their places and synced; only then are they renamed, one after the other in the order
+/// of the map. A failure before the renames leaves everything as it was.
+///
+/// # Errors
+/// The first path that could not be written.
+pub fn write(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<(), FileError> {
+    let mut ready = Vec::new();
+    for (name, text) in files {
+        let path = folder.join(name);
+        if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+            continue;
+        }
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(on(parent))?;
+        if path.is_dir() {
+            return Err(FileError { path, error: io::Error::from(io::ErrorKind::IsADirectory) });
+        }
+        let mut temporary = tempfile::Builder::new().prefix(".outgate-").tempfile_in(parent).map_err(on(parent))?;
+        temporary.write_all(text.as_bytes()).and_then(|()| temporary.as_file().sync_all()).map_err(on(&path))?;
+        readable(temporary.path()).map_err(on(&path))?;
+        ready.push((temporary, path));
+    }
+    for (temporary, path) in ready {
+        temporary.persist(&path).map_err(|e| FileError { path: path.clone(), error: e.error })?;
+    }
+    for path in stale(folder, files, owned)? {
+        fs::remove_file(&path).map_err(on(&path))?;
+    }
+    Ok(())
+}
+
+/// Compares a folder with what it should hold; sorted.
+///
+/// # Errors
+/// The first path that is there and cannot be read.
+pub fn compare(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<Vec<Difference>, FileError> {
+    let mut differences = Vec::new();
+    for (name, text) in files {
+        let path = folder.join(name);
+        match fs::read(&path) {
+            Ok(old) if old == text.as_bytes() => {}
+            Ok(_) => differences.push(Difference::Changed(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => differences.push(Difference::Missing(path)),
+            Err(error) => return Err(FileError { path, error }),
+        }
+    }
+    differences.extend(stale(folder, files, owned)?.into_iter().map(Difference::Stale));
+    differences.sort();
+    Ok(differences)
+}
+
+/// Files of ours that are no longer written. `*` in a pattern stands for one name, and only at the end of a path.
+fn stale(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<Vec<PathBuf>, FileError> {
+    let mut stale = Vec::new();
+    for pattern in owned {
+        let Some((parent, suffix)) = pattern.split_once('*') else {
+            if !files.contains_key(*pattern) && folder.join(pattern).is_file() {
+                stale.push(folder.join(pattern));
+            }
+            continue;
+        };
+        let parent_path = folder.join(parent);
+        let entries = match fs::read_dir(&parent_path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(FileError { path: parent_path, error }),
+        };
+        for entry in entries {
+            let entry = entry.map_err(on(&parent_path))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = name.ends_with(suffix) && !name.starts_with('.') && entry.path().is_file();
+            if ours && !files.contains_key(&format!("{parent}{name}")) {
+                stale.push(entry.path());
+            }
+        }
+    }
+    stale.sort();
+    Ok(stale)
+}
+
+/// Temporary files are private; rule files are read by the services they are for.
+#[cfg(unix)]
+fn readable(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(list: &[(&str, &str)]) -> BTreeMap<String, String> {
+        list.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_written_compares_equal_and_old_files_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let owned = ["a.conf", "lists/*.txt"];
+        write(folder.path(), &files(&[("a.conf", "1"), ("lists/x.txt", "2")]), &owned).unwrap();
+        fs::write(folder.path().join("lists/mine.md"), "not outgate's").unwrap();
+        let next = files(&[("a.conf", "1"), ("lists/y.txt", "3")]);
+        let differences = compare(folder.path(), &next, &owned).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        assert_eq!(differences, [Difference::Missing(at("lists/y.txt")), Difference::Stale(at("lists/x.txt"))]);
+        write(folder.path(), &next, &owned).unwrap();
+        assert!(compare(folder.path(), &next, &owned).unwrap().is_empty());
+        assert!(at("lists/mine.md").exists() && !at("lists/x.txt").exists());
+    }
+
+    #[test]
+    fn a_failure_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "old").unwrap();
+        fs::create_dir(folder.path().join("b")).unwrap();
+        let error = write(folder.path(), &files(&[("a", "new"), ("b", "new")]), &[]).unwrap_err();
+        assert!(error.path.ends_with("b"));
+        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left");
+    }
+}

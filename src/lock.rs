@@ -1,0 +1,386 @@
+//! The lock: DNS answers with their history, committed to git.
+//!
+//! One host a line, sorted, dates by day: an unchanged answer is an unchanged line. A lock is written by us alone; one
+//! that does not read back to the same bytes was edited or half merged and is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::addrs::{SpecialUse, special_use};
+use crate::day::Day;
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::host::{Host, Query};
+use crate::policy::Policy;
+use crate::resolve::{Answer, Answers, Failure, RecordType};
+use crate::source::{SourceId, Sources, Span};
+use crate::text::Text;
+
+/// The format this program writes and reads.
+const FORMAT: u32 = 1;
+
+/// Pinned answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// The day of the run that wrote it.
+    pub day: Day,
+    /// What whoever ran it wanted to say, such as from where the names were asked.
+    pub note: Option<Text>,
+    /// Every name, with what is known of it.
+    pub hosts: BTreeMap<Query, Entry>,
+}
+
+/// What is known of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// For a service: the hosts its SRV records select, with their ports.
+    pub targets: BTreeSet<(Host, u16)>,
+    /// The names the newest answer went through, in order.
+    pub chain: Vec<Host>,
+    /// Addresses, each with its history.
+    pub addresses: BTreeMap<IpAddr, Seen>,
+    /// What failed when it was last asked.
+    pub failed: BTreeMap<RecordType, Failure>,
+    /// The name servers that said so.
+    pub resolvers: BTreeSet<String>,
+}
+
+/// The history of one address under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The day it was first answered.
+    pub first: Day,
+    /// The day it was first no longer answered, if the newest answer lacks it.
+    pub missing: Option<Day>,
+}
+
+/// Answers → lock: yesterday's addresses stay for the profile's keep days, failed lookups keep what was known, and
+/// answers no public name can have are left out. Every one of these is a finding.
+#[must_use]
+pub fn update(
+    policy: &Policy,
+    old: Option<&Lock>,
+    answers: &Answers,
+    today: Day,
+    note: Option<Text>,
+    findings: &mut Findings,
+) -> Lock {
+    let clients = policy.client_prefixes();
+    let mut wanted = policy.queries();
+    let mut hosts = BTreeMap::new();
+    // Targets of services join the names that are wanted, so the work is a queue and not a list.
+    while let Some((query, allowed)) = wanted.pop_first() {
+        if hosts.contains_key(&query) {
+            continue;
+        }
+        let before = old.and_then(|lock| lock.hosts.get(&query));
+        let missing = Answer { failures: BTreeMap::from([(RecordType::A, Failure::Timeout)]), ..Answer::default() };
+        let answer = answers.get(&query).unwrap_or(&missing);
+        let entry = update_entry(
+            &query,
+            answer,
+            before,
+            &Judge { allowed: &allowed, clients: &clients },
+            today,
+            policy.keep_days,
+            findings,
+        );
+        for (target, _) in &entry.targets {
+            wanted.entry(Query::Host(target.clone())).or_default().extend(&allowed);
+        }
+        hosts.insert(query, entry);
+    }
+    Lock { day: today, note: note.or_else(|| old.and_then(|lock| lock.note.clone())), hosts }
+}
+
+fn update_entry(
+    query: &Query,
+    answer: &Answer,
+    before: Option<&Entry>,
+    judge: &Judge<'_>,
+    today: Day,
+    keep_days: u16,
+    findings: &mut Findings,
+) -> Entry {
+    let mut entry = Entry {
+        chain: answer.chain.clone(),
+        failed: answer.failures.clone(),
+        resolvers: answer.resolvers.clone(),
+        ..Entry::default()
+    };
+    for &addr in &answer.addresses {
+        match judge.refuse(addr) {
+            Some(why) => findings.push(
+                Diagnostic::new(Code::RefusedAddress, format!("`{query}` was answered with {addr}, {why}: left out"))
+                    .help("a name server that answers so may be lying (DNS rebinding); if it is right, allow that kind under `answers: allow:`"),
+            ),
+            None => {
+                let first = before.and_then(|b| b.addresses.get(&addr)).map_or(today, |seen| seen.first);
+                entry.addresses.insert(addr, Seen { first, missing: None });
+            }
+        }
+    }
+    for (host, port) in &answer.targets {
+        // A forged SRV record must not open a stranger's host.
+        let Query::Service(service) = query else { continue };
+        if same_domain(service.host(), host) {
+            entry.targets.insert((host.clone(), *port));
+        } else {
+            findings.push(Diagnostic::new(
+                Code::ForeignTarget,
+                format!("SRV of `{query}` points to `{host}`, outside its own domain: left out"),
+            ));
+        }
+    }
+    if let Some(before) = before {
+        let unanswered = |kind: RecordType| answer.failures.get(&kind).is_some_and(|f| !is_final(*f));
+        for (&addr, seen) in &before.addresses {
+            let kind = if addr.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
+            if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
+                continue;
+            }
+            // No answer says nothing of the old one: it stands as it was.
+            let missing = if unanswered(kind) { seen.missing } else { seen.missing.or(Some(today)) };
+            if missing.is_none_or(|since| today.days_since(since) <= keep_days.into()) {
+                entry.addresses.insert(addr, Seen { first: seen.first, missing });
+            }
+        }
+        if unanswered(RecordType::Srv) {
+            entry.targets.extend(before.targets.iter().cloned());
+        }
+        if entry.chain.is_empty() && !answer.failures.is_empty() {
+            entry.chain.clone_from(&before.chain);
+        }
+    }
+    if !answer.failures.is_empty() {
+        let kept = if entry.addresses.is_empty() && entry.targets.is_empty() {
+            "nothing is known of it"
+        } else {
+            "what is known of it is kept"
+        };
+        let list: Vec<String> =
+            answer.failures.iter().map(|(kind, failure)| format!("{} {failure}", kind.as_str())).collect();
+        findings.push(Diagnostic::new(Code::LookupFailed, format!("`{query}`: {}; {kept}", list.join(", "))));
+    }
+    entry
+}
+
+/// Whether a failure is the name server's word about the name, rather than no word at all.
+fn is_final(failure: Failure) -> bool {
+    matches!(failure, Failure::NxDomain | Failure::NoData)
+}
+
+/// Whether two hosts lie under one registered domain.
+fn same_domain(a: &Host, b: &Host) -> bool {
+    a.registered_domain().is_some_and(|domain| b.registered_domain() == Some(domain))
+}
+
+/// What an address behind a name may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// Special uses that are allowed for this name.
+    pub allowed: &'a BTreeSet<SpecialUse>,
+    /// The clients' own prefixes.
+    pub clients: &'a [IpNet],
+}
+
+impl Judge<'_> {
+    /// Why the address cannot be where the name is; `None` when it can.
+    #[must_use]
+    pub fn refuse(&self, addr: IpAddr) -> Option<String> {
+        if let Some(net) = self.clients.iter().find(|net| net.contains(&addr)) {
+            return Some(format!("which lies in the clients' own {net}"));
+        }
+        special_use(addr).filter(|kind| !self.allowed.contains(kind)).map(|kind| format!("a {} address", kind.as_str()))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    chain: Vec<String>,
+    #[serde(default = "Unique::default", skip_serializing_if = "Unique::is_empty")]
+    addresses: Unique<SeenLine>,
+    #[serde(default, skip_serializing_if = "Unique::is_empty")]
+    failed: Unique<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    by: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeenLine {
+    seen: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    format: u32,
+    day: String,
+    #[serde(default)]
+    note: Option<String>,
+    hosts: Unique<Line>,
+}
+
+/// A JSON object in the order written; a key twice is an error, where serde would lose one.
+struct Unique<V>(Vec<(String, V)>);
+
+impl<V> Default for Unique<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V> Unique<V> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<V: Serialize> Serialize for Unique<V> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(k, v)| (k, v)))
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Pairs<V> {
+            type Value = Unique<V>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let (mut pairs, mut keys) = (Vec::new(), BTreeSet::new());
+                while let Some((key, value)) = map.next_entry::<String, V>()? {
+                    if !keys.insert(key.clone()) {
+                        return Err(M::Error::custom(format_args!("`{key}` stands twice")));
+                    }
+                    pairs.push((key, value));
+                }
+                Ok(Unique(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs(PhantomData))
+    }
+}
+
+impl Lock {
+    /// The file: canonical, with a final newline.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let text = |value: &str| serde_json::Value::from(value).to_string();
+        let mut out = format!("{{\n\"format\": {FORMAT},\n\"day\": {},\n", text(&self.day.to_string()));
+        if let Some(note) = &self.note {
+            out.push_str(&format!("\"note\": {},\n", text(note.as_str())));
+        }
+        out.push_str("\"hosts\": {");
+        for (i, (query, entry)) in self.hosts.iter().enumerate() {
+            let line = serde_json::to_string(&entry.line()).unwrap_or_default();
+            out.push_str(&format!("{}\n{}: {line}", if i == 0 { "" } else { "," }, text(&query.to_string())));
+        }
+        out.push_str("\n}\n}\n");
+        out
+    }
+
+    /// Reads a lock.
+    ///
+    /// # Errors
+    /// One diagnostic with the line: no JSON, another format, a value that is none, a key twice, or a file that is
+    /// not as we would have written it.
+    pub fn parse(sources: &Sources, id: SourceId) -> Result<Self, Diagnostic> {
+        let text = &sources.get(id).text;
+        let bad = |line: usize, message: String| {
+            Diagnostic::new(Code::BadLock, message)
+                .at(line_span(text, id, line), "")
+                .help("a lock is written by `outgate resolve` alone: restore it from git, or remove it and run `outgate resolve`")
+        };
+        let document: Document = serde_json::from_str(text).map_err(|e| {
+            bad(e.line(), format!("this is no lock: {}", e.to_string().split(" at line ").next().unwrap_or("")))
+        })?;
+        if document.format != FORMAT {
+            return Err(bad(
+                2,
+                format!("this lock has format {}, this program reads format {FORMAT}", document.format),
+            ));
+        }
+        let line_of = |needle: &str| 1 + text.lines().position(|line| line.contains(needle)).unwrap_or(0);
+        let day = Day::parse(&document.day).ok_or_else(|| bad(3, format!("`{}` is no day", document.day)))?;
+        let note =
+            document.note.as_deref().map(Text::parse).transpose().map_err(|e| bad(4, format!("the note {e}")))?;
+        let mut hosts = BTreeMap::new();
+        for (name, line) in &document.hosts.0 {
+            let at = |message: String| bad(line_of(&format!("\"{name}\":")), message);
+            let query = Query::parse(name).map_err(|e| at(format!("`{}` {e}", crate::callout::quoted(name))))?;
+            hosts
+                .insert(query, Entry::parse(line).map_err(|e| at(format!("`{}`: {e}", crate::callout::quoted(name))))?);
+        }
+        let lock = Self { day, note, hosts };
+        let canonical = lock.print();
+        if canonical != *text {
+            let line = 1 + text.lines().zip(canonical.lines()).take_while(|(a, b)| a == b).count();
+            return Err(bad(line, "this lock is not as it was written".to_owned()));
+        }
+        Ok(lock)
+    }
+}
+
+fn line_span(text: &str, source: SourceId, line: usize) -> Span {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let length = text.get(start..).and_then(|rest| rest.lines().next()).map_or(0, str::len);
+    Span { source, range: start..start + length }
+}
+
+impl Entry {
+    fn line(&self) -> Line {
+        let seen =
+            |seen: &Seen| SeenLine { seen: seen.first.to_string(), missing: seen.missing.map(|d| d.to_string()) };
+        Line {
+            targets: self.targets.iter().map(|(host, port)| format!("{host}:{port}")).collect(),
+            chain: self.chain.iter().map(Host::to_string).collect(),
+            addresses: Unique(self.addresses.iter().map(|(addr, s)| (addr.to_string(), seen(s))).collect()),
+            failed: Unique(self.failed.iter().map(|(k, f)| (k.as_str().to_owned(), f.as_str().to_owned())).collect()),
+            by: self.resolvers.iter().cloned().collect(),
+        }
+    }
+
+    fn parse(line: &Line) -> Result<Self, String> {
+        let host = |text: &str| Host::parse(text).map_err(|e| format!("`{}` {e}", crate::callout::quoted(text)));
+        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", crate::callout::quoted(text)));
+        let mut entry = Self { resolvers: line.by.iter().cloned().collect(), ..Self::default() };
+        for target in &line.targets {
+            let (name, port) = target.rsplit_once(':').ok_or("a target has no port")?;
+            entry.targets.insert((host(name)?, port.parse().map_err(|_| "a target has no port")?));
+        }
+        for name in &line.chain {
+            entry.chain.push(host(name)?);
+        }
+        for (addr, seen) in &line.addresses.0 {
+            let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", crate::callout::quoted(addr)))?;
+            let missing = seen.missing.as_deref().map(day).transpose()?;
+            entry.addresses.insert(addr, Seen { first: day(&seen.seen)?, missing });
+        }
+        for (kind, failure) in &line.failed.0 {
+            let kind = [RecordType::A, RecordType::Aaaa, RecordType::Srv].into_iter().find(|k| k.as_str() == kind);
+            let failure = Failure::ALL.iter().copied().find(|f| f.as_str() == failure);
+            let (kind, failure) = kind.zip(failure).ok_or("an unknown failure")?;
+            entry.failed.insert(kind, failure);
+        }
+        if let Some(by) = entry.resolvers.iter().find(|by| crate::text::forbidden(by).is_some()) {
+            return Err(format!("`{}` is no name server", crate::callout::quoted(by)));
+        }
+        Ok(entry)
+    }
+}

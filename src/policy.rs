@@ -1,0 +1,456 @@
+//! The policy: [`Catalog`] + [`Profile`] → [`Policy`]. Pure: the same two values give the same policy.
+//!
+//! A policy says, in names and prefixes as they are written, who may contact what and why, and who may not. Strict
+//! mode is nothing but more denials here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::addrs::SpecialUse;
+use crate::callout::{Callout, Endpoint, Origin, quoted};
+use crate::catalog::Catalog;
+use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
+use crate::host::Query;
+use crate::port::Port;
+use crate::profile::{Profile, Server};
+use crate::release::Overlap;
+use crate::settings::{Ipv6, Settings};
+use crate::source::Span;
+use crate::text::{Id, Text};
+
+/// Who may contact what, and who may not.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The site's name.
+    pub site: Text,
+    /// The release as written, with its family's title.
+    pub release: String,
+    /// Clients by origin. Apps without addresses of their own leave with the appliance's and stand here with those.
+    pub clients: BTreeMap<Origin, Client>,
+    /// Denials first, then by callout.
+    pub decisions: Vec<Decision>,
+    /// What is done about IPv6 where clients have none.
+    pub ipv6: Ipv6,
+    /// How long an address stays allowed after it was last answered, in days.
+    pub keep_days: u16,
+    /// The targets' settings.
+    pub settings: Settings,
+}
+
+/// The clients of one origin.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Their addresses, sorted.
+    pub prefixes: Vec<IpNet>,
+    /// Whether what is not allowed to them is denied. Not for the administrator's own machine: there only denials
+    /// apply, for cutting it off from everything else is nobody's wish.
+    pub default_deny: bool,
+    /// Where they are written.
+    pub span: Span,
+}
+
+/// Allow or deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Deny. First, for a deny beats an allow.
+    Deny,
+    /// Allow.
+    Allow,
+}
+
+impl Action {
+    /// The word for messages and comments.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+/// One callout's part of the policy.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Unique name of the rule: the callout's id, with a number where the callout needs several.
+    pub key: Id,
+    /// Allow or deny.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+    /// The callout.
+    pub callout: Callout,
+    /// Whose traffic: origins that have clients, at least one.
+    pub origins: BTreeSet<Origin>,
+    /// Where it leads; every endpoint on every port.
+    pub endpoints: BTreeSet<Endpoint>,
+    /// The ports.
+    pub ports: Vec<Port>,
+    /// Kinds of address its names may lead to that no public name could have.
+    pub allowed_answers: BTreeSet<SpecialUse>,
+}
+
+impl Policy {
+    /// Every name that must be looked up, with the kinds of special address its answers may hold.
+    #[must_use]
+    pub fn queries(&self) -> BTreeMap<Query, BTreeSet<SpecialUse>> {
+        let mut queries: BTreeMap<Query, BTreeSet<SpecialUse>> = BTreeMap::new();
+        for decision in &self.decisions {
+            for query in decision.endpoints.iter().filter_map(Endpoint::query) {
+                queries.entry(query).or_default().extend(&decision.allowed_answers);
+            }
+        }
+        queries
+    }
+
+    /// Every client prefix: no DNS answer may lead there.
+    #[must_use]
+    pub fn client_prefixes(&self) -> Vec<IpNet> {
+        self.clients.values().flat_map(|client| client.prefixes.iter().copied()).collect()
+    }
+}
+
+/// Decides. Every fault becomes a finding; with one error there is no policy.
+pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> Option<Policy> {
+    let before = findings.iter().count();
+    let release = match catalog.release(&profile.release.value) {
+        Ok(release) => release,
+        Err((message, help)) => {
+            let at = profile.release.span(profile.source);
+            findings.push(Diagnostic::new(Code::BadRelease, message).at(at, "").help(help));
+            return None;
+        }
+    };
+    if release.newer {
+        findings.push(
+            Diagnostic::new(
+                Code::NewRelease,
+                format!(
+                    "release {} is newer than the newest the catalog knows of its line, {}",
+                    release.release, release.line.last.0
+                ),
+            )
+            .at(profile.release.span(profile.source), "")
+            .help("its callouts are taken to be those of the newest known; look for a newer catalog"),
+        );
+    }
+    let mut builder = Builder {
+        catalog,
+        profile,
+        findings,
+        features: BTreeSet::new(),
+        servers: BTreeMap::new(),
+        left_out: BTreeSet::new(),
+        clients: clients(profile),
+        decisions: Vec::new(),
+        uncovered: BTreeSet::new(),
+    };
+    builder.names();
+    let mut coarse = BTreeSet::new();
+    let mut idle = builder.features.clone();
+    for (callout, overlap) in catalog.of_release(&release) {
+        if let Some(feature) = &callout.feature {
+            idle.remove(feature);
+        }
+        if builder.catalog_entry(callout) && overlap == Overlap::Part {
+            coarse.insert(callout.id.as_str());
+        }
+    }
+    for feature in idle {
+        builder.findings.push(
+            Diagnostic::new(
+                Code::IdleFeature,
+                format!("release {} makes no calls for feature `{feature}`", release.release),
+            )
+            .help("take it out of `features`, or look whether the release is right"),
+        );
+    }
+    for callout in &profile.extra {
+        builder.extra(callout);
+    }
+    builder.warn_uncovered();
+    if !coarse.is_empty() {
+        let list = coarse.into_iter().collect::<Vec<_>>().join(", ");
+        builder.findings.push(
+            Diagnostic::new(
+                Code::CoarseRelease,
+                format!(
+                    "hosts moved within release {}: {list} hold for some of its point releases only",
+                    release.release
+                ),
+            )
+            .at(profile.release.span(profile.source), "all of them are allowed")
+            .help("name the point release to allow only its own, such as `25.10.2`"),
+        );
+    }
+    let Builder { mut decisions, clients, .. } = builder;
+    decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
+    let mut keys = BTreeSet::new();
+    for decision in decisions.iter().filter(|d| !keys.insert(&d.key)) {
+        findings.push(
+            Diagnostic::new(Code::DuplicateId, format!("two rules would be named `{}`", decision.key))
+                .at(decision.callout.span.clone(), "")
+                .help("give this entry another id"),
+        );
+    }
+    if !decisions.iter().any(|d| d.action == Action::Allow) {
+        findings.push(
+            Diagnostic::new(Code::NothingAllowed, "this profile allows nothing at all")
+                .at(profile.release.span(profile.source), "")
+                .help("name the features in use under `features`"),
+        );
+    }
+    let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
+    let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+    let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
+    good.then(|| Policy {
+        site: profile.site.clone(),
+        release: format!("{}{codename}, {family}", release.release),
+        clients,
+        decisions,
+        ipv6: profile.ipv6,
+        keep_days: profile.keep_days,
+        settings: profile.settings.clone(),
+    })
+}
+
+fn clients(profile: &Profile) -> BTreeMap<Origin, Client> {
+    let mut clients: BTreeMap<Origin, Client> = profile
+        .clients
+        .iter()
+        .map(|(&origin, c)| {
+            let default_deny = origin != Origin::Browser;
+            (origin, Client { prefixes: c.prefixes.clone(), default_deny, span: c.span.clone() })
+        })
+        .collect();
+    // Containers leave through the appliance's own address unless they are given one of their own.
+    if !clients.contains_key(&Origin::App)
+        && let Some(nas) = clients.get(&Origin::Nas).cloned()
+    {
+        clients.insert(Origin::App, nas);
+    }
+    clients
+}
+
+struct Builder<'a> {
+    catalog: &'a Catalog,
+    profile: &'a Profile,
+    findings: &'a mut Findings,
+    features: BTreeSet<Id>,
+    servers: BTreeMap<Id, &'a [Server]>,
+    left_out: BTreeSet<Id>,
+    clients: BTreeMap<Origin, Client>,
+    decisions: Vec<Decision>,
+    uncovered: BTreeSet<(Origin, Id)>,
+}
+
+impl Builder<'_> {
+    /// Turns the profile's words into the catalog's ids.
+    fn names(&mut self) {
+        let profile = self.profile;
+        let features: Vec<&Id> = self.catalog.features.keys().collect();
+        for word in &profile.features {
+            if let Some(id) = self.known("feature", &features, &word.value, &word.span(profile.source)) {
+                self.features.insert(id);
+            }
+        }
+        let slots: Vec<&Id> = self.catalog.slots().into_iter().collect();
+        for (word, servers) in &profile.servers {
+            if let Some(id) = self.known("kind of server", &slots, &word.value, &word.span(profile.source)) {
+                self.servers.insert(id, servers);
+            }
+        }
+        let entries: Vec<&Id> = self.catalog.callouts.keys().collect();
+        for (word, _) in &profile.left_out {
+            if let Some(id) = self.known("entry", &entries, &word.value, &word.span(profile.source)) {
+                self.left_out.insert(id);
+            }
+        }
+    }
+
+    fn known(&mut self, what: &str, known: &[&Id], word: &str, at: &Span) -> Option<Id> {
+        let found = known.iter().find(|id| id.as_str() == word).map(|&id| id.clone());
+        if found.is_none() {
+            let names: Vec<&str> = known.iter().map(|id| id.as_str()).collect();
+            self.findings.push(
+                Diagnostic::new(Code::UnknownName, format!("the catalog has no {what} `{}`", quoted(word)))
+                    .at(at.clone(), "")
+                    .help(suggest(word, &names)),
+            );
+        }
+        found
+    }
+
+    /// Takes an entry of the release into the policy, if the site makes that call or blocks it. Says whether it did.
+    fn catalog_entry(&mut self, callout: &Callout) -> bool {
+        let blocked = self.profile.blocked.contains(&callout.class);
+        let servers = callout.slot.as_ref().and_then(|slot| self.servers.get(slot).copied());
+        let in_use = callout.feature.as_ref().is_none_or(|f| self.features.contains(f)) || servers.is_some();
+        if self.left_out.contains(&callout.id) || !(blocked || in_use) {
+            return false;
+        }
+        let (action, reason) = if blocked {
+            (Action::Deny, format!("strict: class {}", callout.class.as_str()))
+        } else {
+            let why = match &callout.feature {
+                Some(feature) => format!("feature {feature}"),
+                None => "base system".to_owned(),
+            };
+            (Action::Allow, why)
+        };
+        match servers {
+            Some(servers) => self.site_servers(callout, action, &reason, servers),
+            None if callout.endpoints.is_empty() => {
+                self.unfilled(callout);
+                false
+            }
+            None => {
+                let answers = self.profile.allowed_answers.clone();
+                self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), answers, None)
+            }
+        }
+    }
+
+    fn extra(&mut self, callout: &Callout) {
+        if let Some(first) = self.catalog.callouts.get(&callout.id) {
+            self.findings.push(
+                Diagnostic::new(Code::DuplicateId, format!("the catalog has an entry `{}` already", callout.id))
+                    .at(callout.span.clone(), "this one")
+                    .at(first.span.clone(), "the catalog's"),
+            );
+            return;
+        }
+        if self
+            .profile
+            .extra
+            .iter()
+            .any(|other| other.id == callout.id && other.span.range.start < callout.span.range.start)
+        {
+            self.findings.push(
+                Diagnostic::new(Code::DuplicateId, format!("there are two entries `{}`", callout.id))
+                    .at(callout.span.clone(), "the second"),
+            );
+            return;
+        }
+        let blocked = self.profile.blocked.contains(&callout.class);
+        let (action, reason) = if blocked {
+            (Action::Deny, format!("strict: class {}", callout.class.as_str()))
+        } else {
+            (Action::Allow, "extra of this site".to_owned())
+        };
+        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), self.own_answers(), None);
+    }
+
+    /// A site's own hosts may have private addresses: it knows its own network.
+    fn own_answers(&self) -> BTreeSet<SpecialUse> {
+        let mut answers = self.profile.allowed_answers.clone();
+        answers.insert(SpecialUse::Private);
+        answers
+    }
+
+    fn site_servers(&mut self, callout: &Callout, action: Action, reason: &str, servers: &[Server]) -> bool {
+        let mut by_ports: BTreeMap<Vec<Port>, BTreeSet<Endpoint>> = BTreeMap::new();
+        for server in servers {
+            let ports = server.ports.clone().unwrap_or_else(|| callout.ports.clone());
+            by_ports.entry(ports).or_default().insert(server.endpoint.clone());
+        }
+        let several = by_ports.len() > 1;
+        let mut taken = false;
+        for (i, (ports, endpoints)) in by_ports.into_iter().enumerate() {
+            let number = several.then_some(i + 1);
+            taken |= self.push(
+                callout,
+                action,
+                format!("{reason}, servers of this site"),
+                endpoints,
+                ports,
+                self.own_answers(),
+                number,
+            );
+        }
+        taken
+    }
+
+    /// A callout whose servers only the site can name, and it does not.
+    fn unfilled(&mut self, callout: &Callout) {
+        let slot = callout.slot.as_ref().map_or("", Id::as_str);
+        match &callout.feature {
+            Some(feature) => {
+                let word = self.profile.features.iter().find(|word| word.value == feature.as_str());
+                let mut diagnostic = Diagnostic::new(Code::MissingServers, format!("feature `{feature}` is in use, but its servers are not named"))
+                    .help(format!("name them:\n  servers:\n    {slot}:\n      - host: {slot}.example.org"));
+                if let Some(word) = word {
+                    diagnostic = diagnostic.at(word.span(self.profile.source), "");
+                }
+                self.findings.push(diagnostic);
+            }
+            None => self.findings.push(
+                Diagnostic::new(Code::NoDns, format!("no `{slot}` servers are named: {}", callout.title))
+                    .help(format!("name them under `servers: {slot}:` unless clients and servers are on one segment, so that their packets never pass the filter")),
+            ),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one value, gathered here alone")]
+    fn push(
+        &mut self,
+        callout: &Callout,
+        action: Action,
+        reason: String,
+        endpoints: BTreeSet<Endpoint>,
+        ports: Vec<Port>,
+        allowed_answers: BTreeSet<SpecialUse>,
+        number: Option<usize>,
+    ) -> bool {
+        let (covered, uncovered): (BTreeSet<Origin>, BTreeSet<Origin>) =
+            callout.origins.iter().partition(|origin| self.clients.contains_key(origin));
+        for origin in uncovered {
+            // Nothing limits the administrator's machine, so what may leave it needs no rule. And one origin of
+            // several may not be at this site at all; a denial must say so all the same.
+            let wanted = origin != Origin::Browser && covered.is_empty();
+            if wanted || action == Action::Deny {
+                self.uncovered.insert((origin, callout.id.clone()));
+            }
+        }
+        if covered.is_empty() {
+            return false;
+        }
+        let key = match number {
+            Some(number) => {
+                Id::parse(&format!("{:.25}-{number}", callout.id.as_str())).unwrap_or_else(|_| callout.id.clone())
+            }
+            None => callout.id.clone(),
+        };
+        self.decisions.push(Decision {
+            key,
+            action,
+            reason,
+            callout: callout.clone(),
+            origins: covered,
+            endpoints,
+            ports,
+            allowed_answers,
+        });
+        true
+    }
+
+    fn warn_uncovered(&mut self) {
+        let mut by_origin: BTreeMap<Origin, Vec<&str>> = BTreeMap::new();
+        for (origin, id) in &self.uncovered {
+            by_origin.entry(*origin).or_default().push(id.as_str());
+        }
+        for (origin, ids) in by_origin {
+            let (who, key) = match origin {
+                Origin::Browser => ("the administrator's browser", "admin"),
+                Origin::Jail => ("jails", "jails"),
+                Origin::App => ("apps", "apps"),
+                Origin::Nas => ("the appliance", "nas"),
+            };
+            self.findings.push(
+                Diagnostic::new(Code::NoClients, format!("traffic of {who} is not covered: {}", ids.join(", ")))
+                    .help(format!("no clients of that kind are named: add `{key}` under `clients`")),
+            );
+        }
+    }
+}

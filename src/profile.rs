@@ -1,0 +1,323 @@
+//! The profile: one site's YAML → [`Profile`], checked as far as that goes without the catalog.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+
+use ipnet::IpNet;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::addrs::{SpecialUse, parse_prefix};
+use crate::callout::{self, Callout, Class, Endpoint, Known, Origin, RawCallout, quoted};
+use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
+use crate::host::NamePattern;
+use crate::port::Port;
+use crate::settings::{Ipv6, RawSettings, Settings};
+use crate::source::{SourceId, Sources, Span};
+use crate::text::Text;
+use crate::yaml::{self, Spanned};
+
+/// What one site says of itself.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its name, for comments.
+    pub site: Text,
+    /// The release its system runs, as written.
+    pub release: Spanned<String>,
+    /// Its clients, by who opens the connection. An origin that is not in the map has no clients.
+    pub clients: BTreeMap<Origin, Clients>,
+    /// Features in use, as written.
+    pub features: Vec<Spanned<String>>,
+    /// Its own servers, by kind as written.
+    pub servers: Vec<(Spanned<String>, Vec<Server>)>,
+    /// Classes of callouts that are blocked.
+    pub blocked: BTreeSet<Class>,
+    /// Entries of the catalog that are left out, as written, each with its reason.
+    pub left_out: Vec<(Spanned<String>, Text)>,
+    /// Callouts of its own.
+    pub extra: Vec<Callout>,
+    /// What DNS answers may hold that a public name could not have.
+    pub allowed_answers: BTreeSet<SpecialUse>,
+    /// How long an address stays allowed after it was last answered, in days.
+    pub keep_days: u16,
+    /// What is done about IPv6 where clients have none.
+    pub ipv6: Ipv6,
+    /// Its targets.
+    pub settings: Settings,
+    /// The file.
+    pub source: SourceId,
+}
+
+/// The clients of one origin.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Addresses and prefixes, both families, at least one.
+    pub prefixes: Vec<IpNet>,
+    /// Where they are written.
+    pub span: Span,
+}
+
+/// A server of the site's own.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// A name or an address. Never a wildcard.
+    pub endpoint: Endpoint,
+    /// Its ports, where they are not all those of the catalog's entry.
+    pub ports: Option<Vec<Port>>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Days an address stays allowed after it was last answered, unless the profile says otherwise.
+pub const KEEP_DAYS: u16 = 14;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawProfile {
+    site: Option<Spanned<String>>,
+    release: Spanned<String>,
+    clients: RawClients,
+    features: Spanned<Vec<Spanned<String>>>,
+    #[serde(default)]
+    servers: Entries<Vec<RawServer>>,
+    #[serde(default)]
+    strict: Vec<Spanned<String>>,
+    #[serde(default)]
+    leave_out: Vec<RawLeftOut>,
+    #[serde(default)]
+    extra: Vec<RawCallout>,
+    #[serde(default)]
+    answers: RawAnswers,
+    ipv6: Option<Spanned<String>>,
+    #[serde(default)]
+    targets: RawSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawClients {
+    nas: Spanned<Vec<Spanned<String>>>,
+    admin: Option<Spanned<Vec<Spanned<String>>>>,
+    jails: Option<Spanned<Vec<Spanned<String>>>>,
+    apps: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    host: Spanned<String>,
+    ports: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLeftOut {
+    callout: Spanned<String>,
+    reason: Spanned<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawAnswers {
+    allow: Vec<Spanned<String>>,
+    keep_days: Option<Spanned<i64>>,
+}
+
+/// A mapping whose keys are the user's words, in the order written, each with its place.
+struct Entries<V>(Vec<(Spanned<String>, V)>);
+
+impl<V> Default for Entries<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Pairs<V> {
+            type Value = Entries<V>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Entries(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs(PhantomData))
+    }
+}
+
+/// Reads and checks a profile. Every fault becomes a finding; with one error there is no profile.
+pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut Findings) -> Option<Profile> {
+    let before = findings.iter().count();
+    let raw: RawProfile = yaml::read(sources, id).map_err(|d| findings.push(d)).ok()?;
+    let mut check = Check { source: id, findings };
+    let site = match &raw.site {
+        Some(site) => check.text(site),
+        None => Text::parse("unnamed site").ok(),
+    };
+    let mut clients = BTreeMap::new();
+    for (origin, list) in [
+        (Origin::Nas, Some(&raw.clients.nas)),
+        (Origin::Browser, raw.clients.admin.as_ref()),
+        (Origin::Jail, raw.clients.jails.as_ref()),
+        (Origin::App, raw.clients.apps.as_ref()),
+    ] {
+        if let Some(list) = list {
+            clients.insert(origin, check.clients(list));
+        }
+    }
+    let servers = raw.servers.0.iter().map(|(kind, list)| (kind.clone(), check.servers(kind, list))).collect();
+    let mut blocked = BTreeSet::new();
+    for word in &raw.strict {
+        match Class::read(word, id) {
+            Ok(Class::Function) => check.findings.push(
+                Diagnostic::new(
+                    Code::UnknownName,
+                    "`function` is what the system is for; it cannot be blocked as a class",
+                )
+                .at(word.span(id), "")
+                .help("leave a feature out of `features`, or name single entries under `leave-out`"),
+            ),
+            Ok(class) => _ = blocked.insert(class),
+            Err(diagnostic) => check.findings.push(diagnostic),
+        }
+    }
+    let left_out =
+        raw.leave_out.iter().filter_map(|raw| Some((raw.callout.clone(), check.text(&raw.reason)?))).collect();
+    let allowed_answers = raw.answers.allow.iter().filter_map(|word| check.special(word)).collect();
+    let keep_days = check.keep_days(raw.answers.keep_days.as_ref());
+    let ipv6 = check.ipv6(raw.ipv6.as_ref());
+    let settings = raw.targets.check(id, check.findings);
+    let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
+    let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
+    good.then_some(Profile {
+        site: site?,
+        release: raw.release,
+        clients,
+        features: raw.features.value,
+        servers,
+        blocked,
+        left_out,
+        extra,
+        allowed_answers,
+        keep_days,
+        ipv6,
+        settings,
+        source: id,
+    })
+}
+
+struct Check<'a> {
+    source: SourceId,
+    findings: &'a mut Findings,
+}
+
+impl Check<'_> {
+    fn text(&mut self, text: &Spanned<String>) -> Option<Text> {
+        Text::parse(&text.value)
+            .map_err(|e| {
+                let message = format!("`{}` {e}", quoted(&text.value));
+                self.findings.push(Diagnostic::new(Code::BadText, message).at(text.span(self.source), ""));
+            })
+            .ok()
+    }
+
+    fn clients(&mut self, list: &Spanned<Vec<Spanned<String>>>) -> Clients {
+        if list.value.is_empty() {
+            self.findings.push(
+                Diagnostic::new(Code::Empty, "no clients are named")
+                    .at(list.span(self.source), "")
+                    .help("an empty list would match nobody, never everybody: name addresses, or leave the key out"),
+            );
+        }
+        let mut prefixes: Vec<IpNet> = Vec::new();
+        for item in &list.value {
+            match parse_prefix(&item.value) {
+                Ok(net) => prefixes.push(net),
+                Err(e) => {
+                    let message = format!("`{}` {e}", quoted(&item.value));
+                    self.findings.push(Diagnostic::new(Code::BadPrefix, message).at(item.span(self.source), ""));
+                }
+            }
+        }
+        prefixes.sort_unstable();
+        let first = list.value.first().map_or(list.range.clone(), |item| item.range.clone());
+        let last = list.value.last().map_or(list.range.clone(), |item| item.range.clone());
+        Clients { prefixes, span: Span { source: self.source, range: first.start..last.end } }
+    }
+
+    fn servers(&mut self, kind: &Spanned<String>, list: &[RawServer]) -> Vec<Server> {
+        if list.is_empty() {
+            self.findings.push(
+                Diagnostic::new(Code::Empty, format!("no `{}` servers are named", quoted(&kind.value)))
+                    .at(kind.span(self.source), "")
+                    .help("name one, or leave the key out"),
+            );
+        }
+        let mut servers = Vec::new();
+        for raw in list {
+            let span = raw.host.span(self.source);
+            let ports = raw.ports.as_ref().map(|ports| callout::check_ports(ports, self.source, self.findings));
+            match Endpoint::parse(&raw.host.value) {
+                Ok(Endpoint::Name(NamePattern::Below(_)) | Endpoint::Service(_)) => self.findings.push(
+                    Diagnostic::new(Code::BadHost, format!("`{}` is no single server", quoted(&raw.host.value)))
+                        .at(span, "")
+                        .help("name a host or an address"),
+                ),
+                Ok(endpoint) => servers.push(Server { endpoint, ports: ports.flatten(), span }),
+                Err((code, message)) => self.findings.push(Diagnostic::new(code, message).at(span, "")),
+            }
+        }
+        servers
+    }
+
+    fn special(&mut self, word: &Spanned<String>) -> Option<SpecialUse> {
+        let choices = [SpecialUse::Documentation, SpecialUse::Private];
+        let found = choices.into_iter().find(|kind| kind.as_str() == word.value);
+        if found.is_none() {
+            self.findings.push(
+                Diagnostic::new(Code::UnknownName, format!("`{}` answers cannot be allowed", quoted(&word.value)))
+                    .at(word.span(self.source), "")
+                    .help(suggest(&word.value, &["documentation", "private"])),
+            );
+        }
+        found
+    }
+
+    fn keep_days(&mut self, days: Option<&Spanned<i64>>) -> u16 {
+        let Some(days) = days else { return KEEP_DAYS };
+        match u16::try_from(days.value) {
+            Ok(n) if n <= 366 => n,
+            _ => {
+                self.findings.push(
+                    Diagnostic::new(Code::BadSetting, format!("{} is out of range", days.value))
+                        .at(days.span(self.source), "")
+                        .help("days from 0 to 366"),
+                );
+                KEEP_DAYS
+            }
+        }
+    }
+
+    fn ipv6(&mut self, word: Option<&Spanned<String>>) -> Ipv6 {
+        match word.map(|w| (w, w.value.as_str())) {
+            None | Some((_, "clients")) => Ipv6::Clients,
+            Some((_, "deny-interface")) => Ipv6::DenyInterface,
+            Some((word, other)) => {
+                self.findings.push(
+                    Diagnostic::new(Code::BadSetting, format!("`{}` is not a choice here", quoted(other)))
+                        .at(word.span(self.source), "")
+                        .help("`clients`: the clients' IPv6 addresses are listed; `deny-interface`: all IPv6 from their interface is denied"),
+                );
+                Ipv6::Clients
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What to print: findings and differences, for people and for programs. Nothing here decides anything.
+
+pub mod json;
+pub mod terminal;

@@ -1,0 +1,482 @@
+//! What a profile may say of each target, checked: values that can stand in that target's files as they are.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::source::SourceId;
+use crate::yaml::Spanned;
+
+/// The targets a site has, each with its settings. `None`: the site does not have that target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The nftables router or host.
+    pub nftables: Option<Nftables>,
+    /// The pf router or host.
+    pub pf: Option<Pf>,
+    /// The OPNsense router.
+    pub opnsense: Option<Opnsense>,
+    /// The Squid proxy.
+    pub squid: Option<Squid>,
+}
+
+/// nftables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nftables {
+    /// Name of our own table in family `inet`.
+    pub table: String,
+    /// Which packets are judged.
+    pub hook: Hook,
+    /// Priority of our chains; below 0 they see every attempt before other tables filter it.
+    pub priority: i16,
+    /// The interface the clients are behind; needed for [`Ipv6::DenyInterface`] alone.
+    pub interface: Option<String>,
+    /// What a denied client sees.
+    pub denied: Denied,
+    /// Beginning of each line in the kernel log.
+    pub log_prefix: String,
+    /// Log lines a second, at most.
+    pub log_rate: u16,
+}
+
+/// Which packets nftables judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Those that pass through: on a router.
+    Forward,
+    /// Those of the host itself: on the NAS.
+    Output,
+    /// Both: on a NAS that routes for its jails or apps.
+    Both,
+}
+
+/// What a denied client sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// An answer at once: TCP reset, ICMP administratively prohibited.
+    Reject,
+    /// Nothing.
+    Drop,
+}
+
+/// pf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pf {
+    /// Whose pf.
+    pub dialect: Dialect,
+    /// The interface the clients are behind, or the outer interface with [`Side::Host`].
+    pub interface: String,
+    /// Router or host.
+    pub side: Side,
+    /// Name of our own anchor.
+    pub anchor: String,
+    /// Folder on the router that holds the table files.
+    pub tables: String,
+    /// What a denied client sees.
+    pub denied: Denied,
+}
+
+/// Whose pf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// FreeBSD 14 and 15.
+    Freebsd,
+    /// OpenBSD 7.
+    Openbsd,
+}
+
+/// Where pf runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// On the router: packets are judged as they come in from the clients, before address translation.
+    Router,
+    /// On the NAS itself: packets are judged as they go out.
+    Host,
+}
+
+/// OPNsense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opnsense {
+    /// Its version.
+    pub version: OpnsenseVersion,
+    /// Key of the interface the clients are behind, as config.xml has it: `lan`, `opt1`.
+    pub interface: String,
+    /// Sequence of the first rule.
+    pub sequence: u32,
+    /// Beginning of each alias name.
+    pub prefix: String,
+    /// Who resolves names.
+    pub resolve: ResolveAt,
+    /// What a denied client sees.
+    pub denied: Denied,
+}
+
+/// A version of OPNsense, as far as it decides what it accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OpnsenseVersion {
+    /// 24.7: one family and one protocol a rule, by API.
+    V24_7,
+    /// 25.1: rules by API.
+    V25_1,
+    /// 25.7: rules by API.
+    V25_7,
+    /// 26.1: rules as CSV.
+    V26_1,
+    /// 26.7: rules as CSV.
+    V26_7,
+}
+
+/// Who turns names into addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResolveAt {
+    /// The firewall, every few minutes.
+    Firewall,
+    /// We, when the lock was made.
+    Lock,
+}
+
+/// Squid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Squid {
+    /// The port clients speak to.
+    pub port: u16,
+    /// Certificate and key in one PEM file on the proxy; never shown to a client whose name is allowed.
+    pub certificate: String,
+    /// Folder on the proxy that holds the list files.
+    pub lists: String,
+}
+
+/// What is done about a client that is named in one address family only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// Such a profile is refused: the other family would not be limited.
+    #[default]
+    Clients,
+    /// All IPv6 that enters on the clients' interface is denied.
+    DenyInterface,
+}
+
+/// The `targets` part of a profile as it stands in the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSettings {
+    nftables: Option<RawNftables>,
+    pf: Option<RawPf>,
+    opnsense: Option<RawOpnsense>,
+    squid: Option<RawSquid>,
+}
+
+type Word = Option<Spanned<String>>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawNftables {
+    table: Word,
+    hook: Word,
+    priority: Option<Spanned<i64>>,
+    interface: Word,
+    denied: Word,
+    log_prefix: Word,
+    log_rate: Option<Spanned<i64>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawPf {
+    dialect: Word,
+    interface: Spanned<String>,
+    side: Word,
+    anchor: Word,
+    tables: Word,
+    denied: Word,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawOpnsense {
+    version: Spanned<String>,
+    interface: Spanned<String>,
+    sequence: Option<Spanned<i64>>,
+    prefix: Word,
+    resolve: Word,
+    denied: Word,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawSquid {
+    port: Option<Spanned<i64>>,
+    certificate: Word,
+    lists: Word,
+}
+
+impl Default for Nftables {
+    fn default() -> Self {
+        Self {
+            table: "outgate".to_owned(),
+            hook: Hook::Forward,
+            priority: -5,
+            interface: None,
+            denied: Denied::Reject,
+            log_prefix: "outgate".to_owned(),
+            log_rate: 5,
+        }
+    }
+}
+
+impl Default for Squid {
+    fn default() -> Self {
+        Self { port: 3128, certificate: "/etc/squid/outgate.pem".to_owned(), lists: "/etc/squid/outgate".to_owned() }
+    }
+}
+
+impl Pf {
+    /// pf on a router with this interface to the clients, all else at its default.
+    #[must_use]
+    pub fn on(interface: &str) -> Self {
+        Self {
+            dialect: Dialect::Freebsd,
+            interface: interface.to_owned(),
+            side: Side::Router,
+            anchor: "outgate".to_owned(),
+            tables: "/usr/local/etc/outgate".to_owned(),
+            denied: Denied::Reject,
+        }
+    }
+}
+
+impl Opnsense {
+    /// OPNsense 26.1 with this interface to the clients, all else at its default.
+    #[must_use]
+    pub fn on(interface: &str) -> Self {
+        Self {
+            version: OpnsenseVersion::V26_1,
+            interface: interface.to_owned(),
+            sequence: 1000,
+            prefix: "OG".to_owned(),
+            resolve: ResolveAt::Firewall,
+            denied: Denied::Reject,
+        }
+    }
+}
+
+impl OpnsenseVersion {
+    const NAMES: [(&'static str, Self); 5] = [
+        ("24.7", Self::V24_7),
+        ("25.1", Self::V25_1),
+        ("25.7", Self::V25_7),
+        ("26.1", Self::V26_1),
+        ("26.7", Self::V26_7),
+    ];
+}
+
+impl fmt::Display for OpnsenseVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::NAMES.iter().find(|(_, v)| v == self).map_or("", |(name, _)| name))
+    }
+}
+
+/// Words nft reads as part of its language, so no table can bear them (nftables 1.0.6).
+const NFT_KEYWORDS: &[&str] = &[
+    "accept", "add", "all", "chain", "comment", "counter", "create", "ct", "delete", "drop", "element", "elements",
+    "flags", "flush", "goto", "hook", "icmp", "include", "index", "inet", "insert", "ip", "ip6", "jump", "last",
+    "limit", "list", "log", "map", "meta", "monitor", "policy", "priority", "queue", "quota", "reject", "rename",
+    "replace", "reset", "return", "rule", "ruleset", "set", "size", "socket", "table", "tcp", "timeout", "type", "udp",
+    "vmap",
+];
+
+impl RawSettings {
+    /// Checks every value; every fault becomes a finding.
+    pub fn check(&self, source: SourceId, findings: &mut Findings) -> Settings {
+        let mut ctx = Context { source, findings };
+        Settings {
+            nftables: self.nftables.as_ref().map(|raw| ctx.nftables(raw)),
+            pf: self.pf.as_ref().map(|raw| ctx.pf(raw)),
+            opnsense: self.opnsense.as_ref().map(|raw| ctx.opnsense(raw)),
+            squid: self.squid.as_ref().map(|raw| ctx.squid(raw)),
+        }
+    }
+}
+
+/// Whether a text can be the name of a network interface: at most 15 characters, none that a rule file reads as more.
+#[must_use]
+pub fn is_interface(text: &str) -> bool {
+    (1..=15).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+fn is_word(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+fn is_path(text: &str) -> bool {
+    text.len() <= 200
+        && text.starts_with('/')
+        && !text.ends_with('/')
+        && !text.contains("//")
+        && !text.split('/').any(|part| part == "..")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'.' | b'-'))
+}
+
+struct Context<'a> {
+    source: SourceId,
+    findings: &'a mut Findings,
+}
+
+impl Context<'_> {
+    fn fail<T>(&mut self, at: &Spanned<T>, message: String, help: &str) {
+        self.findings.push(Diagnostic::new(Code::BadSetting, message).at(at.span(self.source), "").help(help));
+    }
+
+    fn fit(&mut self, raw: &Spanned<String>, good: impl Fn(&str) -> bool, what: &str) -> String {
+        if !good(&raw.value) {
+            self.fail(raw, format!("`{}` cannot be used here", crate::callout::quoted(&raw.value)), what);
+        }
+        raw.value.clone()
+    }
+
+    fn maybe(&mut self, raw: &Word, default: &str, good: impl Fn(&str) -> bool, what: &str) -> String {
+        raw.as_ref().map_or_else(|| default.to_owned(), |raw| self.fit(raw, good, what))
+    }
+
+    fn choice<T: Copy>(&mut self, raw: &Word, choices: &[(&str, T)], default: T) -> T {
+        let Some(raw) = raw else { return default };
+        if let Some(&(_, value)) = choices.iter().find(|(name, _)| *name == raw.value) {
+            return value;
+        }
+        let known: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let help = crate::diagnostic::suggest(&raw.value, &known);
+        self.fail(raw, format!("`{}` is not a choice here", crate::callout::quoted(&raw.value)), &help);
+        default
+    }
+
+    fn number<T: TryFrom<i64> + Copy + fmt::Display + Into<i64>>(
+        &mut self,
+        raw: Option<&Spanned<i64>>,
+        default: T,
+        (least, most): (i64, i64),
+    ) -> T {
+        let Some(raw) = raw else { return default };
+        if (least..=most).contains(&raw.value)
+            && let Ok(value) = T::try_from(raw.value)
+        {
+            return value;
+        }
+        self.fail(raw, format!("{} is out of range", raw.value), &format!("a number from {least} to {most}"));
+        default
+    }
+
+    fn denied(&mut self, raw: &Word) -> Denied {
+        self.choice(raw, &[("reject", Denied::Reject), ("drop", Denied::Drop)], Denied::Reject)
+    }
+
+    fn interface(&mut self, raw: &Spanned<String>) -> String {
+        self.fit(raw, is_interface, "an interface name: at most 15 letters, digits, `_`, `.` or `-`")
+    }
+
+    fn nftables(&mut self, raw: &RawNftables) -> Nftables {
+        let default = Nftables::default();
+        let good_table = |text: &str| is_word(text, 31) && !NFT_KEYWORDS.contains(&text);
+        Nftables {
+            table: self.maybe(
+                &raw.table,
+                &default.table,
+                good_table,
+                "a letter, then letters, digits or `_`, at most 31, and no word of nft's own",
+            ),
+            hook: self.choice(
+                &raw.hook,
+                &[("forward", Hook::Forward), ("output", Hook::Output), ("both", Hook::Both)],
+                default.hook,
+            ),
+            priority: self.number(raw.priority.as_ref(), default.priority, (-399, 399)),
+            interface: raw.interface.as_ref().map(|raw| self.interface(raw)),
+            denied: self.denied(&raw.denied),
+            // The prefix is followed by a cause; the kernel takes 127 bytes.
+            log_prefix: self.maybe(
+                &raw.log_prefix,
+                &default.log_prefix,
+                |t| is_word(t, 31),
+                "a letter, then letters, digits or `_`, at most 31",
+            ),
+            log_rate: self.number(raw.log_rate.as_ref(), default.log_rate, (1, 1000)),
+        }
+    }
+
+    fn pf(&mut self, raw: &RawPf) -> Pf {
+        let interface = self.interface(&raw.interface);
+        let default = Pf::on(&interface);
+        let dialect =
+            self.choice(&raw.dialect, &[("freebsd", Dialect::Freebsd), ("openbsd", Dialect::Openbsd)], default.dialect);
+        let tables = match dialect {
+            Dialect::Freebsd => "/usr/local/etc/outgate",
+            Dialect::Openbsd => "/etc/outgate",
+        };
+        Pf {
+            dialect,
+            side: self.choice(&raw.side, &[("router", Side::Router), ("host", Side::Host)], default.side),
+            anchor: self.maybe(
+                &raw.anchor,
+                &default.anchor,
+                |t| is_word(t, 63),
+                "a letter, then letters, digits or `_`, at most 63",
+            ),
+            tables: self.maybe(
+                &raw.tables,
+                tables,
+                is_path,
+                "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`",
+            ),
+            denied: self.denied(&raw.denied),
+            interface,
+        }
+    }
+
+    fn opnsense(&mut self, raw: &RawOpnsense) -> Opnsense {
+        let interface = self.fit(
+            &raw.interface,
+            |t| is_word(t, 15) && t.bytes().all(|b| !b.is_ascii_uppercase()),
+            "the interface's key in config.xml, such as `lan` or `opt1`, not its description",
+        );
+        let default = Opnsense::on(&interface);
+        Opnsense {
+            version: self.opnsense_version(&raw.version),
+            // The last sequence any version takes is 99999; our rules go up in tens.
+            sequence: self.number(raw.sequence.as_ref(), default.sequence, (1, 80_000)),
+            prefix: self.maybe(
+                &raw.prefix,
+                &default.prefix,
+                |t| is_word(t, 10),
+                "a letter, then letters, digits or `_`, at most 10",
+            ),
+            resolve: self.choice(
+                &raw.resolve,
+                &[("firewall", ResolveAt::Firewall), ("lock", ResolveAt::Lock)],
+                default.resolve,
+            ),
+            denied: self.denied(&raw.denied),
+            interface,
+        }
+    }
+
+    /// A point release counts as its series: what is accepted differs by series alone.
+    fn opnsense_version(&mut self, raw: &Spanned<String>) -> OpnsenseVersion {
+        let series = raw.value.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+        let series = Spanned { value: series, range: raw.range.clone() };
+        self.choice(&Some(series), &OpnsenseVersion::NAMES, OpnsenseVersion::V26_1)
+    }
+
+    fn squid(&mut self, raw: &RawSquid) -> Squid {
+        let default = Squid::default();
+        let path = "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`";
+        Squid {
+            port: self.number(raw.port.as_ref(), default.port, (1, 65_535)),
+            certificate: self.maybe(&raw.certificate, &default.certificate, is_path, path),
+            lists: self.maybe(&raw.lists, &default.lists, is_path, path),
+        }
+    }
+}

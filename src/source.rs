@@ -1,0 +1,52 @@
+//! The texts that were read, and places in them.
+
+use std::ops::Range;
+
+/// A place in one of the [`Sources`]: byte offsets, end excluded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// Which text.
+    pub source: SourceId,
+    /// Where in it, in bytes.
+    pub range: Range<usize>,
+}
+
+/// Names one text of a [`Sources`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(usize);
+
+/// One text and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The path as the user named it, or a name such as `<command line>`.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// Every text of a run; diagnostics point into it.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(Vec<Source>);
+
+impl Sources {
+    /// Takes a text in.
+    pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> SourceId {
+        self.0.push(Source { path: path.into(), text: text.into() });
+        SourceId(self.0.len() - 1)
+    }
+
+    /// A text by its id, which must come from this value.
+    #[must_use]
+    pub fn get(&self, id: SourceId) -> &Source {
+        &self.0[id.0]
+    }
+
+    /// Line and column of a place, both from 1, the column in characters.
+    #[must_use]
+    pub fn line_column(&self, span: &Span) -> (usize, usize) {
+        let text = &self.get(span.source).text;
+        let before = text.get(..span.range.start.min(text.len())).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}

@@ -1,0 +1,368 @@
+//! Targets: [`Ruleset`] → files, through templates; the only door of `minijinja`.
+//!
+//! A target plans its pages: which template with which values. Rendering is the same for all: undefined names are
+//! errors, and one guard refuses to print what could end a comment, a quote or a line. Templates hold the text of the
+//! rules and no logic beyond loops; a user may replace them, and the guard holds for theirs as well.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+use serde::Serialize;
+
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::policy::Action;
+use crate::ruleset::{Gap, Rule, Ruleset};
+use crate::settings::Settings;
+use crate::source::{Sources, Span};
+use crate::text;
+
+/// Declares the targets once: their modules and the list of them.
+macro_rules! targets {
+    ($($name:ident),+) => {
+        $(pub mod $name;)+
+        /// Every target, by name.
+        pub const TARGETS: &[&Target] = &[$(&$name::TARGET),+];
+    };
+}
+
+targets! { nftables, opnsense, pf, squid }
+
+/// One kind of enforcer.
+pub struct Target {
+    /// Its name: of its folder under `out/` and `templates/`, and on the command line.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// What its rules go by.
+    pub layer: Layer,
+    /// What it cannot express.
+    pub limits: &'static [&'static str],
+    /// The file that is loaded; `--stdout` prints it.
+    pub main: &'static str,
+    /// Files it may write, below its folder; `*` stands for one name. What matches and is no longer written is removed.
+    pub owns: &'static [&'static str],
+    /// A command that checks the main file where the enforcer is installed; the file's path follows.
+    pub check: &'static [&'static str],
+    /// Its templates: path below `templates/`, text.
+    pub templates: &'static [(&'static str, &'static str)],
+    /// Whether the site has it.
+    pub chosen: fn(&Settings) -> bool,
+    /// What to write. Faults become findings; `None` with an error.
+    pub plan: fn(&Ruleset, &mut Findings) -> Option<Vec<Page>>,
+}
+
+/// What a target's rules go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Addresses alone: a lock is needed.
+    Addresses,
+    /// Names; addresses where the site asks for them.
+    Names,
+}
+
+/// One file to be rendered.
+pub struct Page {
+    /// Path below the target's folder.
+    pub path: String,
+    /// Template, by its path below `templates/`.
+    pub template: &'static str,
+    /// The values.
+    pub values: Value,
+}
+
+impl Page {
+    fn new(path: impl Into<String>, template: &'static str, values: impl Serialize) -> Self {
+        Self { path: path.into(), template, values: Value::from(Serde(values)) }
+    }
+}
+
+/// One file, done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Path below the target's folder.
+    pub path: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// A target by name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().copied().find(|target| target.name == name)
+}
+
+/// Renders one target. `replaced` holds the user's own templates by path. Faults become findings; `None` with one.
+pub fn render(
+    target: &Target,
+    ruleset: &Ruleset,
+    replaced: &BTreeMap<String, String>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Option<Vec<File>> {
+    let before = findings.iter().count();
+    let pages = (target.plan)(ruleset, findings)?;
+    if findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error) {
+        return None;
+    }
+    let mut env = environment();
+    for (path, text) in target.templates {
+        let text = replaced.get(*path).map_or(*text, String::as_str);
+        if let Err(error) = env.add_template_owned(*path, text.to_owned()) {
+            findings.push(explain(&error, path, text, sources));
+            return None;
+        }
+    }
+    let mut files = Vec::new();
+    for page in pages {
+        let rendered = env.get_template(page.template).and_then(|template| template.render(page.values));
+        match rendered {
+            Ok(text) => files.push(File { path: page.path, text }),
+            Err(error) => {
+                let built_in =
+                    target.templates.iter().find(|(path, _)| *path == page.template).map_or("", |(_, text)| text);
+                let text = replaced.get(page.template).map_or(built_in, String::as_str).to_owned();
+                findings.push(explain(&error, page.template, &text, sources));
+                return None;
+            }
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Some(files)
+}
+
+fn environment() -> Environment<'static> {
+    let mut env = Environment::new();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(true)
+            .build()
+            .unwrap_or_default(),
+    );
+    env.set_auto_escape_callback(|_| AutoEscape::Custom("guard".into()));
+    env.set_formatter(guard);
+    // The way around the guard that minijinja brings.
+    env.remove_filter("safe");
+    env.add_filter("block", block);
+    env
+}
+
+/// Prints a value or refuses it: no text may end the line, the comment or the quotes it is printed into.
+fn guard(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Number => write!(out, "{value}").map_err(Error::from),
+        ValueKind::String => {
+            let text = value.as_str().unwrap_or_default();
+            // Only `block` makes safe values, and it has looked at every line.
+            if !value.is_safe() {
+                check(text)?;
+            }
+            out.write_str(text).map_err(Error::from)
+        }
+        kind => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("refusing to write a value of kind {kind} into a rule file"),
+        )),
+    }
+}
+
+fn check(text: &str) -> Result<(), Error> {
+    match text::forbidden(text) {
+        Some(c) => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("refusing to write {} into a rule file", text::describe(c)),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Template filter: many lines at once, each looked at, each behind the same indent. One value a set, for a loop over
+/// a million elements in the template would cost more than all else.
+fn block(text: &str, indent: Option<&str>) -> Result<Value, Error> {
+    let indent = indent.unwrap_or("");
+    let mut out = String::with_capacity(text.len() + text.len() / 8);
+    for (i, line) in text.lines().enumerate() {
+        check(line)?;
+        if i > 0 {
+            out.push('\n');
+        }
+        out.push_str(indent);
+        out.push_str(line);
+    }
+    Ok(Value::from_safe_string(out))
+}
+
+fn explain(error: &Error, template: &str, text: &str, sources: &mut Sources) -> Diagnostic {
+    let mut root = error;
+    while let Some(cause) = std::error::Error::source(root).and_then(|cause| cause.downcast_ref::<Error>()) {
+        root = cause;
+    }
+    let message = match root.detail() {
+        Some(detail) => format!("{}: {detail}", root.kind()),
+        None => root.kind().to_string(),
+    };
+    let source = sources.add(format!("templates/{template}"), text);
+    let diagnostic = Diagnostic::new(Code::BadTemplate, message);
+    match root.line().and_then(|line| line_range(text, line)) {
+        Some(range) => diagnostic.at(Span { source, range }, ""),
+        None => diagnostic.at(Span { source, range: 0..0 }, ""),
+    }
+}
+
+fn line_range(text: &str, line: usize) -> Option<std::ops::Range<usize>> {
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    Some(start..start + text.get(start..)?.lines().next()?.len())
+}
+
+/// The head of every file: what it is, of what, and what it leaves out.
+#[derive(Clone, Debug, Serialize)]
+struct Header {
+    site: String,
+    release: String,
+    answered: String,
+    losses: Vec<String>,
+}
+
+impl Header {
+    fn new(ruleset: &Ruleset, losses: Vec<String>) -> Self {
+        Self {
+            site: ruleset.site.to_string(),
+            release: ruleset.release.clone(),
+            answered: ruleset.answered.map_or_else(|| "none".to_owned(), |day| day.to_string()),
+            losses,
+        }
+    }
+}
+
+/// Why a rule is there, for a comment above it.
+#[derive(Clone, Debug, Serialize)]
+struct Why {
+    id: String,
+    title: String,
+    action: &'static str,
+    reason: String,
+    class: &'static str,
+    source: String,
+    names: Vec<String>,
+}
+
+impl Why {
+    fn of(rule: &Rule) -> Self {
+        Self {
+            id: rule.key.to_string(),
+            title: rule.callout.title.to_string(),
+            action: rule.action.as_str(),
+            reason: rule.reason.clone(),
+            class: rule.callout.class.as_str(),
+            source: rule.callout.first_source(),
+            names: rule.destinations.iter().map(|d| d.endpoint.to_string()).collect(),
+        }
+    }
+}
+
+/// What a target that goes by address must find settled: names in the lock, one family, no shared addresses.
+/// Returns what it cannot express, as lines for the header.
+fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &mut Findings) -> Vec<String> {
+    let mut losses = Vec::new();
+    let mut not_in_lock = Vec::new();
+    for rule in &ruleset.rules {
+        for destination in &rule.destinations {
+            let name = &destination.endpoint;
+            match &destination.gap {
+                Some(Gap::NotInLock) => not_in_lock.push(name.to_string()),
+                Some(Gap::Wildcard) => {
+                    losses.push(format!("{}: {name} is a wildcard, no list of addresses holds it", rule.key));
+                }
+                Some(Gap::NoAddress(why)) => {
+                    findings.push(Diagnostic::new(
+                        Code::NoAddress,
+                        format!(
+                            "{target}: `{name}` ({}) has no address in the lock ({why}): {} by no rule",
+                            rule.key,
+                            past(rule.action)
+                        ),
+                    ));
+                    losses.push(format!("{}: {name} has no address in the lock ({why})", rule.key));
+                }
+                None => {}
+            }
+        }
+    }
+    if !losses.is_empty() {
+        findings.extend(losses.iter().filter(|l| l.contains("wildcard")).map(|loss| {
+            Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("the squid target goes by name and can")
+        }));
+    }
+    not_in_lock.dedup();
+    if let Some((first, rest)) = not_in_lock.split_first() {
+        let more = match rest.len() {
+            0 => " is".to_owned(),
+            n => format!(" and {n} more names are"),
+        };
+        findings.push(
+            Diagnostic::new(Code::NotInLock, format!("{target}: `{first}`{more} not in the lock"))
+                .help("rules by address need a lock: run `outgate resolve`, or `outgate generate --resolve`, and commit `outgate.lock`"),
+        );
+    }
+    crate::ruleset::one_family(ruleset, interface, findings);
+    crate::ruleset::shared_addresses(ruleset, findings);
+    losses
+}
+
+fn past(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "it is let out",
+        Action::Deny => "it is blocked",
+    }
+}
+
+/// A name of at most `max` characters: cut and told apart by a hash where it is longer.
+fn fit(name: &str, max: usize) -> String {
+    if name.len() <= max { name.to_owned() } else { format!("{}_{}", &name[..max - 7], &digest(name)[..6]) }
+}
+
+/// SHA-256 of a text, as hexadecimal digits.
+fn digest(text: &str) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(template: &str, value: &str) -> Result<String, Error> {
+        environment().render_str(template, minijinja::context! { value })
+    }
+
+    #[test]
+    fn the_guard_refuses_what_could_become_a_rule() {
+        for hostile in ["a\n}\nflush ruleset", "a\"b", "a'b", "a\\", "a\rb", "a\u{202e}b", "\0", "`id`", "a\u{2028}b"] {
+            for template in ["{{ value }}", "{{ 'x' ~ value }}", "{{ [value] | join(',') }}", "{{ value | upper }}"] {
+                assert!(print(template, hostile).is_err(), "{template} printed {hostile:?}");
+            }
+        }
+        for hostile in ["a\"b", "x\na\"b", "a\rb", "a\u{85}b"] {
+            assert!(print("{{ value | block }}", hostile).is_err(), "block printed {hostile:?}");
+        }
+        assert_eq!(print("{{ value | block('  ') }}", "a\nb").unwrap(), "  a\n  b");
+    }
+
+    #[test]
+    fn there_is_no_way_around_the_guard() {
+        for template in
+            ["{{ value | safe }}", "{{ none }}", "{{ true }}", "{{ [value] }}", "{{ nothing }}", "{{ value.nothing }}"]
+        {
+            assert!(print(template, "a").is_err(), "{template} was printed");
+        }
+        for template in
+            ["{% autoescape false %}{{ value }}{% endautoescape %}", "{% set v %}{{ value }}{% endset %}{{ v }}"]
+        {
+            assert!(print(template, "a\"b").is_err(), "{template} went around the guard");
+        }
+    }
+}

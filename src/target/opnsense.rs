@@ -1,0 +1,343 @@
+//! OPNsense: an alias import, and rules as CSV (26.1 and later) or as API payloads (24.7 to 25.7).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Header, Layer, Page, Target, Why, address_losses, digest, fit};
+use crate::addrs::{AddrSet, short};
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::host::NamePattern;
+use crate::policy::Action;
+use crate::port::{Port, Protocol};
+use crate::ruleset::{Gap, Rule, Ruleset};
+use crate::settings::{Denied, Ipv6, Opnsense, OpnsenseVersion, ResolveAt, Settings};
+
+/// The target.
+pub const TARGET: Target = Target {
+    name: "opnsense",
+    about: "OPNsense 24.7 to 26.7: aliases to import, rules to upload (26.1 on) or to send by API (24.7 to 25.7)",
+    layer: Layer::Names,
+    limits: &[
+        "no wildcards: an alias holds names that can be looked up",
+        "an alias of names is a list of addresses in the end: two names on one address are one",
+        "when its DNS fails, OPNsense empties the names' addresses at the next refresh; `resolve: lock` pins them instead",
+    ],
+    main: "aliases.json",
+    owns: &["aliases.json", "rules.csv", "rules.json"],
+    check: &[],
+    templates: &[
+        ("opnsense/aliases.json.j2", include_str!("../../templates/opnsense/aliases.json.j2")),
+        ("opnsense/rules.csv.j2", include_str!("../../templates/opnsense/rules.csv.j2")),
+        ("opnsense/rules.json.j2", include_str!("../../templates/opnsense/rules.json.j2")),
+    ],
+    chosen: |settings: &Settings| settings.opnsense.is_some(),
+    plan,
+};
+
+/// Longest alias name.
+const ALIAS_MAX: usize = 31;
+/// Longest description of an alias or rule.
+const DESCRIPTION_MAX: usize = 255;
+
+#[derive(Serialize)]
+struct Aliases {
+    aliases: Vec<Alias>,
+}
+
+#[derive(Serialize)]
+struct Alias {
+    label: String,
+    name: String,
+    kind: &'static str,
+    counters: u8,
+    content: Vec<String>,
+    description: String,
+}
+
+#[derive(Serialize)]
+struct Rules {
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Serialize)]
+struct Row {
+    uuid: String,
+    sequence: u32,
+    action: &'static str,
+    interface: String,
+    family: &'static str,
+    protocol: &'static str,
+    source: String,
+    destination: String,
+    port: String,
+    log: u8,
+    description: String,
+}
+
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+    let default = Opnsense::on("lan");
+    let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
+    match settings.resolve {
+        ResolveAt::Lock => _ = address_losses("opnsense", ruleset, true, findings),
+        ResolveAt::Firewall => name_losses(ruleset, findings),
+    }
+    let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), rows: Vec::new() };
+    for rule in &ruleset.rules {
+        plan.rule(rule);
+    }
+    plan.last_rules();
+    let Plan { aliases, mut rows, .. } = plan;
+    for (row, i) in rows.iter_mut().zip(0_u32..) {
+        row.sequence = settings.sequence + i * 10;
+    }
+    if rows.last().is_some_and(|row| row.sequence > 99_999) {
+        findings.push(
+            Diagnostic::new(Code::TargetLimit, format!("opnsense: {} rules from sequence {} run past 99999", rows.len(), settings.sequence))
+                .help("begin at a lower `sequence`"),
+        );
+    }
+    let header = Header::new(ruleset, Vec::new());
+    let mut aliases: Vec<Alias> = aliases.into_values().collect();
+    if let Some(alias) = aliases.first_mut() {
+        // A JSON file has no comments; the first alias tells what the files are.
+        alias.description = describe(&format!("{}; made by outgate for {}, answers of {}", alias.description, header.site, header.answered));
+    }
+    let rules = Rules { rows };
+    let page = if settings.version >= OpnsenseVersion::V26_1 {
+        Page::new("rules.csv", "opnsense/rules.csv.j2", rules)
+    } else {
+        Page::new("rules.json", "opnsense/rules.json.j2", rules)
+    };
+    Some(vec![Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }), page])
+}
+
+/// What an alias of names cannot hold.
+fn name_losses(ruleset: &Ruleset, findings: &mut Findings) {
+    for rule in &ruleset.rules {
+        for destination in &rule.destinations {
+            let name = &destination.endpoint;
+            let loss = match &destination.gap {
+                Some(Gap::Wildcard) => format!("{}: {name} is a wildcard, no alias holds it", rule.key),
+                Some(Gap::NotInLock) if destination.names.is_empty() => {
+                    format!("{}: the hosts {name} selects are not in the lock", rule.key)
+                }
+                Some(Gap::NoAddress(why)) if destination.names.is_empty() => format!("{}: {name} selects no host ({why})", rule.key),
+                _ => continue,
+            };
+            findings.push(Diagnostic::new(Code::Loss, format!("opnsense: {loss}")).help(match &destination.gap {
+                Some(Gap::Wildcard) => "the squid target goes by name and can",
+                _ => "run `outgate resolve`",
+            }));
+        }
+    }
+    crate::ruleset::one_family(ruleset, true, findings);
+    crate::ruleset::shared_addresses(ruleset, findings);
+}
+
+struct Plan<'a> {
+    settings: &'a Opnsense,
+    ruleset: &'a Ruleset,
+    aliases: BTreeMap<String, Alias>,
+    rows: Vec<Row>,
+}
+
+impl Plan<'_> {
+    fn rule(&mut self, rule: &Rule) {
+        let limited = self.ruleset.limited();
+        // A pass for clients nothing limits would open what the owner's own rules close.
+        let clients = match rule.action {
+            Action::Deny => self.ruleset.clients_of(rule),
+            Action::Allow => self.ruleset.clients_of(rule).and(&limited),
+        };
+        if clients.is_empty() {
+            return;
+        }
+        let Some((destination, families)) = self.destination(rule) else { return };
+        let source = self.clients(&self.ruleset.group_name(&rule.origins), &clients);
+        let why = Why::of(rule);
+        let description = describe(&format!("outgate {}: {} - {} - {}", why.id, why.title, why.reason, why.source));
+        let action = match (rule.action, self.settings.denied) {
+            (Action::Allow, _) => "pass",
+            (Action::Deny, Denied::Reject) => "reject",
+            (Action::Deny, Denied::Drop) => "block",
+        };
+        for (protocol, ports) in self.protocols(rule) {
+            let port = self.ports(rule, protocol, &ports);
+            let row = Row {
+                uuid: String::new(),
+                sequence: 0,
+                action,
+                interface: self.settings.interface.clone(),
+                family: "",
+                protocol,
+                source: source.clone(),
+                destination: destination.clone(),
+                port,
+                log: u8::from(rule.action == Action::Deny),
+                description: description.clone(),
+            };
+            self.push(rule.key.as_str(), &row, &families);
+        }
+    }
+
+    fn last_rules(&mut self) {
+        let settings = self.settings;
+        let action = match settings.denied {
+            Denied::Reject => "reject",
+            Denied::Drop => "block",
+        };
+        let mut row = Row {
+            uuid: String::new(),
+            sequence: 0,
+            action,
+            interface: settings.interface.clone(),
+            family: "inet6",
+            protocol: "any",
+            source: "any".to_owned(),
+            destination: "any".to_owned(),
+            port: String::new(),
+            log: 1,
+            description: "outgate denied-ipv6: clients have no IPv6 here, so none may pass".to_owned(),
+        };
+        if self.ruleset.ipv6 == Ipv6::DenyInterface {
+            self.push("denied-ipv6", &row, &["inet6"]);
+        }
+        row.source = self.clients("limited", &self.ruleset.limited());
+        row.description = "outgate denied: whatever no rule allows".to_owned();
+        self.push("denied", &row, &["inet", "inet6"]);
+    }
+
+    /// Adds a row for all families, as one where the version can: 24.7 has one family a rule.
+    fn push(&mut self, key: &str, row: &Row, families: &[&'static str]) {
+        let both = families.len() > 1 && self.settings.version > OpnsenseVersion::V24_7;
+        for family in if both { vec!["inet46"] } else { families.to_vec() } {
+            let parts = ["outgate", &self.settings.prefix, &self.settings.interface, key, row.protocol, family];
+            self.rows.push(Row { uuid: uuid(&parts.join("/")), family, ..row.clone() });
+        }
+    }
+
+    /// Protocols with their ports; two with the same ports are one, where the version can.
+    fn protocols(&self, rule: &Rule) -> Vec<(&'static str, Vec<Port>)> {
+        let of = |protocol| rule.ports_of(protocol).collect::<Vec<Port>>();
+        let (tcp, udp) = (of(Protocol::Tcp), of(Protocol::Udp));
+        let numbers = |ports: &[Port]| ports.iter().map(|p| (p.first(), p.last())).collect::<Vec<_>>();
+        if numbers(&tcp) == numbers(&udp) && self.settings.version > OpnsenseVersion::V24_7 {
+            return vec![("TCP/UDP", tcp)];
+        }
+        [("TCP", tcp), ("UDP", udp)].into_iter().filter(|(_, ports)| !ports.is_empty()).collect()
+    }
+
+    /// One port or range stands in the rule; several make an alias.
+    fn ports(&mut self, rule: &Rule, protocol: &str, ports: &[Port]) -> String {
+        if let [port] = ports {
+            return port.numbers("-");
+        }
+        let kind = match protocol {
+            "TCP" => "PT",
+            "UDP" => "PU",
+            _ => "P",
+        };
+        let name = self.name(kind, &rule.key.underscored());
+        let content = ports.iter().map(|port| port.numbers(":")).collect();
+        self.alias(name, "port", content, &format!("ports of {}", rule.key))
+    }
+
+    fn clients(&mut self, group: &str, clients: &AddrSet) -> String {
+        let name = self.name("C", group);
+        let content = clients.prefixes().iter().map(short).collect();
+        self.alias(name, "network", content, &format!("clients: {}", group.replace('_', " and ")))
+    }
+
+    /// The alias of a rule's destinations, and the families it can hold.
+    fn destination(&mut self, rule: &Rule) -> Option<(String, Vec<&'static str>)> {
+        let by_name = self.settings.resolve == ResolveAt::Firewall;
+        let nets: Vec<String> = rule.nets().prefixes().iter().map(short).collect();
+        let mut hosts: Vec<String> = Vec::new();
+        if by_name {
+            hosts.extend(rule.names().iter().filter(|n| matches!(n, NamePattern::Exact(_))).map(ToString::to_string));
+            let literals = rule.destinations.iter().filter(|d| d.names.is_empty() && d.endpoint.query().is_none());
+            let literals = literals.fold(AddrSet::new(), |all, d| all.union(&d.addrs)).minus(&rule.nets());
+            hosts.extend(literals.singles().map(|a| a.to_string()));
+        } else {
+            hosts.extend(rule.hosts().singles().map(|a| a.to_string()));
+        }
+        let all = rule.addrs();
+        let named = by_name && rule.destinations.iter().any(|d| !d.names.is_empty());
+        let families = [(named || all.has_v4(), "inet"), (named || all.has_v6(), "inet6")];
+        let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
+        let key = rule.key.underscored();
+        let about = format!("{}: {}", rule.key, rule.callout.title);
+        let host = (!hosts.is_empty()).then(|| {
+            let name = self.name(if nets.is_empty() { "" } else { "H" }, &key);
+            self.alias(name, "host", hosts, &about)
+        });
+        let net = (!nets.is_empty()).then(|| {
+            let name = self.name(if host.is_none() { "" } else { "N" }, &key);
+            self.alias(name, "network", nets, &about)
+        });
+        match (host, net) {
+            (Some(host), Some(net)) => {
+                let name = self.name("", &key);
+                Some((self.alias(name, "networkgroup", vec![host, net], &about), families))
+            }
+            (host, net) => Some((host.or(net)?, families)),
+        }
+    }
+
+    /// `OG_update_scale`; with a kind, `OGC_nas`. The underscore keeps a mistyped name from passing as a host name.
+    fn name(&self, kind: &str, name: &str) -> String {
+        fit(&format!("{}{kind}_{name}", self.settings.prefix), ALIAS_MAX)
+    }
+
+    fn alias(&mut self, name: String, kind: &'static str, content: Vec<String>, about: &str) -> String {
+        let alias = Alias {
+            label: uuid(&format!("outgate/alias/{name}")),
+            name: name.clone(),
+            kind,
+            counters: u8::from(kind == "host" || kind == "network"),
+            content,
+            description: describe(&format!("outgate {about}")),
+        };
+        self.aliases.insert(name.clone(), alias);
+        name
+    }
+}
+
+/// A description OPNsense takes in a CSV cell, in JSON and in a pf label's comment: plain ASCII, one length.
+fn describe(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || " ._:/()-".contains(c) { c } else { ' ' };
+    let words: String = text.chars().map(plain).collect();
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(DESCRIPTION_MAX).collect::<String>().trim_end().to_owned()
+}
+
+/// A UUID that is the same for the same rule in every run, so an upload updates and does not add. Version nibble 4,
+/// the only one OPNsense takes.
+fn uuid(name: &str) -> String {
+    let h = digest(name);
+    let variant = ["8", "9", "a", "b"][usize::from(h.as_bytes()[16] % 4)];
+    format!("{}-{}-4{}-{variant}{}-{}", &h[..8], &h[8..12], &h[13..16], &h[17..20], &h[20..32])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_have_the_form_opnsense_takes() {
+        for name in ["a", "outgate/OG/lan/dns/UDP/inet46"] {
+            let uuid = uuid(name);
+            let parts: Vec<&str> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|p| p.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+            assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
+        }
+        assert_ne!(uuid("a"), uuid("b"));
+    }
+
+    #[test]
+    fn descriptions_cannot_leave_their_cell() {
+        assert_eq!(describe("a;b\"c\\d\ne,f"), "a b c d e f");
+        assert_eq!(describe(&"x".repeat(300)).len(), DESCRIPTION_MAX);
+    }
+}

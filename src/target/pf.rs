@@ -1,0 +1,198 @@
+//! pf of FreeBSD and OpenBSD: an anchor file and a file for each table.
+
+use serde::Serialize;
+
+use super::{Header, Layer, Page, Target, Why, address_losses, fit};
+use crate::addrs::{AddrSet, short};
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::policy::Action;
+use crate::port::Protocol;
+use crate::ruleset::{Rule, Ruleset};
+use crate::settings::{Denied, Dialect, Ipv6, Pf, Settings, Side};
+
+/// The target.
+pub const TARGET: Target = Target {
+    name: "pf",
+    about: "pf of FreeBSD 14 and 15 and of OpenBSD 7, on a router or on the NAS itself: an anchor",
+    layer: Layer::Addresses,
+    limits: &[
+        "no wildcards: a table of addresses cannot hold names that are not known",
+        "two names on one address are one",
+        "65,535 addresses a table on FreeBSD, 200,000 in all, unless the system's limits are raised",
+    ],
+    main: "outgate.conf",
+    owns: &["outgate.conf", "tables/*.txt"],
+    check: &["pfctl", "-nf"],
+    templates: &[
+        ("pf/outgate.conf.j2", include_str!("../../templates/pf/outgate.conf.j2")),
+        ("pf/table.txt.j2", include_str!("../../templates/pf/table.txt.j2")),
+    ],
+    chosen: |settings: &Settings| settings.pf.is_some(),
+    plan,
+};
+
+/// Longest table name (`PF_TABLE_NAME_SIZE` less the NUL), FreeBSD and OpenBSD alike.
+const TABLE_NAME_MAX: usize = 31;
+/// Most addresses in one request to FreeBSD's kernel (`net.pf.request_maxcount`).
+const REQUEST_MAX: usize = 65_535;
+/// Most addresses in all tables together, unless `set limit table-entries` raises it.
+const ENTRIES_MAX: usize = 200_000;
+
+#[derive(Serialize)]
+struct Values<'a> {
+    header: Header,
+    anchor: &'a str,
+    folder: &'a str,
+    openbsd: bool,
+    interface: &'a str,
+    direction: &'static str,
+    block: &'static str,
+    deny_ipv6: bool,
+    limited: String,
+    tables: Vec<Table>,
+    denied: Vec<Group>,
+    allowed: Vec<Group>,
+}
+
+#[derive(Clone, Serialize)]
+struct Table {
+    name: String,
+    about: String,
+    entries: String,
+    #[serde(skip)]
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct Group {
+    why: Why,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    clients: String,
+    servers: String,
+    protocol: &'static str,
+    ports: String,
+}
+
+#[derive(Serialize)]
+struct TablePage<'a> {
+    header: Header,
+    table: &'a Table,
+}
+
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+    let default = Pf::on("lan");
+    let settings = ruleset.settings.pf.as_ref().unwrap_or(&default);
+    let losses = address_losses("pf", ruleset, true, findings);
+    let mut tables = vec![client_table("limited", &ruleset.limited())];
+    let (mut denied, mut allowed) = (Vec::new(), Vec::new());
+    for rule in &ruleset.rules {
+        // A pass for clients nothing limits would open what the owner's own rules close.
+        let (name, clients) = match rule.action {
+            Action::Deny => (ruleset.group_name(&rule.origins), ruleset.clients_of(rule)),
+            Action::Allow => (ruleset.group_name(&rule.origins), ruleset.clients_of(rule).and(&ruleset.limited())),
+        };
+        let servers = rule.addrs();
+        if clients.is_empty() || servers.is_empty() {
+            continue;
+        }
+        let clients = client_table(&name, &clients);
+        let table = table(fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX), &format!("{}: {}", rule.key, rule.callout.title), &entries(rule));
+        let group = Group { why: Why::of(rule), lines: lines(rule, &clients.name, &table.name) };
+        tables.extend([clients, table]);
+        match rule.action {
+            Action::Deny => denied.push(group),
+            Action::Allow => allowed.push(group),
+        }
+    }
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    tables.dedup_by(|a, b| a.name == b.name && a.entries == b.entries);
+    check_limits(&tables, settings.dialect, findings);
+    let header = Header::new(ruleset, losses);
+    let pages = tables.iter().map(|table| {
+        Page::new(format!("tables/{}.txt", table.name), "pf/table.txt.j2", TablePage { header: header.clone(), table })
+    });
+    let mut pages: Vec<Page> = pages.collect();
+    let values = Values {
+        header: header.clone(),
+        anchor: &settings.anchor,
+        folder: &settings.tables,
+        openbsd: settings.dialect == Dialect::Openbsd,
+        interface: &settings.interface,
+        direction: match settings.side {
+            Side::Router => "in",
+            Side::Host => "out",
+        },
+        block: match settings.denied {
+            Denied::Reject => "block return",
+            Denied::Drop => "block drop",
+        },
+        deny_ipv6: ruleset.ipv6 == Ipv6::DenyInterface,
+        limited: client_name("limited"),
+        tables,
+        denied,
+        allowed,
+    };
+    pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
+    Some(pages)
+}
+
+fn client_name(group: &str) -> String {
+    // No entry's table can bear it: those begin with `og_`.
+    format!("ogc_{group}")
+}
+
+fn client_table(group: &str, clients: &AddrSet) -> Table {
+    let list: Vec<String> = clients.prefixes().iter().map(short).collect();
+    table(client_name(group), &format!("clients: {}", group.replace('_', ", ")), &list)
+}
+
+fn table(name: String, about: &str, list: &[String]) -> Table {
+    Table { name, about: about.to_owned(), entries: list.join("\n"), count: list.len() }
+}
+
+/// Single addresses one by one, so that a refresh touches only what moved; prefixes merged.
+fn entries(rule: &Rule) -> Vec<String> {
+    let hosts = rule.hosts();
+    let nets = rule.nets();
+    let singles = hosts.singles().map(|addr| addr.to_string());
+    singles.chain(nets.prefixes().iter().map(short)).collect()
+}
+
+fn lines(rule: &Rule, clients: &str, servers: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for protocol in Protocol::ALL {
+        let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers(":")).collect();
+        if !ports.is_empty() {
+            lines.push(Line {
+                clients: clients.to_owned(),
+                servers: servers.to_owned(),
+                protocol: protocol.as_str(),
+                ports: ports.join(" "),
+            });
+        }
+    }
+    lines
+}
+
+fn check_limits(tables: &[Table], dialect: Dialect, findings: &mut Findings) {
+    if dialect == Dialect::Freebsd {
+        for table in tables.iter().filter(|table| table.count > REQUEST_MAX) {
+            findings.push(
+                Diagnostic::new(Code::TargetLimit, format!("pf: table {} would hold {} addresses, FreeBSD takes {REQUEST_MAX} at a time", table.name, table.count))
+                    .help("split the entry, or name prefixes instead of hosts"),
+            );
+        }
+    }
+    let all: usize = tables.iter().map(|table| table.count).sum();
+    // A reload builds the new tables beside the old ones.
+    if all * 2 > ENTRIES_MAX {
+        findings.push(
+            Diagnostic::new(Code::TargetLimit, format!("pf: {all} addresses in all tables; the system holds {ENTRIES_MAX}, and a reload needs twice the room"))
+                .help("name prefixes instead of hosts"),
+        );
+    }
+}

@@ -1,0 +1,238 @@
+//! Squid 5 and later: an include that goes by name, with peek and splice, and its list files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{Header, Layer, Page, Target, Why};
+use crate::addrs::{AddrSet, short};
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::host::NamePattern;
+use crate::policy::Action;
+use crate::port::Protocol;
+use crate::ruleset::{Gap, Rule, Ruleset, prune};
+use crate::settings::{Settings, Squid};
+
+/// The target.
+pub const TARGET: Target = Target {
+    name: "squid",
+    about: "Squid 5 and later with TLS support, as an explicit proxy that looks at the TLS server name",
+    layer: Layer::Names,
+    limits: &[
+        "HTTP on 80/tcp and TLS on 443/tcp only: mail, time, DNS and logs do not go through a proxy",
+        "by name, not by path: a host is let out as a whole",
+        "what is inside TLS is not seen: a client that sends an allowed server name and another Host header gets through",
+    ],
+    main: "outgate.conf",
+    owns: &["outgate.conf", "lists/*.txt"],
+    check: &["squid", "-k", "parse", "-f"],
+    templates: &[
+        ("squid/outgate.conf.j2", include_str!("../../templates/squid/outgate.conf.j2")),
+        ("squid/list.txt.j2", include_str!("../../templates/squid/list.txt.j2")),
+    ],
+    chosen: |settings: &Settings| settings.squid.is_some(),
+    plan,
+};
+
+/// What Squid carries, by destination port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Carrier {
+    Http,
+    Tls,
+}
+
+impl Carrier {
+    const ALL: [Self; 2] = [Self::Http, Self::Tls];
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Tls => 443,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Values<'a> {
+    header: Header,
+    port: u16,
+    certificate: &'a str,
+    folder: &'a str,
+    clients: Vec<Clients>,
+    denied: Vec<List>,
+    allowed: Vec<List>,
+}
+
+#[derive(Serialize)]
+struct Clients {
+    name: String,
+    prefixes: Vec<String>,
+}
+
+/// One list of names, for one group of clients and one carrier.
+#[derive(Clone, Serialize)]
+struct List {
+    name: String,
+    clients: String,
+    tls: u8,
+    /// Whether there are names.
+    names: u8,
+    /// Names that Squid's dot form would take with a wildcard though the wildcard does not mean them.
+    bare: Vec<String>,
+    /// Addresses the site names itself.
+    literals: Vec<String>,
+    entries: Vec<Entry>,
+    whys: Vec<Why>,
+}
+
+#[derive(Clone, Serialize)]
+struct Entry {
+    name: String,
+    ids: String,
+}
+
+#[derive(Serialize)]
+struct ListPage {
+    header: Header,
+    list: List,
+}
+
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+    let default = Squid::default();
+    let settings = ruleset.settings.squid.as_ref().unwrap_or(&default);
+    let losses = losses(ruleset, findings);
+    let mut clients = BTreeMap::new();
+    let mut groups: BTreeMap<(Action, String, Carrier), Vec<&Rule>> = BTreeMap::new();
+    for rule in &ruleset.rules {
+        let group = ruleset.group_name(&rule.origins);
+        for carrier in Carrier::ALL {
+            let carried = rule.ports.iter().any(|p| p.contains(Protocol::Tcp, carrier.port()));
+            // A blocked name is blocked on both, whichever its entry names.
+            if carried || rule.action == Action::Deny {
+                groups.entry((rule.action, group.clone(), carrier)).or_default().push(rule);
+                clients.insert(group.clone(), ruleset.clients_of(rule));
+            }
+        }
+    }
+    let (mut denied, mut allowed) = (Vec::new(), Vec::new());
+    for ((action, group, carrier), rules) in &groups {
+        let list = list(*action, group, *carrier, rules);
+        match action {
+            Action::Deny => denied.push(list),
+            Action::Allow => allowed.push(list),
+        }
+    }
+    let header = Header::new(ruleset, losses);
+    let mut pages: Vec<Page> = denied
+        .iter()
+        .chain(&allowed)
+        .filter(|list| list.names == 1)
+        .map(|list| {
+            let values = ListPage { header: header.clone(), list: list.clone() };
+            Page::new(format!("lists/{}.txt", list.name), "squid/list.txt.j2", values)
+        })
+        .collect();
+    let values = Values {
+        header,
+        port: settings.port,
+        certificate: &settings.certificate,
+        folder: &settings.lists,
+        clients: clients.iter().map(|(name, addrs)| client_group(name, addrs)).collect(),
+        denied,
+        allowed,
+    };
+    pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
+    Some(pages)
+}
+
+fn client_group(name: &str, addrs: &AddrSet) -> Clients {
+    Clients { name: name.to_owned(), prefixes: addrs.prefixes().iter().map(ToString::to_string).collect() }
+}
+
+fn list(action: Action, group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
+    let patterns = prune(rules.iter().flat_map(|rule| rule.names()));
+    let literals = rules
+        .iter()
+        .flat_map(|rule| &rule.destinations)
+        .filter(|d| d.names.is_empty() && d.endpoint.query().is_none())
+        .fold(AddrSet::new(), |all, d| all.union(&d.addrs));
+    let exact: BTreeSet<_> = patterns.iter().filter_map(|p| if let NamePattern::Exact(h) = p { Some(h) } else { None }).collect();
+    let bare = patterns
+        .iter()
+        .filter_map(|p| if let NamePattern::Below(host) = p { Some(host) } else { None })
+        .filter(|host| !exact.contains(host))
+        // A denial may take one name more; an allow may not.
+        .filter(|_| action == Action::Allow)
+        .map(ToString::to_string)
+        .collect();
+    let entries = patterns.iter().filter(|p| !covered_by_dot(p, &patterns)).map(|pattern| Entry {
+        name: match pattern {
+            NamePattern::Exact(host) => host.to_string(),
+            NamePattern::Below(host) => format!(".{host}"),
+        },
+        ids: ids(pattern, rules),
+    });
+    List {
+        name: format!("{}_{group}_{}", action.as_str(), carrier.name()),
+        clients: group.to_owned(),
+        tls: u8::from(carrier == Carrier::Tls),
+        names: u8::from(!patterns.is_empty()),
+        bare,
+        literals: literals.prefixes().iter().map(short).collect(),
+        entries: entries.collect(),
+        whys: rules.iter().map(|rule| Why::of(rule)).collect(),
+    }
+}
+
+/// `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
+fn covered_by_dot(pattern: &NamePattern, all: &[NamePattern]) -> bool {
+    matches!(pattern, NamePattern::Exact(host) if all.contains(&NamePattern::Below(host.clone())))
+}
+
+fn ids(pattern: &NamePattern, rules: &[&Rule]) -> String {
+    let holds = |rule: &&&Rule| rule.names().iter().any(|p| p == pattern || pattern.covers(p));
+    rules.iter().filter(holds).map(|rule| rule.key.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// What no proxy carries, and what only a lock could name.
+fn losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
+    let mut losses = Vec::new();
+    let mut out_of_reach = Vec::new();
+    for rule in ruleset.rules.iter().filter(|rule| rule.action == Action::Allow) {
+        let carried = |port: &crate::port::Port| {
+            port.protocol == Protocol::Tcp && port.first() == port.last() && Carrier::ALL.iter().any(|c| c.port() == port.first())
+        };
+        let left: Vec<String> = rule.ports.iter().filter(|p| !carried(p)).map(ToString::to_string).collect();
+        if !left.is_empty() {
+            losses.push(format!("{}: {} does not go through a proxy", rule.key, left.join(", ")));
+            out_of_reach.push(format!("{} ({})", rule.key, left.join(", ")));
+        }
+        if left.len() == rule.ports.len() {
+            continue;
+        }
+        for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
+            let why = match &destination.gap {
+                Some(Gap::NotInLock) => "the hosts it selects are not in the lock".to_owned(),
+                Some(Gap::NoAddress(why)) => format!("it selects no host ({why})"),
+                _ => continue,
+            };
+            let loss = format!("{}: {}: {why}", rule.key, destination.endpoint);
+            findings.push(Diagnostic::new(Code::Loss, format!("squid: {loss}")).help("run `outgate resolve`"));
+            losses.push(loss);
+        }
+    }
+    if !out_of_reach.is_empty() {
+        findings.push(
+            Diagnostic::new(Code::OutOfReach, format!("squid: does not go through a proxy: {}", out_of_reach.join("; ")))
+                .help("let these out by a packet filter, or keep the servers on the clients' own segment"),
+        );
+    }
+    losses
+}

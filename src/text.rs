@@ -1,0 +1,158 @@
+//! Plain texts and names that may be printed into a rule file.
+
+use std::fmt;
+
+/// One line that can stand in a comment of any target: no control characters, no quotes, no backslash, no characters
+/// that change how the rest of the line reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(String);
+
+/// Longest plain text, in bytes.
+const TEXT_MAX: usize = 400;
+
+/// Why a text is not fit to be printed. The text of the error ends a sentence that began with what was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextError(String);
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TextError {}
+
+/// The first character that may never be printed into a rule file, whatever the target: control characters,
+/// quotes, backslash, backtick, and the invisible ones that turn the order of a line around.
+#[must_use]
+pub fn forbidden(text: &str) -> Option<char> {
+    text.chars().find(|&c| matches!(c, '"' | '\'' | '`' | '\\') || is_invisible(c))
+}
+
+/// Control, format, separator and non-characters: nothing a reader of the file could see.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+impl Text {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// An empty or overlong text, or one with a character that [`forbidden`] names.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        if text.trim().is_empty() {
+            return Err(TextError("is empty".to_owned()));
+        }
+        if text.len() > TEXT_MAX {
+            return Err(TextError(format!("is longer than {TEXT_MAX} bytes")));
+        }
+        match forbidden(text) {
+            Some(c) => Err(TextError(format!("holds {}, which cannot be written into a rule file", describe(c)))),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A character for a message: visible ones as they are, others by number.
+#[must_use]
+pub fn describe(c: char) -> String {
+    if is_invisible(c) { format!("U+{:04X}", u32::from(c)) } else { format!("`{c}`") }
+}
+
+/// A short name in lower case: letters and digits, with single hyphens between. It can be part of any target's names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(String);
+
+/// Longest id, in characters: what is left of pf's 31 for a table name after a prefix and a number.
+pub const ID_MAX: usize = 28;
+
+impl Id {
+    /// Reads an id such as `update-scale`.
+    ///
+    /// # Errors
+    /// Anything else: upper case, underscores, a digit first, double hyphens, more than [`ID_MAX`] characters.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        let good = text.len() <= ID_MAX
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && !text.ends_with('-')
+            && !text.contains("--")
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TextError(format!(
+                "is no id: lower-case letters, digits and single hyphens, a letter first, at most {ID_MAX} characters"
+            )))
+        }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id with underscores, for targets whose names hold no hyphen. Ids hold no underscore, so two ids stay two.
+    #[must_use]
+    pub fn underscored(&self) -> String {
+        self.0.replace('-', "_")
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_texts_are_refused() {
+        for text in [
+            "",
+            " ",
+            "a\nb",
+            "a\rb",
+            "a\0b",
+            "a\"b",
+            "a'b",
+            "a\\b",
+            "a`b",
+            "\u{202e}abc",
+            "a\u{2028}b",
+            "\u{feff}a",
+            "a\u{85}b",
+        ] {
+            assert!(Text::parse(text).is_err(), "{text:?} was taken");
+        }
+        assert!(Text::parse(&"a".repeat(TEXT_MAX + 1)).is_err());
+        assert!(Text::parse("Updates; until 25.10.1 (SCALE) #1 {x} $y ü").is_ok());
+    }
+
+    #[test]
+    fn ids_have_one_shape() {
+        for text in ["", "A", "a_b", "a--b", "-a", "a-", "1a", "a b", "a\n", &"a".repeat(ID_MAX + 1)] {
+            assert!(Id::parse(text).is_err(), "{text:?} was taken");
+        }
+        assert_eq!(Id::parse("update-scale-2").unwrap().underscored(), "update_scale_2");
+    }
+}

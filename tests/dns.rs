@@ -1,0 +1,696 @@
+//! The resolver against name servers that misbehave, and against a real one. Traffic stays on loopback.
+//!
+//! Three things hold for every behaviour: the run ends in time, nothing panics, and no address comes from anything but
+//! a whole answer to the question that was asked.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use outgate::host::{Host, Query};
+use outgate::resolve::dns::{Dns, Settings};
+use outgate::resolve::{Answer, Answers, Failure, RecordType, Resolve};
+use support::nameserver::{Behaviour, Nameserver};
+use support::nsd::Nsd;
+
+const NAME: &str = "asked.example.org";
+
+/// For what should be answered: long enough for a busy machine.
+const PATIENT: Settings =
+    Settings { timeout: Duration::from_secs(3), attempts: 2, concurrency: 64, budget: Duration::from_secs(20) };
+/// For what is met with silence.
+const QUICK: Settings =
+    Settings { timeout: Duration::from_millis(250), attempts: 2, concurrency: 64, budget: Duration::from_secs(10) };
+
+fn ips(list: &[&str]) -> Vec<IpAddr> {
+    list.iter().map(|ip| ip.parse().expect("an address")).collect()
+}
+
+fn v4() -> Vec<IpAddr> {
+    ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3"])
+}
+
+fn both() -> Vec<IpAddr> {
+    ips(&["192.0.2.1", "192.0.2.2", "2001:db8::1"])
+}
+
+fn names(list: &[&str]) -> Vec<String> {
+    list.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn query(name: &str) -> Query {
+    Query::parse(name).expect("a name")
+}
+
+fn queries(list: &[&str]) -> BTreeSet<Query> {
+    list.iter().map(|name| query(name)).collect()
+}
+
+fn chain(answer: &Answer) -> Vec<&str> {
+    answer.chain.iter().map(Host::as_str).collect()
+}
+
+fn failures(a: Failure, aaaa: Failure) -> BTreeMap<RecordType, Failure> {
+    BTreeMap::from([(RecordType::A, a), (RecordType::Aaaa, aaaa)])
+}
+
+/// Asks these servers; fails when it takes longer than anything here may.
+fn resolve(servers: &[&Nameserver], settings: Settings, list: &[&str]) -> Answers {
+    let servers: Vec<_> = servers.iter().map(|server| server.addr).collect();
+    let begun = Instant::now();
+    let answers = Dns::with_servers(&servers).with_settings(settings).resolve(&queries(list), &|_, _| {});
+    assert!(begun.elapsed() < Duration::from_secs(8), "took {:?}", begun.elapsed());
+    answers.expect("a living server")
+}
+
+fn one(server: &Nameserver, settings: Settings) -> Answer {
+    resolve(&[server], settings, &[NAME]).remove(&query(NAME)).expect("every name has an answer")
+}
+
+/// A server with one name, and what came of it.
+fn ask(behaviour: Behaviour, settings: Settings) -> (Answer, Nameserver) {
+    let server = Nameserver::start(&[(NAME, behaviour)]);
+    (one(&server, settings), server)
+}
+
+/// The behaviour gives this failure for both families, and nothing else.
+fn fails(behaviour: Behaviour, settings: Settings, failure: Failure) -> (Answer, Nameserver) {
+    let (answer, server) = ask(behaviour, settings);
+    assert_eq!(answer.failures, failures(failure, failure));
+    assert_eq!(answer.addresses, BTreeSet::new(), "a failure must not give addresses");
+    (answer, server)
+}
+
+/// The behaviour gives exactly these addresses.
+fn gives(behaviour: Behaviour, settings: Settings, addresses: Vec<IpAddr>) -> (Answer, Nameserver) {
+    let (answer, server) = ask(behaviour, settings);
+    assert_eq!(answer.addresses, addresses.into_iter().collect());
+    assert_eq!(answer.failures, BTreeMap::new());
+    assert_eq!(answer.resolvers, BTreeSet::from([server.addr.to_string()]));
+    (answer, server)
+}
+
+// Good answers.
+
+#[test]
+fn both_families_are_asked_once_each() {
+    let (answer, server) = gives(Behaviour::Answer(both()), PATIENT, both());
+    assert!(answer.chain.is_empty());
+    assert_eq!((server.count(NAME, "A", "udp"), server.count(NAME, "AAAA", "udp")), (1, 1));
+    assert_eq!(server.total(), 2, "no search list, no retries, nothing over TCP");
+}
+
+#[test]
+fn one_family_is_no_failure() {
+    gives(Behaviour::Answer(v4()), PATIENT, v4());
+    gives(Behaviour::Answer(ips(&["2001:db8::7"])), PATIENT, ips(&["2001:db8::7"]));
+}
+
+#[test]
+fn a_time_to_live_of_zero_is_an_answer() {
+    gives(Behaviour::ZeroTtl(both()), PATIENT, both());
+}
+
+#[test]
+fn a_chain_is_recorded_in_order() {
+    let links = names(&["one.example.net", "two.example.com", "end.example.net"]);
+    let (answer, _server) = gives(Behaviour::Chain(links, both()), PATIENT, both());
+    assert_eq!(chain(&answer), ["one.example.net", "two.example.com", "end.example.net"]);
+}
+
+#[test]
+fn the_order_of_records_does_not_matter() {
+    let (answer, _server) =
+        gives(Behaviour::Backwards(names(&["one.example.net", "two.example.com"]), both()), PATIENT, both());
+    assert_eq!(chain(&answer), ["one.example.net", "two.example.com"]);
+}
+
+#[test]
+fn the_case_of_an_answer_does_not_matter() {
+    let (answer, _server) = gives(Behaviour::MixedCase("eNd.Example.NET".to_owned(), both()), PATIENT, both());
+    assert_eq!(chain(&answer), ["end.example.net"]);
+}
+
+#[test]
+fn a_chain_given_a_step_at_a_time_is_followed() {
+    let server = Nameserver::start(&[
+        (NAME, Behaviour::Step("one.example.net".to_owned())),
+        ("one.example.net", Behaviour::Step("two.example.net".to_owned())),
+        ("two.example.net", Behaviour::Answer(v4())),
+    ]);
+    let answer = one(&server, PATIENT);
+    assert_eq!(answer.addresses, v4().into_iter().collect());
+    assert_eq!(chain(&answer), ["one.example.net", "two.example.net"]);
+    assert!(answer.failures.is_empty());
+}
+
+#[test]
+fn a_chain_of_sixteen_is_followed_and_one_of_seventeen_is_not() {
+    let links = |count: usize| (1..=count).map(|n| format!("link{n}.example.net")).collect::<Vec<_>>();
+    let (answer, _server) = gives(Behaviour::Chain(links(16), v4()), PATIENT, v4());
+    assert_eq!(answer.chain.len(), 16);
+    let (answer, _server) = fails(Behaviour::Chain(links(17), v4()), PATIENT, Failure::Loop);
+    assert_eq!(answer.chain.len(), 16);
+    fails(Behaviour::Chain(links(20), v4()), PATIENT, Failure::Loop);
+}
+
+#[test]
+fn a_slow_answer_within_the_time_is_an_answer() {
+    gives(Behaviour::Slow(Duration::from_millis(300), v4()), PATIENT, v4());
+}
+
+#[test]
+fn a_server_from_before_edns_is_asked_without() {
+    gives(Behaviour::NoEdns(both()), PATIENT, both());
+}
+
+// Answers that say there is nothing.
+
+#[test]
+fn a_name_that_does_not_exist_is_asked_for_once() {
+    let (_answer, server) = fails(Behaviour::NxDomain, PATIENT, Failure::NxDomain);
+    assert_eq!(server.total(), 2);
+}
+
+#[test]
+fn addresses_of_a_name_that_does_not_exist_are_not_believed() {
+    fails(Behaviour::NxDomainWith(both()), PATIENT, Failure::NxDomain);
+}
+
+#[test]
+fn a_name_without_addresses_is_not_a_name_that_does_not_exist() {
+    fails(Behaviour::NoData, PATIENT, Failure::NoData);
+    fails(Behaviour::Empty, PATIENT, Failure::NoData);
+}
+
+#[test]
+fn a_chain_that_ends_in_nothing_says_how_far_it_went() {
+    let (answer, server) = fails(Behaviour::DeadEnd("end.example.net".to_owned()), PATIENT, Failure::NoData);
+    assert_eq!(chain(&answer), ["end.example.net"]);
+    assert_eq!(server.total(), 2);
+    let (answer, _server) = fails(Behaviour::DeadName("gone.example.net".to_owned()), PATIENT, Failure::NxDomain);
+    assert_eq!(chain(&answer), ["gone.example.net"]);
+}
+
+#[test]
+fn one_family_that_fails_stands_beside_the_one_that_does_not() {
+    let (answer, _server) = ask(Behaviour::NxDomainForAaaa(v4()), PATIENT);
+    assert_eq!(answer.addresses, v4().into_iter().collect());
+    assert_eq!(answer.failures, BTreeMap::from([(RecordType::Aaaa, Failure::NxDomain)]));
+
+    let (answer, _server) = ask(Behaviour::SilentForAaaa(v4()), QUICK);
+    assert_eq!(answer.addresses, v4().into_iter().collect());
+    assert_eq!(answer.failures, BTreeMap::from([(RecordType::Aaaa, Failure::Timeout)]));
+
+    // NODATA of one family does not hide why the other is missing.
+    let (answer, _server) = ask(Behaviour::SilentForAaaa(Vec::new()), QUICK);
+    assert_eq!(answer.addresses, BTreeSet::new());
+    assert_eq!(answer.failures, BTreeMap::from([(RecordType::Aaaa, Failure::Timeout)]));
+}
+
+#[test]
+fn names_others_answer_by_themselves_are_asked_for() {
+    let list = ["a.localhost", "a.invalid", "a.onion", "a.test", "a.local", "1.0.0.127.in-addr.arpa"];
+    let known: Vec<_> = list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect();
+    let server = Nameserver::start(&known);
+    for (query, answer) in resolve(&[&server], PATIENT, &list) {
+        assert_eq!(answer.addresses, v4().into_iter().collect(), "{query}");
+        assert_eq!(server.count(&query.to_string(), "A", "udp"), 1, "{query}");
+    }
+    let server = Nameserver::start(&[]);
+    for (query, answer) in resolve(&[&server], PATIENT, &list) {
+        assert_eq!(answer.failures, failures(Failure::NxDomain, Failure::NxDomain), "{query}");
+        assert_eq!(answer.resolvers, BTreeSet::from([server.addr.to_string()]), "{query}");
+    }
+}
+
+// Servers that cannot or will not.
+
+#[test]
+fn servfail_and_refused_are_kept_apart() {
+    let (_answer, server) = fails(Behaviour::ServFail, PATIENT, Failure::ServFail);
+    assert_eq!(server.count(NAME, "A", "udp"), 2, "trouble may pass: asked again");
+    let (_answer, server) = fails(Behaviour::Refused, PATIENT, Failure::Refused);
+    assert_eq!(server.count(NAME, "A", "udp"), 1, "a refusal is not asked for twice");
+    fails(Behaviour::NotImplemented, PATIENT, Failure::ServFail);
+}
+
+#[test]
+fn trouble_that_passes_is_no_failure() {
+    gives(Behaviour::ServFailOnce(both()), PATIENT, both());
+}
+
+#[test]
+fn a_server_that_only_says_whom_else_to_ask_does_not_empty_a_list() {
+    fails(Behaviour::Referral, PATIENT, Failure::Refused);
+}
+
+#[test]
+fn silence_is_a_timeout() {
+    let (answer, server) = fails(Behaviour::Silent, QUICK, Failure::Timeout);
+    assert_eq!(server.count(NAME, "A", "udp"), 2, "as often as the settings say, not more");
+    assert_eq!(answer.resolvers, BTreeSet::new(), "nobody said it");
+    fails(Behaviour::Slow(Duration::from_secs(2), v4()), QUICK, Failure::Timeout);
+    // However long the wait is: hickory by itself sends a second datagram after a third of a second.
+    let settings = Settings { timeout: Duration::from_millis(1200), attempts: 1, ..QUICK };
+    let (_answer, server) = fails(Behaviour::Silent, settings, Failure::Timeout);
+    assert_eq!(server.count(NAME, "A", "udp"), 1);
+}
+
+// Cut answers.
+
+#[test]
+fn a_cut_answer_is_had_whole_over_tcp() {
+    let (_answer, server) = gives(Behaviour::Truncated(both()), PATIENT, both());
+    assert_eq!((server.count(NAME, "A", "udp"), server.count(NAME, "A", "tcp")), (1, 1));
+}
+
+#[test]
+fn four_hundred_addresses_arrive() {
+    let (answer, server) = ask(Behaviour::Many(400, 400), PATIENT);
+    assert_eq!(answer.addresses.len(), 800);
+    assert_eq!(answer.failures, BTreeMap::new());
+    assert_eq!((server.count(NAME, "A", "tcp"), server.count(NAME, "AAAA", "tcp")), (1, 1));
+}
+
+#[test]
+fn more_addresses_than_any_host_has_are_refused() {
+    // A short name: one message must hold all addresses of a family.
+    for (v4, v6, good) in [(3200, 896, true), (3200, 897, false)] {
+        let server = Nameserver::start(&[("a.b", Behaviour::Many(v4, v6))]);
+        let answer = &resolve(&[&server], PATIENT, &["a.b"])[&query("a.b")];
+        assert_eq!(answer.addresses.len(), if good { 4096 } else { 0 });
+        assert_eq!(answer.failures.is_empty(), good);
+        assert!(answer.failures.values().all(|failure| *failure == Failure::Malformed));
+    }
+}
+
+#[test]
+fn a_cut_answer_without_tcp_is_no_answer() {
+    fails(Behaviour::TruncatedTcpCloses(both()), PATIENT, Failure::Truncated);
+    fails(Behaviour::TruncatedTcpSilent(both()), QUICK, Failure::Truncated);
+    fails(Behaviour::TruncatedAlways(both()), PATIENT, Failure::Truncated);
+
+    let server = Nameserver::start_without_tcp(&[(NAME, Behaviour::Truncated(both()))]);
+    let answer = one(&server, PATIENT);
+    assert_eq!(answer.addresses, BTreeSet::new());
+    assert_eq!(answer.failures, failures(Failure::Truncated, Failure::Truncated));
+}
+
+#[test]
+fn what_one_server_cuts_another_may_have_whole() {
+    let cutting = Nameserver::start_without_tcp(&[(NAME, Behaviour::Truncated(both()))]);
+    let whole = Nameserver::start(&[(NAME, Behaviour::Answer(both()))]);
+    let answer = &resolve(&[&cutting, &whole], PATIENT, &[NAME])[&query(NAME)];
+    assert_eq!(answer.addresses, both().into_iter().collect());
+    assert_eq!(answer.resolvers, BTreeSet::from([whole.addr.to_string()]));
+}
+
+// Answers that make no sense.
+
+#[test]
+fn a_loop_is_no_missing_name() {
+    fails(Behaviour::Loop(names(&["one.example.net", "two.example.net"])), PATIENT, Failure::Loop);
+    fails(Behaviour::Loop(Vec::new()), PATIENT, Failure::Loop);
+    let server = Nameserver::start(&[
+        (NAME, Behaviour::Step("one.example.net".to_owned())),
+        ("one.example.net", Behaviour::Step("two.example.net".to_owned())),
+        ("two.example.net", Behaviour::Step("one.example.net".to_owned())),
+    ]);
+    let answer = one(&server, PATIENT);
+    assert_eq!(answer.failures, failures(Failure::Loop, Failure::Loop));
+    assert_eq!(chain(&answer), ["one.example.net", "two.example.net"]);
+}
+
+#[test]
+fn an_answer_with_another_id_is_not_ours() {
+    fails(Behaviour::WrongId(both()), QUICK, Failure::Timeout);
+}
+
+#[test]
+fn an_answer_to_another_question_is_not_ours() {
+    fails(Behaviour::WrongQuestion(both()), QUICK, Failure::Timeout);
+    fails(Behaviour::WrongQuestionOverTcp(both()), QUICK, Failure::Truncated);
+}
+
+#[test]
+fn what_is_no_message_is_malformed() {
+    fails(Behaviour::Junk, QUICK, Failure::Malformed);
+    fails(Behaviour::Stub, QUICK, Failure::Malformed);
+    fails(Behaviour::Echo, QUICK, Failure::Malformed);
+    fails(Behaviour::JunkId, QUICK, Failure::Timeout);
+}
+
+#[test]
+fn a_chain_through_what_is_no_host_name_is_malformed() {
+    for name in [
+        "under_score.example.net.",
+        "localhost.",
+        "192.0.2.1.",
+        "a b.example.net.",
+        "dot\\.inside.example.net.",
+        "new\nline.example.net.",
+        "quote\".example.net.",
+        "nul\0.example.net.",
+        "-a.example.net.",
+        "xn--example-.org.",
+        ".",
+    ] {
+        let (answer, _server) = fails(Behaviour::Junkname(name.to_owned(), both()), PATIENT, Failure::Malformed);
+        assert_eq!(chain(&answer), [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn two_chains_from_one_name_are_malformed() {
+    let behaviour = Behaviour::Fork("one.example.net".to_owned(), "two.example.net".to_owned());
+    fails(behaviour, PATIENT, Failure::Malformed);
+}
+
+#[test]
+fn addresses_of_other_names_are_not_taken() {
+    let behaviour = Behaviour::Poison(v4(), "other.example.org".to_owned(), ips(&["203.0.113.66"]));
+    gives(behaviour, PATIENT, v4());
+    let behaviour = Behaviour::Poison(Vec::new(), "other.example.org".to_owned(), ips(&["203.0.113.66"]));
+    fails(behaviour, PATIENT, Failure::NoData);
+}
+
+#[test]
+fn addresses_of_another_class_are_not_taken() {
+    fails(Behaviour::WrongClass(v4()), PATIENT, Failure::NoData);
+}
+
+#[test]
+fn letters_are_asked_in_random_case_and_a_server_that_loses_it_is_asked_over_tcp() {
+    let (_answer, server) = gives(Behaviour::FoldsCase(both()), PATIENT, both());
+    assert_eq!((server.count(NAME, "A", "udp"), server.count(NAME, "A", "tcp")), (1, 1));
+    let spelled = server.spelled();
+    assert!(spelled.iter().any(|name| name.bytes().any(|b| b.is_ascii_uppercase())), "{spelled:?}");
+}
+
+// Which server is asked.
+
+#[test]
+fn servers_are_asked_in_order_and_one_at_a_time() {
+    let first = Nameserver::start(&[(NAME, Behaviour::Answer(v4()))]);
+    let second = Nameserver::start(&[(NAME, Behaviour::Answer(ips(&["203.0.113.1"])))]);
+    for _ in 0..5 {
+        let answer = &resolve(&[&first, &second], PATIENT, &[NAME])[&query(NAME)];
+        assert_eq!(answer.addresses, v4().into_iter().collect());
+        assert_eq!(answer.resolvers, BTreeSet::from([first.addr.to_string()]));
+    }
+    assert_eq!(second.total(), 0);
+    assert_eq!(first.total(), 10, "asked in every run: nothing is remembered");
+}
+
+#[test]
+fn the_next_server_is_asked_when_one_has_no_answer() {
+    for behaviour in [Behaviour::Silent, Behaviour::ServFail, Behaviour::Refused, Behaviour::Referral, Behaviour::Junk]
+    {
+        let first = Nameserver::start(&[(NAME, behaviour.clone())]);
+        let second = Nameserver::start(&[(NAME, Behaviour::Answer(v4()))]);
+        let answer = &resolve(&[&first, &second], QUICK, &[NAME])[&query(NAME)];
+        assert_eq!(answer.addresses, v4().into_iter().collect(), "{behaviour:?}");
+        assert_eq!(answer.failures, BTreeMap::new(), "{behaviour:?}");
+        assert_eq!(answer.resolvers, BTreeSet::from([second.addr.to_string()]), "{behaviour:?}");
+        assert_eq!(first.count(NAME, "A", "udp"), 1, "{behaviour:?}");
+    }
+}
+
+#[test]
+fn that_there_is_nothing_is_final() {
+    for (behaviour, failure) in [(Behaviour::NxDomain, Failure::NxDomain), (Behaviour::NoData, Failure::NoData)] {
+        let first = Nameserver::start(&[(NAME, behaviour)]);
+        let second = Nameserver::start(&[(NAME, Behaviour::Answer(v4()))]);
+        let answer = &resolve(&[&first, &second], PATIENT, &[NAME])[&query(NAME)];
+        assert_eq!(answer.failures, failures(failure, failure));
+        assert_eq!(answer.addresses, BTreeSet::new());
+        assert_eq!(second.total(), 0);
+    }
+}
+
+#[test]
+fn what_was_said_counts_for_more_than_silence() {
+    let first = Nameserver::start(&[(NAME, Behaviour::Silent)]);
+    let second = Nameserver::start(&[(NAME, Behaviour::Refused)]);
+    let answer = &resolve(&[&first, &second], QUICK, &[NAME])[&query(NAME)];
+    assert_eq!(answer.failures, failures(Failure::Refused, Failure::Refused));
+    assert_eq!(answer.resolvers, BTreeSet::from([second.addr.to_string()]));
+}
+
+#[test]
+fn a_dead_server_is_found_once() {
+    let dead = Nameserver::dead();
+    let known: Vec<_> = (0..100).map(|n| format!("host{n}.example.org")).collect();
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    let good = Nameserver::start(&list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect::<Vec<_>>());
+    let answers = resolve(&[&dead, &good], QUICK, &list);
+    assert!(answers.values().all(|answer| answer.addresses.len() == 3 && answer.failures.is_empty()));
+    assert_eq!(dead.total(), 0, "names are not sent to a server that never answers");
+}
+
+#[test]
+fn when_nobody_answers_the_error_says_who_was_asked() {
+    let (one, other) = (Nameserver::dead(), Nameserver::dead());
+    let dns = Dns::with_servers(&[one.addr, other.addr, one.addr]).with_settings(QUICK);
+    let error = dns.resolve(&queries(&[NAME]), &|_, _| {}).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "no name server answers: {} and {} asked 2 times, 0.25 s each; check that this machine may reach them over \
+             UDP and TCP, or name another resolver",
+            one.addr, other.addr
+        )
+    );
+    assert_eq!(one.total() + other.total(), 0);
+}
+
+#[test]
+fn without_servers_nothing_is_asked_and_without_names_nobody_is() {
+    let none: &[SocketAddr] = &[];
+    assert!(Dns::with_servers(none).resolve(&queries(&[NAME]), &|_, _| {}).is_err());
+    let server = Nameserver::start(&[]);
+    let dns = Dns::with_servers(&[server.addr]);
+    assert_eq!(dns.resolve(&BTreeSet::new(), &|_, _| {}).unwrap(), Answers::new());
+    assert_eq!(server.spelled().len(), 0);
+}
+
+// The run as a whole.
+
+#[test]
+fn time_for_the_whole_run_is_bounded() {
+    let known: Vec<_> = (0..50).map(|n| format!("host{n}.example.org")).collect();
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    let server = Nameserver::start(&list.iter().map(|name| (*name, Behaviour::Silent)).collect::<Vec<_>>());
+    let settings = Settings { budget: Duration::from_millis(600), concurrency: 1, ..QUICK };
+    let begun = Instant::now();
+    let answers = resolve(&[&server], settings, &list);
+    assert!(begun.elapsed() < Duration::from_secs(2), "took {:?}", begun.elapsed());
+    assert_eq!(answers.len(), 50);
+    for answer in answers.values() {
+        assert_eq!(answer.failures, failures(Failure::Timeout, Failure::Timeout));
+    }
+    assert!(server.total() < 20, "what cannot be answered in time is not asked");
+
+    let server = Nameserver::start(&[(NAME, Behaviour::Silent)]);
+    let settings = Settings { budget: Duration::from_millis(300), timeout: Duration::from_secs(60), ..QUICK };
+    let begun = Instant::now();
+    one(&server, settings);
+    assert!(begun.elapsed() < Duration::from_secs(2), "one wait may not outlast the run: {:?}", begun.elapsed());
+}
+
+#[test]
+fn one_bad_name_does_not_stop_the_others_and_two_runs_are_equal() {
+    let server = Nameserver::start(&[
+        ("a.example.org", Behaviour::Answer(both())),
+        ("b.example.org", Behaviour::Silent),
+        ("c.example.org", Behaviour::Loop(names(&["d.example.org"]))),
+        ("d.example.org", Behaviour::Many(400, 20)),
+        ("e.example.org", Behaviour::Chain(names(&["f.example.net"]), both())),
+        ("_http._tcp.example.org", Behaviour::Srv(vec![("a.example.org".to_owned(), 80)])),
+    ]);
+    let list =
+        ["a.example.org", "b.example.org", "c.example.org", "d.example.org", "e.example.org", "_http._tcp.example.org"];
+    let first = resolve(&[&server], QUICK, &list);
+    assert_eq!(first.len(), 6);
+    for concurrency in [1, 2, 64] {
+        assert_eq!(resolve(&[&server], Settings { concurrency, ..QUICK }, &list), first);
+    }
+}
+
+#[test]
+fn progress_ends_at_the_total() {
+    let server = Nameserver::start(&[
+        ("a.example.org", Behaviour::Answer(both())),
+        ("_http._tcp.example.org", Behaviour::Srv(vec![("b.example.org".to_owned(), 80)])),
+    ]);
+    let seen = Mutex::new(Vec::new());
+    let dns = Dns::with_servers(&[server.addr]).with_settings(PATIENT);
+    dns.resolve(&queries(&["a.example.org", "_http._tcp.example.org"]), &|done, total| {
+        seen.lock().unwrap().push((done, total));
+    })
+    .unwrap();
+    assert_eq!(seen.into_inner().unwrap(), [(1, 2), (2, 2), (3, 3)]);
+}
+
+// Services.
+
+const SERVICE: &str = "_https._tcp.pkg.example.org";
+
+fn service(targets: &[(&str, u16)]) -> (Answer, Answers) {
+    let targets = targets.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect();
+    let server = Nameserver::start(&[
+        (SERVICE, Behaviour::Srv(targets)),
+        ("pkg0.example.org", Behaviour::Answer(both())),
+        ("pkg1.example.org", Behaviour::Chain(names(&["edge.example.net"]), v4())),
+    ]);
+    let mut answers = resolve(&[&server], PATIENT, &[SERVICE, "pkg0.example.org"]);
+    assert_eq!(server.count("pkg0.example.org", "A", "udp"), 1, "a target that was asked for is not asked again");
+    (answers.remove(&query(SERVICE)).expect("every name has an answer"), answers)
+}
+
+#[test]
+fn a_service_gives_its_targets_and_they_are_asked_for() {
+    let (answer, answers) =
+        service(&[("PKG0.example.org.", 443), ("pkg1.example.org.", 8443), ("gone.example.org.", 1)]);
+    let targets: Vec<_> = answer.targets.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+    assert_eq!(targets, [("gone.example.org", 1), ("pkg0.example.org", 443), ("pkg1.example.org", 8443)]);
+    assert_eq!(answer.failures, BTreeMap::new());
+    assert_eq!(answer.addresses, BTreeSet::new());
+    let hosts: Vec<_> = answers.keys().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["gone.example.org", "pkg0.example.org", "pkg1.example.org"]);
+    let pkg1 = &answers[&query("pkg1.example.org")];
+    assert_eq!((chain(pkg1), pkg1.addresses.len()), (vec!["edge.example.net"], 3));
+    let gone = &answers[&query("gone.example.org")];
+    assert_eq!(gone.failures, failures(Failure::NxDomain, Failure::NxDomain));
+}
+
+#[test]
+fn a_service_without_targets_has_no_data() {
+    for targets in [&[(".", 0)][..], &[(".", 443)], &[]] {
+        let (answer, _) = service(targets);
+        assert_eq!(answer.failures, BTreeMap::from([(RecordType::Srv, Failure::NoData)]), "{targets:?}");
+        assert_eq!(answer.targets, BTreeSet::new());
+    }
+}
+
+#[test]
+fn a_service_with_targets_that_make_no_sense_has_none() {
+    let many: Vec<_> = (0..65).map(|n| format!("t{n}.example.org.")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), 443)).collect();
+    let good = ("pkg1.example.org.", 443);
+    for targets in [&[good, ("a_b.example.org.", 443)][..], &[good, ("pkg1.example.org.", 0)], &many] {
+        let (answer, answers) = service(targets);
+        assert_eq!(answer.failures, BTreeMap::from([(RecordType::Srv, Failure::Malformed)]), "{targets:?}");
+        assert_eq!(answer.targets, BTreeSet::new());
+        assert_eq!(answers.len(), 1, "targets of such a service are not asked for");
+    }
+    let (answer, answers) = service(&many[..64]);
+    assert_eq!((answer.targets.len(), answers.len()), (64, 65));
+}
+
+#[test]
+fn a_service_fails_as_a_host_does() {
+    for (behaviour, failure) in [
+        (Behaviour::NxDomain, Failure::NxDomain),
+        (Behaviour::ServFail, Failure::ServFail),
+        (Behaviour::Silent, Failure::Timeout),
+        (Behaviour::Loop(names(&["a.example.org"])), Failure::Loop),
+    ] {
+        let server = Nameserver::start(&[(SERVICE, behaviour)]);
+        let answers = resolve(&[&server], QUICK, &[SERVICE]);
+        assert_eq!(answers[&query(SERVICE)].failures, BTreeMap::from([(RecordType::Srv, failure)]));
+    }
+}
+
+// A real name server.
+
+#[test]
+fn a_real_name_server_answers_for_the_documentation_zone() {
+    let Some(nsd) = Nsd::serve(Path::new("examples/documentation.zone")) else { return };
+    let list = [
+        "update.truenas.com",
+        "update.ixsystems.com",
+        "auto-public.sys.truenas.net",
+        "usage.truenas.com",
+        "mail.example.org",
+        "no-such-name.example.org",
+        "_http._tcp.update.freebsd.org",
+        "_https._tcp.pkg.freebsd.org",
+    ];
+    let dns = Dns::with_servers(&[nsd.addr]).with_settings(PATIENT);
+    let mut answers = dns.resolve(&queries(&list), &|_, _| {}).unwrap();
+    assert_eq!(answers, dns.resolve(&queries(&list), &|_, _| {}).unwrap(), "two runs are equal");
+
+    let gone = answers.remove(&query("no-such-name.example.org")).unwrap();
+    assert_eq!(gone.failures, failures(Failure::NxDomain, Failure::NxDomain));
+    for (query, answer) in &answers {
+        assert_eq!(answer.failures, BTreeMap::new(), "{query}");
+        assert_eq!(answer.resolvers, BTreeSet::from([nsd.addr.to_string()]), "{query}");
+        assert_eq!(answer.addresses.is_empty(), matches!(query, Query::Service(_)), "{query}");
+    }
+    for name in ["update.truenas.com", "update.ixsystems.com", "auto-public.sys.truenas.net"] {
+        let update = &answers[&query(name)];
+        assert_eq!(update.chain.last().map(Host::as_str), Some("link.storjshare.io"), "{name}");
+    }
+    let pkg = &answers[&query("_https._tcp.pkg.freebsd.org")];
+    assert!(!pkg.targets.is_empty());
+    for (target, port) in &pkg.targets {
+        assert_eq!(*port, 443);
+        assert!(answers.contains_key(&Query::Host(target.clone())), "{target} was not asked for");
+    }
+}
+
+#[test]
+fn the_documentation_zone_holds_nothing_but_documentation() {
+    let text = std::fs::read_to_string("examples/documentation.zone").unwrap();
+    assert!(text.is_ascii());
+    // The lower halves of the first two are for the networks of the examples.
+    let blocks = [[192, 0, 2, 128], [198, 51, 100, 128], [203, 0, 113, 0]];
+    let ours = |ip: Ipv4Addr| {
+        let [a, b, c, d] = ip.octets();
+        blocks.iter().any(|block| block[..3] == [a, b, c] && d >= block[3])
+    };
+    let mut owners = BTreeMap::new();
+    let mut last = "";
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with([';', '$'])) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [name, "IN", kind, data, ..] = words[..] else { panic!("{line}") };
+        assert!(last <= name, "{name} is not in its place");
+        last = name;
+        match kind {
+            "A" => assert!(data.parse().is_ok_and(ours), "{line}"),
+            "AAAA" => assert!(data.starts_with("2001:db8:"), "{line}"),
+            _ => continue,
+        }
+        let address: IpAddr = data.parse().unwrap();
+        assert_eq!(owners.insert(address, name), None, "{line}: another name has it too");
+    }
+    assert!(owners.len() > 100);
+}
+
+#[test]
+fn a_real_name_server_cuts_long_answers_and_gives_them_whole_over_tcp() {
+    let dir = tempfile::tempdir().unwrap();
+    let zone = dir.path().join("zone");
+    let mut text = "$TTL 60\n. IN SOA ns.example.org. hostmaster.example.org. 1 3600 900 604800 60\n\
+                    . IN NS ns.example.org.\nns.example.org. IN A 192.0.2.53\nloop.example.org. IN CNAME pool.example.org.\n\
+                    pool.example.org. IN CNAME loop.example.org.\nlong.example.org. IN CNAME many.example.org.\n"
+        .to_owned();
+    for n in 0..250 {
+        text += &format!("many.example.org. IN A 203.0.113.{n}\nmany.example.org. IN AAAA 2001:db8::{n:x}\n");
+    }
+    std::fs::write(&zone, text).unwrap();
+    let Some(nsd) = Nsd::serve(&zone) else { return };
+    let dns = Dns::with_servers(&[nsd.addr]).with_settings(PATIENT);
+    let answers = dns.resolve(&queries(&["long.example.org", "loop.example.org"]), &|_, _| {}).unwrap();
+    let long = &answers[&query("long.example.org")];
+    assert_eq!((long.addresses.len(), chain(long)), (500, vec!["many.example.org"]));
+    assert_eq!(long.failures, BTreeMap::new());
+    let around = &answers[&query("loop.example.org")];
+    assert_eq!(around.failures, failures(Failure::Loop, Failure::Loop));
+}

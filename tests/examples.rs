@@ -1,0 +1,185 @@
+//! Every example, every target: the committed files are what the program writes, byte for byte, whatever the order of
+//! the input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn outgate(args: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_outgate")).args(args).current_dir(folder).env("NO_COLOR", "1").output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Every folder of `examples/` that holds a profile.
+fn examples() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(root().join("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("outgate.yaml").exists())
+        .collect();
+    found.sort();
+    assert!(found.len() >= 2, "the examples are gone");
+    found
+}
+
+/// Every file below a folder, by its path there.
+fn tree(folder: &Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(next) = todo.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn assert_same(golden: &Path, new: &Path) {
+    let (golden_files, new_files) = (tree(golden), tree(new));
+    let names = |files: &[(String, String)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&golden_files), names(&new_files), "{}", golden.display());
+    for ((name, golden_text), (_, text)) in golden_files.iter().zip(&new_files) {
+        // `SNAPSHOTS=overwrite cargo test --test examples` renews the golden files.
+        snapbox::assert_data_eq!(text.clone(), snapbox::Data::read_from(&golden.join(name), None).raw());
+        assert!(golden_text == text || std::env::var_os("SNAPSHOTS").is_some(), "{name} differs");
+    }
+}
+
+/// A copy of an example without its output.
+fn copy(example: &Path) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["outgate.yaml", "outgate.lock"] {
+        fs::copy(example.join(name), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn committed_files_are_what_is_generated() {
+    for example in examples() {
+        if std::env::var_os("SNAPSHOTS").is_some_and(|v| v == "overwrite") {
+            assert!(outgate(&["generate"], &example).status.success());
+        }
+        let output = outgate(&["generate", "--check"], &example);
+        assert_eq!(output.status.code(), Some(0), "{}: {}", example.display(), stderr(&output));
+        for _ in 0..2 {
+            let fresh = copy(&example);
+            let output = outgate(&["generate"], fresh.path());
+            assert_eq!(output.status.code(), Some(0), "{}: {}", example.display(), stderr(&output));
+            assert_same(&example.join("out"), &fresh.path().join("out"));
+        }
+    }
+}
+
+#[test]
+fn check_sees_every_kind_of_difference() {
+    let example = root().join("examples/core-jails");
+    let folder = copy(&example);
+    let check = || outgate(&["generate", "--check"], folder.path());
+    assert!(outgate(&["generate"], folder.path()).status.success());
+    assert_eq!(check().status.code(), Some(0));
+
+    let file = folder.path().join("out/pf/outgate.conf");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("block return", "pass", 1)).unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("outgate.conf differs from line"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("on disk:   pass"), "{}", stderr(&output));
+
+    fs::remove_file(&file).unwrap();
+    assert!(stderr(&check()).contains("outgate.conf is missing"));
+
+    fs::write(&file, text).unwrap();
+    let stale = folder.path().join("out/pf/tables/og_old.txt");
+    fs::write(&stale, "192.0.2.1\n").unwrap();
+    let output = check();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("og_old.txt is no longer written"), "{}", stderr(&output));
+    assert!(outgate(&["generate"], folder.path()).status.success());
+    assert!(!stale.exists(), "a table that is no longer written was left");
+}
+
+/// Turns the lists of a YAML file around: items that begin with a dash at one depth, and flow lists.
+fn permute(text: &str) -> String {
+    let mut out = String::new();
+    let mut items: Vec<String> = Vec::new();
+    let mut depth = 0;
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim_start().starts_with("- ") && (items.is_empty() || indent == depth) {
+            depth = indent;
+            items.push(format!("{line}\n"));
+        } else if let Some(item) = items.last_mut().filter(|_| line.is_empty() || indent > depth) {
+            item.push_str(&format!("{line}\n"));
+        } else {
+            out.extend(items.drain(..).rev());
+            out.push_str(&format!("{}\n", turn_flow_list(line)));
+        }
+    }
+    out.extend(items.drain(..).rev());
+    out
+}
+
+fn turn_flow_list(line: &str) -> String {
+    let Some((head, rest)) = line.split_once(": [") else { return line.to_owned() };
+    let Some(list) = rest.strip_suffix(']') else { return line.to_owned() };
+    let mut items: Vec<&str> = list.split(", ").collect();
+    items.reverse();
+    format!("{head}: [{}]", items.join(", "))
+}
+
+#[test]
+fn the_order_of_the_input_does_not_matter() {
+    for example in examples() {
+        let folder = copy(&example);
+        let profile = fs::read_to_string(example.join("outgate.yaml")).unwrap();
+        let permuted = permute(&profile);
+        assert_ne!(permuted, permute(&permuted), "nothing was permuted");
+        fs::write(folder.path().join("outgate.yaml"), permuted).unwrap();
+        let catalog = folder.path().join("catalog");
+        fs::create_dir_all(catalog.join("callouts")).unwrap();
+        for name in ["releases.yaml", "sources.yaml", "features.yaml"] {
+            let text = fs::read_to_string(root().join("catalog").join(name)).unwrap();
+            fs::write(catalog.join(name), permute(&text)).unwrap();
+        }
+        // All subjects in one file, backwards.
+        let mut callouts = String::from("callouts:\n");
+        for (_, text) in tree(&root().join("catalog/callouts")) {
+            if let Some((_, list)) = text.split_once("\ncallouts:\n") {
+                callouts.push_str(list);
+            }
+        }
+        fs::write(catalog.join("callouts/all.yaml"), permute(&callouts)).unwrap();
+        let output = outgate(&["generate", "--catalog", "catalog"], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_same(&example.join("out"), &folder.path().join("out"));
+    }
+}
+
+#[test]
+fn no_output_holds_a_name_the_vendor_misspelt() {
+    for example in examples() {
+        for (name, text) in tree(&example.join("out")) {
+            for wrong in ["frp-archive", "iocate-", "ixystems", "updates.ix"] {
+                assert!(!text.contains(wrong), "{name} holds {wrong}");
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The walls of the house: which part may use which, and which file a foreign crate comes in by.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Part → the parts it may use, beside itself. What is not listed here does not exist.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("port", &[]),
+    ("day", &[]),
+    ("release", &[]),
+    ("text", &[]),
+    ("addrs", &[]),
+    ("host", &["port"]),
+    ("source", &[]),
+    ("diagnostic", &["source"]),
+    ("yaml", &["source", "diagnostic"]),
+    ("callout", &["host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
+    ("settings", &["callout", "source", "diagnostic", "yaml"]),
+    ("catalog", &["callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"]),
+    ("profile", &["callout", "settings", "host", "port", "addrs", "text", "source", "diagnostic", "yaml"]),
+    (
+        "policy",
+        &[
+            "catalog",
+            "profile",
+            "callout",
+            "settings",
+            "host",
+            "port",
+            "addrs",
+            "release",
+            "text",
+            "source",
+            "diagnostic",
+        ],
+    ),
+    ("resolve", &["host"]),
+    ("lock", &["policy", "resolve", "callout", "host", "addrs", "day", "text", "source", "diagnostic"]),
+    (
+        "ruleset",
+        &["policy", "lock", "callout", "settings", "host", "port", "addrs", "day", "text", "source", "diagnostic"],
+    ),
+    // Not the lock, not the policy's inputs: a target sees the rule set alone.
+    (
+        "target",
+        &["ruleset", "policy::Action", "settings", "callout", "host", "port", "addrs", "text", "source", "diagnostic"],
+    ),
+    ("report", &["source", "diagnostic"]),
+    ("files", &[]),
+    ("cli", &["*"]),
+    ("lib", &["*"]),
+    ("main", &["*"]),
+];
+
+/// Foreign crate → the files it may be named in.
+const DOORS: &[(&str, &[&str])] = &[
+    ("serde_saphyr", &["yaml.rs"]),
+    ("hickory_resolver", &["resolve/dns.rs"]),
+    ("tokio", &["resolve/dns.rs"]),
+    ("futures_util", &["resolve/dns.rs"]),
+    ("minijinja", &["target.rs"]),
+    ("annotate_snippets", &["report/terminal.rs"]),
+    ("anstream", &["report/terminal.rs"]),
+    ("clap", &["cli.rs", "cli/"]),
+    ("indicatif", &["cli/progress.rs"]),
+    ("jiff", &["day.rs"]),
+    ("idna", &["host.rs"]),
+    ("psl", &["host.rs"]),
+    ("tempfile", &["files.rs"]),
+    ("sha2", &["target.rs"]),
+    ("serde_json", &["lock.rs", "report/json.rs", "cli.rs", "cli/"]),
+];
+
+/// What steps must not reach for: the clock, the disk, the environment, the terminal.
+const EDGE: &[(&str, &[&str])] = &[
+    ("std::fs", &["files.rs", "cli.rs", "cli/"]),
+    ("std::env", &["cli.rs", "cli/"]),
+    ("std::process", &["main.rs", "cli.rs", "cli/"]),
+    ("SystemTime::", &[]),
+    ("Timestamp::now", &["day.rs"]),
+    ("Day::today", &["cli/"]),
+    ("println!", &[]),
+    ("eprintln!", &[]),
+];
+
+type Line = (String, usize, String);
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every line of code of the crate, without comments and test modules: path below `src`, line number, text.
+fn lines() -> Vec<Line> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    files.sort();
+    assert!(files.len() > 25, "only {} files were found", files.len());
+    let mut lines = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (i, line) in code.lines().enumerate() {
+            let line = line.trim_start();
+            if !line.starts_with("//") {
+                lines.push((name.clone(), i + 1, line.to_owned()));
+            }
+        }
+    }
+    lines
+}
+
+fn faults_of_arrows(lines: &[Line]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (file, number, line) in lines {
+        let part = file.split(['/', '.']).next().unwrap();
+        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == part) else {
+            faults.push(format!("src/{file}: part `{part}` is not on the map"));
+            continue;
+        };
+        for used in line.split("crate::").skip(1) {
+            let target = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+            let free = target == part || allowed.iter().any(|a| *a == "*" || *a == target || used.starts_with(a));
+            if !free && ARROWS.iter().any(|(name, _)| *name == target) {
+                faults.push(format!("src/{file}:{number}: `{part}` must not use `{target}`"));
+            }
+        }
+    }
+    faults
+}
+
+fn faults_of_doors(lines: &[Line], doors: &[(&str, &[&str])]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (file, number, line) in lines {
+        for (name, files) in doors {
+            let open = files.iter().any(|f| *f == file || (f.ends_with('/') && file.starts_with(f)));
+            let named = line.match_indices(name).any(|(at, _)| {
+                let before = line[..at].chars().next_back();
+                !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.')
+                    && (name.contains("::") || name.ends_with('!') || line[at + name.len()..].starts_with("::"))
+            });
+            if named && !open {
+                let by = if files.is_empty() { "no file" } else { &files.join(", ") };
+                faults.push(format!("src/{file}:{number}: `{name}` comes in by {by} alone"));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn arrows_run_one_way() {
+    let faults = faults_of_arrows(&lines());
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn each_foreign_crate_has_one_door() {
+    let faults = faults_of_doors(&lines(), DOORS);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn only_the_command_line_touches_the_world() {
+    let faults = faults_of_doors(&lines(), EDGE);
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_dependency_says_why_and_has_a_door() {
+    // Types of the model itself.
+    const EVERYWHERE: [&str; 2] = ["ipnet", "serde"];
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    for (part, doors) in [("[dependencies]", true), ("[dev-dependencies]", false)] {
+        let section = manifest.split(part).nth(1).unwrap().split("\n[").next().unwrap();
+        let mut said = false;
+        for line in section.lines().filter(|line| !line.trim().is_empty()) {
+            if line.starts_with('#') {
+                said = true;
+                continue;
+            }
+            let name = line.split([' ', '=']).next().unwrap().replace('-', "_");
+            assert!(said, "{name} has no comment that says why it is there");
+            said = false;
+            let known = DOORS.iter().any(|(door, _)| *door == name) || EVERYWHERE.contains(&&*name);
+            assert!(!doors || known, "{name} has no door");
+        }
+    }
+}
+
+#[test]
+fn the_walls_hold() {
+    let bad = |file: &str, line: &str| vec![(file.to_owned(), 1, line.to_owned())];
+    assert_eq!(faults_of_arrows(&bad("target/pf.rs", "use crate::lock::Lock;")).len(), 1);
+    assert_eq!(faults_of_arrows(&bad("catalog.rs", "use crate::profile::Profile;")).len(), 1);
+    assert_eq!(faults_of_arrows(&bad("target/pf.rs", "let x = crate::cli::main();")).len(), 1);
+    assert_eq!(faults_of_arrows(&bad("target/pf.rs", "use crate::policy::Policy;")).len(), 1);
+    assert_eq!(faults_of_arrows(&bad("unknown.rs", "")).len(), 1);
+    assert_eq!(faults_of_doors(&bad("lock.rs", "use minijinja::Value;"), DOORS).len(), 1);
+    assert_eq!(faults_of_doors(&bad("policy.rs", "std::fs::read(path)"), EDGE).len(), 1);
+    assert_eq!(faults_of_doors(&bad("policy.rs", "println!(\"x\")"), EDGE).len(), 1);
+}
