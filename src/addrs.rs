@@ -25,8 +25,8 @@ impl std::error::Error for PrefixError {}
 /// Stricter than `ipnet`'s own reader, which takes `010.0.0.1/8` and keeps host bits.
 ///
 /// # Errors
-/// Anything else; a prefix with host bits set (with the prefix that was probably meant); length 0 (`0.0.0.0/0` and
-/// `::/0` mean "any", which no profile or catalog may say); IPv4-mapped IPv6, which never matches real traffic.
+/// Anything else; a prefix with host bits set (with the prefix that was probably meant); one that [`is_too_wide`], for
+/// "any" is what no profile or catalog may say; IPv4-mapped IPv6, which never matches real traffic.
 pub fn parse_prefix(text: &str) -> Result<IpNet, PrefixError> {
     let error = |what: &str| Err(PrefixError(what.to_owned()));
     let (addr, length) = match text.split_once('/') {
@@ -49,16 +49,22 @@ pub fn parse_prefix(text: &str) -> Result<IpNet, PrefixError> {
             _ => return Err(PrefixError(format!("has no prefix length from 1 to {full} behind the `/`"))),
         },
     };
-    if length == 0 {
-        return error("means every address there is; name the prefixes that are meant");
-    }
     let Ok(net) = IpNet::new(addr, length) else {
         return error("has no such prefix length");
     };
+    if is_too_wide(&net) {
+        return error("is too wide to be meant: nothing wider than /8, or /16 for IPv6, can be named");
+    }
     if net.trunc() != net {
         return Err(PrefixError(format!("has host bits set; write `{}` or a single address", net.trunc())));
     }
     Ok(net)
+}
+
+/// Whether a prefix is wider than any client's network or vendor's range could be: it would mean "any".
+#[must_use]
+pub fn is_too_wide(net: &IpNet) -> bool {
+    net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 16 }
 }
 
 /// An address as text; a whole-length prefix is written as the address alone.
@@ -97,6 +103,7 @@ pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
         ("64:ff9b:1::/48", Transition),
         ("100::/64", Reserved),
         ("2001::/32", Transition),
+        ("2001:2::/48", Reserved),
         ("2001:10::/28", Reserved),
         ("2001:20::/28", Reserved),
         ("2001:db8::/32", Documentation),
@@ -110,7 +117,9 @@ pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
     ];
     let table = if addr.is_ipv4() { V4 } else { V6 };
     let holds = |text: &str| text.parse::<IpNet>().is_ok_and(|net| net.contains(&addr));
-    table.iter().find(|(text, _)| holds(text)).map(|&(_, kind)| kind)
+    let known = table.iter().find(|(text, _)| holds(text)).map(|&(_, kind)| kind);
+    // Global unicast IPv6 is 2000::/3; nothing else has been given out (RFC 4291, 2.4).
+    known.or_else(|| (addr.is_ipv6() && !holds("2000::/3")).then_some(Reserved))
 }
 
 /// The kinds of address that no public name may lead to.
@@ -211,13 +220,6 @@ impl AddrSet {
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         self.minus(&self.minus(other))
-    }
-
-    /// How many addresses there are, up to `u128::MAX`.
-    #[must_use]
-    pub fn count(&self) -> u128 {
-        let v4 = self.v4.iter().map(|&(first, last)| u128::from(last - first) + 1).sum::<u128>();
-        self.v6.iter().fold(v4, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
 
     /// Every single address, IPv4 first, sorted. For sets of answers, which are small; a prefix is better left one.

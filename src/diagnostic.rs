@@ -89,6 +89,8 @@ codes! {
     NothingAllowed = "E028" Error;
     /// A target cannot express what the policy says.
     Inexpressible = "E029" Error;
+    /// Prefixes are so wide that they mean anything.
+    TooWide = "E030" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.
@@ -195,14 +197,16 @@ impl Diagnostic {
 pub struct Findings(Vec<Diagnostic>);
 
 impl Findings {
-    /// Takes a finding in.
+    /// Takes a finding in. Several targets may find the same: it is kept once.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        if !self.0.contains(&diagnostic) {
+            self.0.push(diagnostic);
+        }
     }
 
     /// Takes many in.
     pub fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
-        self.0.extend(diagnostics);
+        diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
     /// Whether one of them is an error.

@@ -12,11 +12,11 @@ use ipnet::IpNet;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::addrs::{SpecialUse, special_use};
+use crate::addrs::special_use;
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::host::{Host, Query};
-use crate::policy::Policy;
+use crate::host::{Host, Query, Service};
+use crate::policy::{Policy, Trust};
 use crate::resolve::{Answer, Answers, Failure, RecordType};
 use crate::source::{SourceId, Sources, Span};
 use crate::text::Text;
@@ -74,7 +74,7 @@ pub fn update(
     let mut wanted = policy.queries();
     let mut hosts = BTreeMap::new();
     // Targets of services join the names that are wanted, so the work is a queue and not a list.
-    while let Some((query, allowed)) = wanted.pop_first() {
+    while let Some((query, trust)) = wanted.pop_first() {
         if hosts.contains_key(&query) {
             continue;
         }
@@ -85,13 +85,13 @@ pub fn update(
             &query,
             answer,
             before,
-            &Judge { allowed: &allowed, clients: &clients },
+            &Judge { trust: &trust, clients: &clients },
             today,
             policy.keep_days,
             findings,
         );
         for (target, _) in &entry.targets {
-            wanted.entry(Query::Host(target.clone())).or_default().extend(&allowed);
+            wanted.entry(Query::Host(target.clone())).or_insert_with(|| trust.clone());
         }
         hosts.insert(query, entry);
     }
@@ -126,9 +126,8 @@ fn update_entry(
         }
     }
     for (host, port) in &answer.targets {
-        // A forged SRV record must not open a stranger's host.
         let Query::Service(service) = query else { continue };
-        if same_domain(service.host(), host) {
+        if may_select(service, host) {
             entry.targets.insert((host.clone(), *port));
         } else {
             findings.push(Diagnostic::new(
@@ -138,7 +137,7 @@ fn update_entry(
         }
     }
     if let Some(before) = before {
-        let unanswered = |kind: RecordType| answer.failures.get(&kind).is_some_and(|f| !is_final(*f));
+        let unanswered = |kind: RecordType| answer.failures.get(&kind).is_some_and(|f| !f.is_final());
         for (&addr, seen) in &before.addresses {
             let kind = if addr.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
             if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
@@ -170,21 +169,17 @@ fn update_entry(
     entry
 }
 
-/// Whether a failure is the name server's word about the name, rather than no word at all.
-fn is_final(failure: Failure) -> bool {
-    matches!(failure, Failure::NxDomain | Failure::NoData)
-}
-
-/// Whether two hosts lie under one registered domain.
-fn same_domain(a: &Host, b: &Host) -> bool {
-    a.registered_domain().is_some_and(|domain| b.registered_domain() == Some(domain))
+/// Whether an SRV record of a service may select a host: a forged one must not open a stranger's.
+#[must_use]
+pub fn may_select(service: &Service, target: &Host) -> bool {
+    service.host().registered_domain().is_some_and(|domain| target.registered_domain() == Some(domain))
 }
 
 /// What an address behind a name may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
-    /// Special uses that are allowed for this name.
-    pub allowed: &'a BTreeSet<SpecialUse>,
+    /// What the answers for this name may hold.
+    pub trust: &'a Trust,
     /// The clients' own prefixes.
     pub clients: &'a [IpNet],
 }
@@ -193,10 +188,12 @@ impl Judge<'_> {
     /// Why the address cannot be where the name is; `None` when it can.
     #[must_use]
     pub fn refuse(&self, addr: IpAddr) -> Option<String> {
-        if let Some(net) = self.clients.iter().find(|net| net.contains(&addr)) {
+        if let Some(net) = self.clients.iter().find(|net| !self.trust.own_network && net.contains(&addr)) {
             return Some(format!("which lies in the clients' own {net}"));
         }
-        special_use(addr).filter(|kind| !self.allowed.contains(kind)).map(|kind| format!("a {} address", kind.as_str()))
+        special_use(addr)
+            .filter(|kind| !self.trust.special.contains(kind))
+            .map(|kind| format!("a {} address", kind.as_str()))
     }
 }
 

@@ -12,12 +12,12 @@ use crate::callout::{Callout, Endpoint, Origin, quoted};
 use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::Query;
-use crate::port::Port;
+use crate::port::{Port, Protocol};
 use crate::profile::{Profile, Server};
 use crate::release::Overlap;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
-use crate::text::{Id, Text};
+use crate::text::{ID_MAX, Id, Text};
 
 /// Who may contact what, and who may not.
 #[derive(Clone, Debug)]
@@ -87,18 +87,29 @@ pub struct Decision {
     pub endpoints: BTreeSet<Endpoint>,
     /// The ports.
     pub ports: Vec<Port>,
-    /// Kinds of address its names may lead to that no public name could have.
-    pub allowed_answers: BTreeSet<SpecialUse>,
+    /// What the answers for its names may hold.
+    pub trust: Trust,
+}
+
+/// What the answers for a name may hold beside public addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Kinds of address no public name could have.
+    pub special: BTreeSet<SpecialUse>,
+    /// Addresses in the clients' own prefixes: the name is of the site's own network.
+    pub own_network: bool,
 }
 
 impl Policy {
-    /// Every name that must be looked up, with the kinds of special address its answers may hold.
+    /// Every name that must be looked up, with what its answers may hold.
     #[must_use]
-    pub fn queries(&self) -> BTreeMap<Query, BTreeSet<SpecialUse>> {
-        let mut queries: BTreeMap<Query, BTreeSet<SpecialUse>> = BTreeMap::new();
+    pub fn queries(&self) -> BTreeMap<Query, Trust> {
+        let mut queries: BTreeMap<Query, Trust> = BTreeMap::new();
         for decision in &self.decisions {
             for query in decision.endpoints.iter().filter_map(Endpoint::query) {
-                queries.entry(query).or_default().extend(&decision.allowed_answers);
+                let trust = queries.entry(query).or_default();
+                trust.special.extend(&decision.trust.special);
+                trust.own_network |= decision.trust.own_network;
             }
         }
         queries
@@ -308,8 +319,8 @@ impl Builder<'_> {
                 false
             }
             None => {
-                let answers = self.profile.allowed_answers.clone();
-                self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), answers, None)
+                let trust = Trust { special: self.profile.allowed_answers.clone(), own_network: false };
+                self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), trust, None)
             }
         }
     }
@@ -336,14 +347,14 @@ impl Builder<'_> {
         } else {
             (Action::Allow, "extra of this site".to_owned())
         };
-        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), self.own_answers(), None);
+        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), self.own_trust(), None);
     }
 
-    /// A site's own hosts may have private addresses: it knows its own network.
-    fn own_answers(&self) -> BTreeSet<SpecialUse> {
-        let mut answers = self.profile.allowed_answers.clone();
-        answers.insert(SpecialUse::Private);
-        answers
+    /// A site's own hosts may have private addresses and lie among its clients: it knows its own network.
+    fn own_trust(&self) -> Trust {
+        let mut special = self.profile.allowed_answers.clone();
+        special.insert(SpecialUse::Private);
+        Trust { special, own_network: true }
     }
 
     fn site_servers(&mut self, callout: &Callout, action: Action, reason: &str, servers: &[Server]) -> bool {
@@ -362,7 +373,7 @@ impl Builder<'_> {
                 format!("{reason}, servers of this site"),
                 endpoints,
                 ports,
-                self.own_answers(),
+                self.own_trust(),
                 number,
             );
         }
@@ -397,7 +408,7 @@ impl Builder<'_> {
         reason: String,
         endpoints: BTreeSet<Endpoint>,
         ports: Vec<Port>,
-        allowed_answers: BTreeSet<SpecialUse>,
+        trust: Trust,
         number: Option<usize>,
     ) -> bool {
         let (covered, uncovered): (BTreeSet<Origin>, BTreeSet<Origin>) =
@@ -414,10 +425,14 @@ impl Builder<'_> {
             return false;
         }
         let key = match number {
-            Some(number) => {
-                Id::parse(&format!("{:.25}-{number}", callout.id.as_str())).unwrap_or_else(|_| callout.id.clone())
-            }
+            Some(number) => Id::parse(&format!("{}-{number}", cut(callout.id.as_str(), ID_MAX - 4)))
+                .unwrap_or_else(|_| callout.id.clone()),
             None => callout.id.clone(),
+        };
+        // What is blocked is blocked on every port: a browser that is refused TCP tries UDP.
+        let ports = match action {
+            Action::Deny => Protocol::ALL.map(Port::every).to_vec(),
+            Action::Allow => ports,
         };
         self.decisions.push(Decision {
             key,
@@ -427,7 +442,7 @@ impl Builder<'_> {
             origins: covered,
             endpoints,
             ports,
-            allowed_answers,
+            trust,
         });
         true
     }
@@ -450,4 +465,9 @@ impl Builder<'_> {
             );
         }
     }
+}
+
+/// The first `max` characters of an id, without a hyphen at the end.
+fn cut(id: &str, max: usize) -> &str {
+    id[..id.len().min(max)].trim_end_matches('-')
 }

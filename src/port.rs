@@ -88,6 +88,12 @@ impl Port {
         Self { protocol, first: number.get(), last: number.get() }
     }
 
+    /// Every port of a protocol.
+    #[must_use]
+    pub fn every(protocol: Protocol) -> Self {
+        Self { protocol, first: 1, last: u16::MAX }
+    }
+
     /// The lowest port, at least 1.
     #[must_use]
     pub fn first(self) -> u16 {

@@ -99,6 +99,12 @@ impl Failure {
         Self::Malformed,
     ];
 
+    /// Whether it is the name server's word about the name, rather than no word at all.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::NxDomain | Self::NoData)
+    }
+
     /// The word the lock and messages use.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,14 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::addrs::AddrSet;
+use crate::addrs::{self, AddrSet};
 use crate::callout::{Callout, Endpoint, Origin};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{NamePattern, Query};
-use crate::lock::{Judge, Lock};
-use crate::policy::{Action, Decision, Policy};
+use crate::lock::{Judge, Lock, may_select};
+pub use crate::policy::Action;
+use crate::policy::{Decision, Policy};
 use crate::port::{Port, Protocol};
+use crate::resolve::RecordType;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
 use crate::text::{Id, Text};
@@ -87,8 +89,22 @@ pub enum Gap {
     Wildcard,
     /// The lock does not know it.
     NotInLock,
-    /// It was asked, and has no address; with what failed.
+    /// The name servers say that it has no address; with what they said.
     NoAddress(String),
+    /// For one family or both nobody answered, and nothing is known from before; with what failed.
+    Unanswered(String),
+}
+
+impl Gap {
+    /// The gap of a service, in words.
+    #[must_use]
+    pub fn about_service(&self) -> String {
+        match self {
+            Self::Wildcard => "a wildcard".to_owned(),
+            Self::NotInLock => "the hosts it selects are not in the lock".to_owned(),
+            Self::NoAddress(why) | Self::Unanswered(why) => format!("it selects no host ({why})"),
+        }
+    }
 }
 
 /// What a rule set says of one packet.
@@ -153,10 +169,25 @@ pub fn prune(patterns: impl IntoIterator<Item = NamePattern>) -> Vec<NamePattern
 }
 
 impl Ruleset {
-    /// The clients of a rule.
+    /// The origins whose packets a rule is about: all of a denial's, and of an allow's those that are denied the rest.
+    /// Nothing limits the others, so an allow for them would be no rule, or open what somebody else closes.
     #[must_use]
-    pub fn clients_of(&self, rule: &Rule) -> AddrSet {
-        rule.origins.iter().filter_map(|origin| self.clients.get(origin)).map(|group| &group.addrs).collect()
+    pub fn bound(&self, rule: &Rule) -> BTreeSet<Origin> {
+        let limited = |origin: &&Origin| self.clients.get(origin).is_some_and(|group| group.default_deny);
+        rule.origins.iter().filter(|origin| rule.action == Action::Deny || limited(origin)).copied().collect()
+    }
+
+    /// The clients of these origins.
+    #[must_use]
+    pub fn clients_of(&self, origins: &BTreeSet<Origin>) -> AddrSet {
+        origins.iter().filter_map(|origin| self.clients.get(origin)).map(|group| &group.addrs).collect()
+    }
+
+    /// Whether a rule denies something to clients that are not denied by default: if it cannot be made, it is missed.
+    #[must_use]
+    pub fn is_sole_denial(&self, rule: &Rule) -> bool {
+        let limited = |origin: &Origin| self.clients.get(origin).is_some_and(|group| group.default_deny);
+        rule.action == Action::Deny && !rule.origins.iter().all(limited)
     }
 
     /// Words for a set of origins, by the clients they really stand for: apps that leave with the appliance's
@@ -192,14 +223,14 @@ impl Ruleset {
     pub fn decide(&self, client: IpAddr, server: IpAddr, protocol: Protocol, port: u16) -> Verdict<'_> {
         let meets = |rule: &&Rule| {
             rule.ports.iter().any(|p| p.contains(protocol, port))
-                && self.clients_of(rule).contains(client)
+                && self.clients_of(&self.bound(rule)).contains(client)
                 && rule.destinations.iter().any(|d| d.addrs.contains(server))
         };
         match self.rules.iter().find(meets) {
             Some(rule) if rule.action == Action::Deny => Verdict::Deny(rule),
-            Some(rule) if self.limited().contains(client) => Verdict::Allow(rule),
+            Some(rule) => Verdict::Allow(rule),
             None if self.limited().contains(client) => Verdict::DefaultDeny,
-            _ => Verdict::NotOurs,
+            None => Verdict::NotOurs,
         }
     }
 }
@@ -217,7 +248,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     let own = policy.client_prefixes();
     let mut rules = Vec::new();
     for decision in &policy.decisions {
-        let judge = Judge { allowed: &decision.allowed_answers, clients: &own };
+        let judge = Judge { trust: &decision.trust, clients: &own };
         let destinations =
             decision.endpoints.iter().map(|endpoint| destination(endpoint, decision, lock, judge, findings)).collect();
         rules.push(Rule {
@@ -230,6 +261,12 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
             destinations,
         });
     }
+    for rule in &rules {
+        refuse_wide(&rule.literals(), &rule.callout.span, rule.key.as_str(), findings);
+    }
+    for client in policy.clients.values() {
+        refuse_wide(&client.prefixes.iter().copied().collect(), &client.span, "the clients", findings);
+    }
     Ruleset {
         site: policy.site.clone(),
         release: policy.release.clone(),
@@ -238,6 +275,17 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         rules,
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
+    }
+}
+
+/// Many prefixes that together are nearly everything are as wide as one that says so.
+fn refuse_wide(addrs: &AddrSet, span: &Span, who: &str, findings: &mut Findings) {
+    for net in addrs.prefixes().iter().filter(|net| addrs::is_too_wide(net)) {
+        findings.push(
+            Diagnostic::new(Code::TooWide, format!("the prefixes of {who} together are {net}"))
+                .at(span.clone(), "")
+                .help("name the prefixes that are meant: nothing wider than /8, or /16 for IPv6"),
+        );
     }
 }
 
@@ -265,6 +313,16 @@ fn destination(
             };
             let (mut names, mut addrs, mut gap) = (Vec::new(), Vec::new(), None);
             for (host, port) in &entry.targets {
+                if !may_select(service, host) {
+                    findings.push(
+                        Diagnostic::new(
+                            Code::BadLock,
+                            format!("the lock lets `{service}` select `{host}`, outside its own domain"),
+                        )
+                        .help("no rule is made from that; run `outgate resolve`"),
+                    );
+                    continue;
+                }
                 // A mirror on a port the callout does not have is not what the catalog means.
                 if !decision.ports.iter().any(|p| p.contains(service.protocol(), *port)) {
                     continue;
@@ -296,7 +354,16 @@ fn addresses(query: &Query, lock: Option<&Lock>, judge: Judge<'_>, findings: &mu
             ),
         }
     }
-    let gap = good.is_empty().then(|| Gap::NoAddress(failures(entry).unwrap_or_else(|| "no records".to_owned())));
+    let unanswered = [(RecordType::A, true), (RecordType::Aaaa, false)].into_iter().any(|(kind, v4)| {
+        let failed = entry.failed.get(&kind).is_some_and(|failure| !failure.is_final());
+        failed && !good.iter().any(|addr| addr.is_ipv4() == v4)
+    });
+    let why = || failures(entry).unwrap_or_else(|| "no records".to_owned());
+    let gap = match (unanswered, good.is_empty()) {
+        (true, _) => Some(Gap::Unanswered(why())),
+        (false, true) => Some(Gap::NoAddress(why())),
+        (false, false) => None,
+    };
     (good.into_iter().collect(), gap)
 }
 
@@ -309,63 +376,62 @@ fn failures(entry: &crate::lock::Entry) -> Option<String> {
 /// cannot tell them apart. Each is an error, for the address-based targets alone.
 pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
     let (denied, allowed): (Vec<&Rule>, Vec<&Rule>) = ruleset.rules.iter().partition(|r| r.action == Action::Deny);
-    for deny in &denied {
-        for allow in &allowed {
-            let ports = deny.ports.iter().any(|a| allow.ports.iter().any(|b| a.overlaps(*b)));
-            let clients = ruleset.clients_of(deny).and(&ruleset.clients_of(allow));
-            if !ports || clients.is_empty() {
+    let all_denied: AddrSet = denied.iter().map(|rule| rule.addrs()).collect::<Vec<_>>().iter().collect();
+    for allow in &allowed {
+        if allow.addrs().and(&all_denied).is_empty() {
+            continue;
+        }
+        for deny in &denied {
+            let clients = ruleset.clients_of(&ruleset.bound(deny)).and(&ruleset.clients_of(&ruleset.bound(allow)));
+            if clients.is_empty() {
                 continue;
             }
-            for a in &deny.destinations {
-                for b in &allow.destinations {
-                    let both = a.addrs.and(&b.addrs);
-                    if both.is_empty() {
-                        continue;
-                    }
-                    let list: Vec<String> = both.prefixes().iter().map(crate::addrs::short).collect();
-                    findings.push(
-                        Diagnostic::new(
-                            Code::SharedAddress,
-                            format!(
-                                "blocked `{}` ({}) and allowed `{}` ({}) share {}",
-                                a.endpoint, deny.key, b.endpoint, allow.key, list.join(", ")
-                            ),
-                        )
-                        .help("an address list cannot tell two names on one address apart: use the squid target for these, or leave one of the two entries out with `leave-out`"),
-                    );
+            for (a, b) in deny.destinations.iter().flat_map(|a| allow.destinations.iter().map(move |b| (a, b))) {
+                let both = a.addrs.and(&b.addrs);
+                if both.is_empty() {
+                    continue;
                 }
+                let list: Vec<String> = both.prefixes().iter().map(addrs::short).collect();
+                findings.push(
+                    Diagnostic::new(
+                        Code::SharedAddress,
+                        format!(
+                            "blocked `{}` ({}) and allowed `{}` ({}) share {}",
+                            a.endpoint, deny.key, b.endpoint, allow.key, list.join(", ")
+                        ),
+                    )
+                    .help("an address list cannot tell two names on one address apart: use the squid target for these, or leave one of the two entries out with `leave-out`"),
+                );
             }
         }
     }
 }
 
-/// Finds clients that are named in one address family only: rules by address would not limit the other.
+/// Finds clients that are named in one address family only: rules by address would say nothing of the other.
+/// `interface` tells whether the target can deny all IPv6 of an interface.
 pub fn one_family(ruleset: &Ruleset, interface: bool, findings: &mut Findings) {
-    for (origin, group) in &ruleset.clients {
-        if !group.default_deny || (group.addrs.has_v4() && group.addrs.has_v6()) {
+    let bound: BTreeSet<Origin> = ruleset.rules.iter().flat_map(|rule| ruleset.bound(rule)).collect();
+    for (origin, group) in ruleset.clients.iter().filter(|(origin, group)| group.default_deny || bound.contains(origin))
+    {
+        if group.addrs.has_v4() && group.addrs.has_v6() {
             continue;
         }
-        let covered = ruleset.ipv6 == Ipv6::DenyInterface && interface && group.addrs.has_v4();
-        if covered
-            || (*origin == Origin::App && ruleset.clients.get(&Origin::Nas).is_some_and(|nas| nas.span == group.span))
-        {
+        let denied = ruleset.ipv6 == Ipv6::DenyInterface && interface && group.addrs.has_v4();
+        let same_as_nas =
+            *origin == Origin::App && ruleset.clients.get(&Origin::Nas).is_some_and(|n| n.span == group.span);
+        if denied || same_as_nas {
             continue;
         }
         let missing = if group.addrs.has_v4() { "IPv6" } else { "IPv4" };
+        let way_out =
+            ", or set `ipv6: deny-interface` together with the interface of the target to deny all IPv6 from there";
         findings.push(
             Diagnostic::new(
                 Code::OneFamily,
                 format!("clients of origin `{}` have no {missing} address here", origin.as_str()),
             )
             .at(group.span.clone(), format!("their {missing} would not be limited at all"))
-            .help(format!(
-                "add their {missing} addresses or prefix{}",
-                if missing == "IPv6" {
-                    ", or set `ipv6: deny-interface` together with the target's `interface` to deny all IPv6 from there"
-                } else {
-                    ""
-                }
-            )),
+            .help(format!("add their {missing} addresses or prefix{}", if missing == "IPv6" { way_out } else { "" })),
         );
     }
 }

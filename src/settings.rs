@@ -277,15 +277,6 @@ impl fmt::Display for OpnsenseVersion {
     }
 }
 
-/// Words nft reads as part of its language, so no table can bear them (nftables 1.0.6).
-const NFT_KEYWORDS: &[&str] = &[
-    "accept", "add", "all", "chain", "comment", "counter", "create", "ct", "delete", "drop", "element", "elements",
-    "flags", "flush", "goto", "hook", "icmp", "include", "index", "inet", "insert", "ip", "ip6", "jump", "last",
-    "limit", "list", "log", "map", "meta", "monitor", "policy", "priority", "queue", "quota", "reject", "rename",
-    "replace", "reset", "return", "rule", "ruleset", "set", "size", "socket", "table", "tcp", "timeout", "type", "udp",
-    "vmap",
-];
-
 impl RawSettings {
     /// Checks every value; every fault becomes a finding.
     pub fn check(&self, source: SourceId, findings: &mut Findings) -> Settings {
@@ -312,6 +303,16 @@ fn is_word(text: &str, max: usize) -> bool {
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
+
+/// A table or anchor that is ours by its name: loading empties it, so it must never be the owner's.
+fn is_ours(text: &str, max: usize) -> bool {
+    is_word(text, max) && (text == "outgate" || text.starts_with("outgate_"))
+}
+
+const OURS: &str = "`outgate`, or a name that begins with `outgate_`: loading empties it, so it must be nobody else\'s";
+
+/// Words that pf reads as more than one interface, or as no interface, behind `on`.
+const PF_WORDS: [&str; 8] = ["all", "any", "from", "inet", "inet6", "on", "proto", "to"];
 
 fn is_path(text: &str) -> bool {
     text.len() <= 200
@@ -380,14 +381,8 @@ impl Context<'_> {
 
     fn nftables(&mut self, raw: &RawNftables) -> Nftables {
         let default = Nftables::default();
-        let good_table = |text: &str| is_word(text, 31) && !NFT_KEYWORDS.contains(&text);
         Nftables {
-            table: self.maybe(
-                &raw.table,
-                &default.table,
-                good_table,
-                "a letter, then letters, digits or `_`, at most 31, and no word of nft's own",
-            ),
+            table: self.maybe(&raw.table, &default.table, |t| is_ours(t, 31), OURS),
             hook: self.choice(
                 &raw.hook,
                 &[("forward", Hook::Forward), ("output", Hook::Output), ("both", Hook::Both)],
@@ -408,7 +403,8 @@ impl Context<'_> {
     }
 
     fn pf(&mut self, raw: &RawPf) -> Pf {
-        let interface = self.interface(&raw.interface);
+        let good = |text: &str| is_interface(text) && !PF_WORDS.contains(&text);
+        let interface = self.fit(&raw.interface, good, "the name of one interface, such as `em1`");
         let default = Pf::on(&interface);
         let dialect =
             self.choice(&raw.dialect, &[("freebsd", Dialect::Freebsd), ("openbsd", Dialect::Openbsd)], default.dialect);
@@ -419,12 +415,7 @@ impl Context<'_> {
         Pf {
             dialect,
             side: self.choice(&raw.side, &[("router", Side::Router), ("host", Side::Host)], default.side),
-            anchor: self.maybe(
-                &raw.anchor,
-                &default.anchor,
-                |t| is_word(t, 63),
-                "a letter, then letters, digits or `_`, at most 63",
-            ),
+            anchor: self.maybe(&raw.anchor, &default.anchor, |t| is_ours(t, 63), OURS),
             tables: self.maybe(
                 &raw.tables,
                 tables,

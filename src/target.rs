@@ -11,9 +11,9 @@ use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde::Serialize;
 
+use crate::callout::Origin;
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::policy::Action;
-use crate::ruleset::{Gap, Rule, Ruleset};
+use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
 use crate::settings::Settings;
 use crate::source::{Sources, Span};
 use crate::text;
@@ -135,6 +135,8 @@ pub fn render(
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
+    // A template that loops without end is stopped: a rule of ours costs about a hundred steps.
+    env.set_fuel(Some(500_000_000));
     env.set_syntax(
         SyntaxConfig::builder()
             .trim_blocks(true)
@@ -184,6 +186,9 @@ fn check(text: &str) -> Result<(), Error> {
 /// a million elements in the template would cost more than all else.
 fn block(text: &str, indent: Option<&str>) -> Result<Value, Error> {
     let indent = indent.unwrap_or("");
+    if !indent.bytes().all(|b| matches!(b, b' ' | b'\t')) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "an indent is made of spaces and tabs"));
+    }
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for (i, line) in text.lines().enumerate() {
         check(line)?;
@@ -264,38 +269,34 @@ impl Why {
     }
 }
 
-/// What a target that goes by address must find settled: names in the lock, one family, no shared addresses.
+/// What a target that goes by address must find settled: names in the lock, both families, no shared addresses.
 /// Returns what it cannot express, as lines for the header.
 fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &mut Findings) -> Vec<String> {
     let mut losses = Vec::new();
     let mut not_in_lock = Vec::new();
     for rule in &ruleset.rules {
         for destination in &rule.destinations {
-            let name = &destination.endpoint;
-            match &destination.gap {
-                Some(Gap::NotInLock) => not_in_lock.push(name.to_string()),
-                Some(Gap::Wildcard) => {
-                    losses.push(format!("{}: {name} is a wildcard, no list of addresses holds it", rule.key));
+            let (key, name) = (&rule.key, &destination.endpoint);
+            let Some(gap) = &destination.gap else { continue };
+            match gap {
+                Gap::NotInLock => not_in_lock.push(name.to_string()),
+                Gap::Wildcard | Gap::Unanswered(_) if ruleset.is_sole_denial(rule) => {
+                    findings.push(missed_denial(target, rule, destination));
                 }
-                Some(Gap::NoAddress(why)) => {
-                    findings.push(Diagnostic::new(
-                        Code::NoAddress,
-                        format!(
-                            "{target}: `{name}` ({}) has no address in the lock ({why}): {} by no rule",
-                            rule.key,
-                            past(rule.action)
-                        ),
-                    ));
-                    losses.push(format!("{}: {name} has no address in the lock ({why})", rule.key));
+                // Whatever is not allowed to these clients is denied to them.
+                _ if rule.action == Action::Deny => {}
+                Gap::Wildcard => {
+                    let loss = format!("{key}: {name} is a wildcard, no list of addresses holds it");
+                    findings.push(wildcard_loss(target, &loss));
+                    losses.push(loss);
                 }
-                None => {}
+                Gap::NoAddress(why) | Gap::Unanswered(why) => {
+                    let loss = format!("{key}: {name} has no address of one family or both in the lock ({why})");
+                    findings.push(Diagnostic::new(Code::NoAddress, format!("{target}: {loss}")));
+                    losses.push(loss);
+                }
             }
         }
-    }
-    if !losses.is_empty() {
-        findings.extend(losses.iter().filter(|l| l.contains("wildcard")).map(|loss| {
-            Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("the squid target goes by name and can")
-        }));
     }
     not_in_lock.dedup();
     if let Some((first, rest)) = not_in_lock.split_first() {
@@ -313,11 +314,45 @@ fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &m
     losses
 }
 
-fn past(action: Action) -> &'static str {
-    match action {
-        Action::Allow => "it is let out",
-        Action::Deny => "it is blocked",
+fn wildcard_loss(target: &str, loss: &str) -> Diagnostic {
+    Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("the squid target goes by name and can")
+}
+
+/// A denial for clients that nothing else limits, which the target cannot make: leaving it out would let it through.
+fn missed_denial(target: &str, rule: &Rule, destination: &Destination) -> Diagnostic {
+    let why = match &destination.gap {
+        Some(Gap::Wildcard) => "a wildcard, which no list of addresses holds".to_owned(),
+        Some(Gap::Unanswered(why)) => format!("not fully known ({why})"),
+        _ => "not known".to_owned(),
+    };
+    let message = format!("{target}: `{}` ({}) is to be blocked, but it is {why}", destination.endpoint, rule.key);
+    Diagnostic::new(Code::Inexpressible, message)
+        .at(rule.callout.span.clone(), "")
+        .help("run `outgate resolve` again, block it by name at a proxy or DNS server and `leave-out` this entry, or take `admin` out of `clients`")
+}
+
+/// A target on the appliance itself never sees the administrator's browser. Says so; returns the rules it does see.
+fn seen_on_host<'a>(target: &str, ruleset: &'a Ruleset, on_host: bool, findings: &mut Findings) -> Vec<&'a Rule> {
+    let unseen = |rule: &&Rule| on_host && ruleset.bound(rule).iter().all(|origin| *origin == Origin::Browser);
+    let missed: Vec<&str> = ruleset
+        .rules
+        .iter()
+        .filter(|rule| rule.action == Action::Deny && unseen(rule))
+        .map(|rule| rule.key.as_str())
+        .collect();
+    if !missed.is_empty() {
+        findings.push(
+            Diagnostic::new(
+                Code::OutOfReach,
+                format!(
+                    "{target}: on the appliance itself the administrator's browser is never seen: {}",
+                    missed.join(", ")
+                ),
+            )
+            .help("block these on the router between the administrator and the Internet"),
+        );
     }
+    ruleset.rules.iter().filter(|rule| !unseen(rule)).collect()
 }
 
 /// A name of at most `max` characters: cut and told apart by a hash where it is longer.
@@ -346,6 +381,7 @@ mod tests {
                 assert!(print(template, hostile).is_err(), "{template} printed {hostile:?}");
             }
         }
+        assert!(print("{{ 'a' | block(value) }}", "\n\"flush ruleset").is_err());
         for hostile in ["a\"b", "x\na\"b", "a\rb", "a\u{85}b"] {
             assert!(print("{{ value | block }}", hostile).is_err(), "block printed {hostile:?}");
         }

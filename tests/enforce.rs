@@ -278,7 +278,7 @@ fn named(rules: &Ruleset, client: &str, name: &str, port: u16) -> bool {
         rules.rules.iter().any(|rule| {
             rule.action == action
                 && (action == Action::Deny || rule.ports.iter().any(|p| p.contains(Protocol::Tcp, port)))
-                && rules.clients_of(rule).contains(client)
+                && rules.clients_of(&rule.origins).contains(client)
                 && rule.names().iter().any(|pattern| pattern.covers(&name))
         })
     };

@@ -8,9 +8,8 @@ use serde::Serialize;
 use super::{Header, Layer, Page, Target, Why, address_losses};
 use crate::addrs::AddrSet;
 use crate::diagnostic::Findings;
-use crate::policy::Action;
 use crate::port::Protocol;
-use crate::ruleset::{Rule, Ruleset};
+use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Denied, Hook, Ipv6, Nftables, Settings};
 
 /// The target.
@@ -85,17 +84,14 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let limited = client_sets(&mut sets, "limited", &ruleset.limited());
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
     let mut watched = ruleset.limited();
-    for rule in &ruleset.rules {
-        // Nothing limits clients outside the default deny, so an allow for them alone would be no rule.
-        let clients = match rule.action {
-            Action::Deny => ruleset.clients_of(rule),
-            Action::Allow => ruleset.clients_of(rule).and(&ruleset.limited()),
-        };
+    for rule in super::seen_on_host("nftables", ruleset, settings.hook == Hook::Output, findings) {
+        let origins = ruleset.bound(rule);
+        let clients = ruleset.clients_of(&origins);
         if clients.is_empty() {
             continue;
         }
         watched = watched.union(&clients);
-        let group = group(rule, &ruleset.group_name(&rule.origins), &clients, &mut sets);
+        let group = group(rule, &ruleset.group_name(&origins), &clients, &mut sets);
         match rule.action {
             Action::Deny => denied.push(group),
             Action::Allow => allowed.push(group),

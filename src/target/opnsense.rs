@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses, digest, fit};
+use super::{Header, Layer, Page, Target, Why, address_losses, digest, fit, missed_denial, wildcard_loss};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
-use crate::policy::Action;
 use crate::port::{Port, Protocol};
-use crate::ruleset::{Gap, Rule, Ruleset};
+use crate::ruleset::{Action, Gap, Rule, Ruleset};
 use crate::settings::{Denied, Ipv6, Opnsense, OpnsenseVersion, ResolveAt, Settings};
 
 /// The target.
@@ -21,7 +20,9 @@ pub const TARGET: Target = Target {
     limits: &[
         "no wildcards: an alias holds names that can be looked up",
         "an alias of names is a list of addresses in the end: two names on one address are one",
-        "when its DNS fails, OPNsense empties the names' addresses at the next refresh; `resolve: lock` pins them instead",
+        "OPNsense looks the names up itself: its answers are not judged, and when its DNS fails their addresses are gone at the next refresh; `resolve: lock` pins them instead",
+        "an upload adds and updates rules and removes none: delete those of ours (description `outgate ...`) first when a feature, interface or prefix is dropped",
+        "from 26.7 on the factory rules `Default allow LAN to any` come first on `lan`: disable them",
     ],
     main: "aliases.json",
     owns: &["aliases.json", "rules.csv", "rules.json"],
@@ -117,18 +118,21 @@ fn name_losses(ruleset: &Ruleset, findings: &mut Findings) {
     for rule in &ruleset.rules {
         for destination in &rule.destinations {
             let name = &destination.endpoint;
-            let loss = match &destination.gap {
-                Some(Gap::Wildcard) => format!("{}: {name} is a wildcard, no alias holds it", rule.key),
-                Some(Gap::NotInLock) if destination.names.is_empty() => {
-                    format!("{}: the hosts {name} selects are not in the lock", rule.key)
+            match &destination.gap {
+                Some(Gap::Wildcard) if ruleset.is_sole_denial(rule) => {
+                    findings.push(missed_denial("opnsense", rule, destination));
                 }
-                Some(Gap::NoAddress(why)) if destination.names.is_empty() => format!("{}: {name} selects no host ({why})", rule.key),
-                _ => continue,
-            };
-            findings.push(Diagnostic::new(Code::Loss, format!("opnsense: {loss}")).help(match &destination.gap {
-                Some(Gap::Wildcard) => "the squid target goes by name and can",
-                _ => "run `outgate resolve`",
-            }));
+                Some(_) if rule.action == Action::Deny => {}
+                Some(Gap::Wildcard) => {
+                    findings.push(wildcard_loss("opnsense", &format!("{}: {name} is a wildcard, no alias holds it", rule.key)));
+                }
+                // A name needs no lock; the hosts a service selects do.
+                Some(gap) if destination.names.is_empty() => findings.push(
+                    Diagnostic::new(Code::Loss, format!("opnsense: {}: {name}: {}", rule.key, gap.about_service()))
+                        .help("run `outgate resolve`"),
+                ),
+                _ => {}
+            }
         }
     }
     crate::ruleset::one_family(ruleset, true, findings);
@@ -144,17 +148,13 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     fn rule(&mut self, rule: &Rule) {
-        let limited = self.ruleset.limited();
-        // A pass for clients nothing limits would open what the owner's own rules close.
-        let clients = match rule.action {
-            Action::Deny => self.ruleset.clients_of(rule),
-            Action::Allow => self.ruleset.clients_of(rule).and(&limited),
-        };
+        let origins = self.ruleset.bound(rule);
+        let clients = self.ruleset.clients_of(&origins);
         if clients.is_empty() {
             return;
         }
         let Some((destination, families)) = self.destination(rule) else { return };
-        let source = self.clients(&self.ruleset.group_name(&rule.origins), &clients);
+        let source = self.clients(&self.ruleset.group_name(&origins), &clients);
         let why = Why::of(rule);
         let description = describe(&format!("outgate {}: {} - {} - {}", why.id, why.title, why.reason, why.source));
         let action = match (rule.action, self.settings.denied) {

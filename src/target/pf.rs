@@ -5,9 +5,8 @@ use serde::Serialize;
 use super::{Header, Layer, Page, Target, Why, address_losses, fit};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::policy::Action;
 use crate::port::Protocol;
-use crate::ruleset::{Rule, Ruleset};
+use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Denied, Dialect, Ipv6, Pf, Settings, Side};
 
 /// The target.
@@ -21,7 +20,7 @@ pub const TARGET: Target = Target {
         "65,535 addresses a table on FreeBSD, 200,000 in all, unless the system's limits are raised",
     ],
     main: "outgate.conf",
-    owns: &["outgate.conf", "tables/*.txt"],
+    owns: &["outgate.conf", "tables/og_*.txt", "tables/ogc_*.txt"],
     check: &["pfctl", "-nf"],
     templates: &[
         ("pf/outgate.conf.j2", include_str!("../../templates/pf/outgate.conf.j2")),
@@ -89,12 +88,9 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let losses = address_losses("pf", ruleset, true, findings);
     let mut tables = vec![client_table("limited", &ruleset.limited())];
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
-    for rule in &ruleset.rules {
-        // A pass for clients nothing limits would open what the owner's own rules close.
-        let (name, clients) = match rule.action {
-            Action::Deny => (ruleset.group_name(&rule.origins), ruleset.clients_of(rule)),
-            Action::Allow => (ruleset.group_name(&rule.origins), ruleset.clients_of(rule).and(&ruleset.limited())),
-        };
+    for rule in super::seen_on_host("pf", ruleset, settings.side == Side::Host, findings) {
+        let origins = ruleset.bound(rule);
+        let (name, clients) = (ruleset.group_name(&origins), ruleset.clients_of(&origins));
         let servers = rule.addrs();
         if clients.is_empty() || servers.is_empty() {
             continue;

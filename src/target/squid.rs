@@ -8,9 +8,8 @@ use super::{Header, Layer, Page, Target, Why};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
-use crate::policy::Action;
 use crate::port::Protocol;
-use crate::ruleset::{Gap, Rule, Ruleset, prune};
+use crate::ruleset::{Action, Rule, Ruleset, prune};
 use crate::settings::{Settings, Squid};
 
 /// The target.
@@ -21,10 +20,11 @@ pub const TARGET: Target = Target {
     limits: &[
         "HTTP on 80/tcp and TLS on 443/tcp only: mail, time, DNS and logs do not go through a proxy",
         "by name, not by path: a host is let out as a whole",
+        "every client of the proxy is limited, the administrator too: it ends in deny all",
         "what is inside TLS is not seen: a client that sends an allowed server name and another Host header gets through",
     ],
     main: "outgate.conf",
-    owns: &["outgate.conf", "lists/*.txt"],
+    owns: &["outgate.conf", "lists/allow_*.txt", "lists/deny_*.txt"],
     check: &["squid", "-k", "parse", "-f"],
     templates: &[
         ("squid/outgate.conf.j2", include_str!("../../templates/squid/outgate.conf.j2")),
@@ -117,7 +117,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             // A blocked name is blocked on both, whichever its entry names.
             if carried || rule.action == Action::Deny {
                 groups.entry((rule.action, group.clone(), carrier)).or_default().push(rule);
-                clients.insert(group.clone(), ruleset.clients_of(rule));
+                clients.insert(group.clone(), ruleset.clients_of(&rule.origins));
             }
         }
     }
@@ -171,8 +171,6 @@ fn list(action: Action, group: &str, carrier: Carrier, rules: &[&Rule]) -> List 
         .iter()
         .filter_map(|p| if let NamePattern::Below(host) = p { Some(host) } else { None })
         .filter(|host| !patterns.contains(&NamePattern::Exact((*host).clone())))
-        // A denial may take one name more; an allow may not.
-        .filter(|_| action == Action::Allow)
         .map(ToString::to_string)
         .collect();
     let entries = ids.into_iter().map(|(pattern, ids)| Entry {
@@ -219,12 +217,8 @@ fn losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
             continue;
         }
         for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
-            let why = match &destination.gap {
-                Some(Gap::NotInLock) => "the hosts it selects are not in the lock".to_owned(),
-                Some(Gap::NoAddress(why)) => format!("it selects no host ({why})"),
-                _ => continue,
-            };
-            let loss = format!("{}: {}: {why}", rule.key, destination.endpoint);
+            let Some(gap) = &destination.gap else { continue };
+            let loss = format!("{}: {}: {}", rule.key, destination.endpoint, gap.about_service());
             findings.push(Diagnostic::new(Code::Loss, format!("squid: {loss}")).help("run `outgate resolve`"));
             losses.push(loss);
         }
