@@ -13,7 +13,8 @@ use crate::host::{Host, NamePattern, Query, Service};
 use crate::port::{self, Port};
 use crate::release::{Interval, Release};
 use crate::source::{SourceId, Span};
-use crate::text::{Id, Text, TextError, describe, is_invisible};
+pub use crate::text::quoted;
+use crate::text::{self, Id, Text};
 use crate::yaml::Spanned;
 
 /// A closed set of words in a file, with the name of each.
@@ -482,20 +483,6 @@ pub fn check_citation(
     Context { source, findings, good: true }.citation(raw, known)
 }
 
-/// A user's own text inside a message: cut to a length that can be read, with invisible characters made visible.
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let mut out = String::new();
-    for (i, c) in text.chars().enumerate() {
-        if i == 80 {
-            out.push('…');
-            break;
-        }
-        if is_invisible(c) { out.push_str(&format!("<{}>", describe(c))) } else { out.push(c) }
-    }
-    out
-}
-
 struct Context<'a> {
     source: SourceId,
     findings: &'a mut Findings,
@@ -522,11 +509,7 @@ impl Context<'_> {
 
     /// The vendor's own words: anything that can be seen.
     fn quote(&mut self, text: &Spanned<String>) -> Option<String> {
-        let result = match text.value.chars().find(|&c| is_invisible(c)) {
-            Some(c) => Err(TextError::clone(&Text::parse(&c.to_string()).err()?)),
-            None => Ok(text.value.clone()),
-        };
-        self.take(result, Code::BadText, text)
+        self.take(text::visible(&text.value).map(str::to_owned), Code::BadText, text)
     }
 
     fn word<T>(
