@@ -139,7 +139,9 @@ impl Endpoint {
             if host.is_public_suffix() {
                 return Err((
                     Code::WideWildcard,
-                    format!("`{shown}` covers a whole public suffix: anyone may own a name there"),
+                    format!(
+                        "`{shown}` covers a whole public suffix: anyone may own a name there; name a domain below it"
+                    ),
                 ));
             }
             return Ok(Self::Name(NamePattern::Below(host)));
@@ -147,7 +149,8 @@ impl Endpoint {
         if text.starts_with('_') {
             return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")));
         }
-        let like_address = text.contains(':') && !text.contains("://")
+        // One colon is a port behind a name or an IPv4 address; IPv6 has two at least.
+        let like_address = text.matches(':').count() > 1 && !text.contains("://")
             || text
                 .split('/')
                 .next()
