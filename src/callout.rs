@@ -423,21 +423,24 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         corrections.extend(right.zip(as_written).map(|(right, as_written)| Correction { as_written, right, evidence }));
     }
     if known.strict {
-        for (missing, key) in [
-            (raw.title.is_none(), "title"),
-            (raw.class.is_none(), "class"),
-            (raw.releases.is_empty(), "releases"),
-            (raw.blocked.is_none(), "blocked"),
-            (raw.strict.is_none(), "strict"),
-            (raw.sources.is_empty(), "sources"),
-        ] {
-            if missing {
-                ctx.fail(
-                    Diagnostic::new(Code::Empty, format!("`{}` has no `{key}`", quoted(&raw.id.value)))
-                        .at(raw.id.span(source), "")
-                        .help("every entry of the catalog gives account of itself"),
-                );
-            }
+        let missing: Vec<&str> = [
+            (raw.title.is_none(), "`title`"),
+            (raw.class.is_none(), "`class`"),
+            (raw.releases.is_empty(), "`releases`"),
+            (raw.blocked.is_none(), "`blocked`"),
+            (raw.strict.is_none(), "`strict`"),
+            (raw.sources.is_empty(), "`sources`"),
+        ]
+        .into_iter()
+        .filter_map(|(missing, key)| missing.then_some(key))
+        .collect();
+        if !missing.is_empty() {
+            let message = format!("`{}` has no {}", quoted(&raw.id.value), missing.join(", no "));
+            ctx.fail(
+                Diagnostic::new(Code::Empty, message)
+                    .at(raw.id.span(source), "")
+                    .help("every entry of the catalog gives account of itself"),
+            );
         }
     }
     let good = ctx.good;
@@ -558,9 +561,12 @@ impl Context<'_> {
 
     fn citation(&mut self, raw: &RawCitation, known: &[&str]) -> Option<Citation> {
         let source = self.name(&raw.source, "source", known);
-        let mut part = |text: &Option<Spanned<String>>| text.as_ref().and_then(|t| self.quote(t));
+        let quote = raw.quote.as_ref().and_then(|text| self.quote(text));
+        // These three are printed into rule files, where the quote never goes.
+        let mut part =
+            |text: &Option<Spanned<String>>| text.as_ref().and_then(|t| self.text(t)).map(|t| t.as_str().to_owned());
         let lines = part(&raw.lines).or(part(&raw.line));
-        let (quote, at, path) = (part(&raw.quote), part(&raw.at), part(&raw.path));
+        let (at, path) = (part(&raw.at), part(&raw.path));
         Some(Citation { source: source?, lines, quote, at, path })
     }
 }

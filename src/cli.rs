@@ -223,8 +223,13 @@ impl Run {
         let sources = self.read(&folder.join("sources.yaml"))?;
         let features = self.read(&folder.join("features.yaml"))?;
         let mut callouts = Vec::new();
-        for path in self.list(&folder.join("callouts"), "yaml")? {
+        let folder = folder.join("callouts");
+        for path in self.list(&folder, "yaml")? {
             callouts.push(self.read(&path)?);
+        }
+        if callouts.is_empty() {
+            let message = format!("{} holds no file that ends in `.yaml`", folder.display());
+            return self.stop(Diagnostic::new(Code::Empty, message).help("a catalog has its entries there"));
         }
         Ok(catalog::Files { releases, sources, features, callouts })
     }

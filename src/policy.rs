@@ -321,15 +321,12 @@ impl Builder<'_> {
             );
             return;
         }
-        if self
-            .profile
-            .extra
-            .iter()
-            .any(|other| other.id == callout.id && other.span.range.start < callout.span.range.start)
-        {
+        let mut others = self.profile.extra.iter().filter(|other| other.id == callout.id);
+        if let Some(first) = others.find(|other| other.span.range.start < callout.span.range.start) {
             self.findings.push(
-                Diagnostic::new(Code::DuplicateId, format!("there are two entries `{}`", callout.id))
-                    .at(callout.span.clone(), "the second"),
+                Diagnostic::new(Code::DuplicateId, format!("the entry `{}` is there twice", callout.id))
+                    .at(callout.span.clone(), "the second")
+                    .at(first.span.clone(), "the first"),
             );
             return;
         }
