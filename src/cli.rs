@@ -268,12 +268,9 @@ impl Run {
                     );
                 }
                 let text = spell_out(args, release, &features, targets);
-                (self.sources.add("<command line as a profile>", text), PathBuf::from("."))
+                (self.sources.add("<command line as a profile>", text), PathBuf::new())
             }
-            (None, Some(path)) => {
-                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                (self.read(path)?, folder.to_owned())
-            }
+            (None, Some(path)) => (self.read(path)?, path.parent().map(Path::to_owned).unwrap_or_default()),
             (None, None) => {
                 let path = Path::new("outgate.yaml");
                 if !path.exists() {
@@ -283,7 +280,7 @@ impl Run {
                             .help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"),
                     );
                 }
-                (self.read(path)?, PathBuf::from("."))
+                (self.read(path)?, PathBuf::new())
             }
         };
         let known = Known {
