@@ -294,15 +294,18 @@ impl Run {
     }
 
     /// The user's own templates, by path below the folder.
-    fn templates(&mut self, folder: Option<&Path>) -> Result<BTreeMap<String, String>, Stop> {
+    fn templates(&mut self, folder: Option<&Path>) -> Result<BTreeMap<String, SourceId>, Stop> {
         let mut replaced = BTreeMap::new();
         let Some(folder) = folder else { return Ok(replaced) };
+        if let Err(error) = std::fs::read_dir(folder) {
+            let message = format!("cannot read folder {}: {}", folder.display(), plain(&error));
+            return self.stop(Diagnostic::new(Code::Unreadable, message));
+        }
         for target in crate::target::TARGETS {
             for (name, _) in target.templates {
                 let path = folder.join(name);
                 if path.exists() {
-                    let id = self.read(&path)?;
-                    replaced.insert((*name).to_owned(), self.sources.get(id).text.clone());
+                    replaced.insert((*name).to_owned(), self.read(&path)?);
                 }
             }
         }
