@@ -1,6 +1,6 @@
 //! The command line: arguments, verbs, exit codes. The only reader of clock, environment, disk and terminal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -158,7 +158,15 @@ impl Run {
         }
         let worst = self.findings.iter().map(Diagnostic::severity).max();
         let mut err = report::terminal::stderr();
-        for diagnostic in self.findings.iter().filter(|d| !self.quiet || d.severity() > Severity::Note) {
+        // Notes are about a result; where there is none, they would only hide the reason.
+        let least = if self.quiet || worst == Some(Severity::Error) { Severity::Warning } else { Severity::Note };
+        // Two targets may find the same.
+        let mut said = BTreeSet::new();
+        for diagnostic in self.findings.iter().filter(|d| d.severity() >= least) {
+            let place = diagnostic.labels.first().map(|label| (label.span.source, label.span.range.start));
+            if !said.insert((diagnostic.code, place, &diagnostic.message)) {
+                continue;
+            }
             let printed = match self.format {
                 Format::Text => report::terminal::print(diagnostic, &self.sources, &mut err),
                 Format::Json => writeln!(err, "{}", report::json::diagnostic(diagnostic, &self.sources)),
