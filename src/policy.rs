@@ -143,6 +143,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         servers: BTreeMap::new(),
         left_out: BTreeSet::new(),
         clients: clients(profile),
+        extras: BTreeMap::new(),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
     };
@@ -241,6 +242,7 @@ struct Builder<'a> {
     servers: BTreeMap<Id, &'a [Server]>,
     left_out: BTreeSet<Id>,
     clients: BTreeMap<Origin, Client>,
+    extras: BTreeMap<Id, Span>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
 }
@@ -321,15 +323,15 @@ impl Builder<'_> {
             );
             return;
         }
-        let mut others = self.profile.extra.iter().filter(|other| other.id == callout.id);
-        if let Some(first) = others.find(|other| other.span.range.start < callout.span.range.start) {
+        if let Some(first) = self.extras.get(&callout.id) {
             self.findings.push(
                 Diagnostic::new(Code::DuplicateId, format!("the entry `{}` is there twice", callout.id))
                     .at(callout.span.clone(), "the second")
-                    .at(first.span.clone(), "the first"),
+                    .at(first.clone(), "the first"),
             );
             return;
         }
+        self.extras.insert(callout.id.clone(), callout.span.clone());
         let blocked = self.profile.blocked.contains(&callout.class);
         let (action, reason) = if blocked {
             (Action::Deny, format!("strict: class {}", callout.class.as_str()))

@@ -1,6 +1,7 @@
 //! What the program writes, judged by the real enforcers: rules loaded into the kernel and packets sent, Squid started
 //! and connections made. Every verdict is compared with the model's own decision.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures of a run")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -143,7 +144,7 @@ fn flows(rules: &Ruleset, clients: &[&str], random: usize) -> Vec<Flow> {
 }
 
 fn judge(lab: &Lab, site: &Site, flows: Vec<Flow>) {
-    let expected: Vec<(Flow, bool)> = flows.into_iter().map(|flow| (flow.clone(), site.passes(&flow))).collect();
+    let expected: Vec<(Flow, bool)> = flows.into_iter().map(|flow| (flow, site.passes(&flow))).collect();
     let (passing, tried) = (expected.iter().filter(|(_, pass)| *pass).count(), expected.len());
     assert!(
         passing > 20 && tried - passing > 20,
@@ -214,8 +215,7 @@ fn a_client_without_ipv6_has_none() {
     let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
     lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
     let flows = flows(&site.rules, &CLIENTS, 500);
-    let expected: Vec<(Flow, bool)> =
-        flows.into_iter().map(|f| (f.clone(), f.src.is_ipv4() && site.passes(&f))).collect();
+    let expected: Vec<(Flow, bool)> = flows.into_iter().map(|f| (f, f.src.is_ipv4() && site.passes(&f))).collect();
     assert!(expected.iter().filter(|(f, _)| f.src.is_ipv6()).count() > 100);
     let surprises = lab.surprises(&expected);
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
