@@ -13,7 +13,8 @@ use crate::host::{Host, NamePattern, Query, Service};
 use crate::port::{self, Port};
 use crate::release::{Interval, Release};
 use crate::source::{SourceId, Span};
-use crate::text::{Id, Text, TextError, describe, is_invisible};
+pub use crate::text::quoted;
+use crate::text::{self, Id, Text};
 use crate::yaml::Spanned;
 
 /// A closed set of words in a file, with the name of each.
@@ -138,7 +139,9 @@ impl Endpoint {
             if host.is_public_suffix() {
                 return Err((
                     Code::WideWildcard,
-                    format!("`{shown}` covers a whole public suffix: anyone may own a name there"),
+                    format!(
+                        "`{shown}` covers a whole public suffix: anyone may own a name there; name a domain below it"
+                    ),
                 ));
             }
             return Ok(Self::Name(NamePattern::Below(host)));
@@ -146,7 +149,8 @@ impl Endpoint {
         if text.starts_with('_') {
             return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")));
         }
-        let like_address = text.contains(':') && !text.contains("://")
+        // One colon is a port behind a name or an IPv4 address; IPv6 has two at least.
+        let like_address = text.matches(':').count() > 1 && !text.contains("://")
             || text
                 .split('/')
                 .next()
@@ -419,21 +423,24 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         corrections.extend(right.zip(as_written).map(|(right, as_written)| Correction { as_written, right, evidence }));
     }
     if known.strict {
-        for (missing, key) in [
-            (raw.title.is_none(), "title"),
-            (raw.class.is_none(), "class"),
-            (raw.releases.is_empty(), "releases"),
-            (raw.blocked.is_none(), "blocked"),
-            (raw.strict.is_none(), "strict"),
-            (raw.sources.is_empty(), "sources"),
-        ] {
-            if missing {
-                ctx.fail(
-                    Diagnostic::new(Code::Empty, format!("`{}` has no `{key}`", quoted(&raw.id.value)))
-                        .at(raw.id.span(source), "")
-                        .help("every entry of the catalog gives account of itself"),
-                );
-            }
+        let missing: Vec<&str> = [
+            (raw.title.is_none(), "`title`"),
+            (raw.class.is_none(), "`class`"),
+            (raw.releases.is_empty(), "`releases`"),
+            (raw.blocked.is_none(), "`blocked`"),
+            (raw.strict.is_none(), "`strict`"),
+            (raw.sources.is_empty(), "`sources`"),
+        ]
+        .into_iter()
+        .filter_map(|(missing, key)| missing.then_some(key))
+        .collect();
+        if !missing.is_empty() {
+            let message = format!("`{}` has no {}", quoted(&raw.id.value), missing.join(", no "));
+            ctx.fail(
+                Diagnostic::new(Code::Empty, message)
+                    .at(raw.id.span(source), "")
+                    .help("every entry of the catalog gives account of itself"),
+            );
         }
     }
     let good = ctx.good;
@@ -482,20 +489,6 @@ pub fn check_citation(
     Context { source, findings, good: true }.citation(raw, known)
 }
 
-/// A user's own text inside a message: cut to a length that can be read, with invisible characters made visible.
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let mut out = String::new();
-    for (i, c) in text.chars().enumerate() {
-        if i == 80 {
-            out.push('…');
-            break;
-        }
-        if is_invisible(c) { out.push_str(&format!("<{}>", describe(c))) } else { out.push(c) }
-    }
-    out
-}
-
 struct Context<'a> {
     source: SourceId,
     findings: &'a mut Findings,
@@ -522,11 +515,7 @@ impl Context<'_> {
 
     /// The vendor's own words: anything that can be seen.
     fn quote(&mut self, text: &Spanned<String>) -> Option<String> {
-        let result = match text.value.chars().find(|&c| is_invisible(c)) {
-            Some(c) => Err(TextError::clone(&Text::parse(&c.to_string()).err()?)),
-            None => Ok(text.value.clone()),
-        };
-        self.take(result, Code::BadText, text)
+        self.take(text::visible(&text.value).map(str::to_owned), Code::BadText, text)
     }
 
     fn word<T>(
@@ -572,9 +561,12 @@ impl Context<'_> {
 
     fn citation(&mut self, raw: &RawCitation, known: &[&str]) -> Option<Citation> {
         let source = self.name(&raw.source, "source", known);
-        let mut part = |text: &Option<Spanned<String>>| text.as_ref().and_then(|t| self.quote(t));
+        let quote = raw.quote.as_ref().and_then(|text| self.quote(text));
+        // These three are printed into rule files, where the quote never goes.
+        let mut part =
+            |text: &Option<Spanned<String>>| text.as_ref().and_then(|t| self.text(t)).map(|t| t.as_str().to_owned());
         let lines = part(&raw.lines).or(part(&raw.line));
-        let (quote, at, path) = (part(&raw.quote), part(&raw.at), part(&raw.path));
+        let (at, path) = (part(&raw.at), part(&raw.path));
         Some(Citation { source: source?, lines, quote, at, path })
     }
 }

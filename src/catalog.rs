@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::callout::{self, Callout, Citation, Known, RawCallout, RawCitation, quoted};
 use crate::day::Day;
-use crate::diagnostic::{Code, Diagnostic, Findings, nearest};
+use crate::diagnostic::{Code, Diagnostic, Findings, Severity, nearest, suggest};
 use crate::release::{Overlap, Release};
 use crate::source::{SourceId, Sources, Span};
 use crate::text::{Id, Text};
@@ -284,7 +284,10 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
         let title = ids.text(&family.title, files.releases);
         catalog.families.extend(id.zip(title));
     }
-    for line in &releases.lines {
+    // What a file below refers to is not judged by a list that is faulty itself: one fault, one message.
+    let faulty = |findings: &Findings| findings.iter().skip(before).any(|d| d.severity() == Severity::Error);
+    let lines: &[RawLine] = if faulty(ids.findings) { &[] } else { &releases.lines };
+    for line in lines {
         catalog.lines.extend(check_line(line, &catalog.families, files.releases, ids.findings));
     }
     catalog.lines.sort_by(|a, b| a.family.cmp(&b.family).then_with(|| a.release.order(&b.release)));
@@ -302,9 +305,10 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
             usual: feature.usual,
         })));
     }
-    check_subjects(&subjects, &mut catalog, &mut ids);
-    let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
-    good.then_some(catalog)
+    if !faulty(ids.findings) {
+        check_subjects(&subjects, &mut catalog, &mut ids);
+    }
+    (!faulty(findings)).then_some(catalog)
 }
 
 fn take<T>(result: Result<T, Diagnostic>, findings: &mut Findings) -> Option<T> {
@@ -376,7 +380,8 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
     if family.is_none() {
         findings.push(
             Diagnostic::new(Code::UnknownName, format!("there is no family `{}`", quoted(&raw.family.value)))
-                .at(raw.family.span(source), ""),
+                .at(raw.family.span(source), "")
+                .help(suggest(&raw.family.value, &families.keys().map(Id::as_str).collect::<Vec<_>>())),
         );
     }
     let (release, first, last) = (line?, first?, last?);
@@ -453,7 +458,7 @@ impl Ids<'_> {
     fn claim(&mut self, kind: &'static str, id: &str, span: &Span) -> bool {
         if let Some(first) = self.seen.get(&(kind, id.to_owned())) {
             self.findings.push(
-                Diagnostic::new(Code::DuplicateId, format!("there are two of the {kind} `{id}`"))
+                Diagnostic::new(Code::DuplicateId, format!("the {kind} `{id}` is there twice"))
                     .at(span.clone(), "the second")
                     .at(first.clone(), "the first"),
             );

@@ -1,6 +1,6 @@
 //! The command line: arguments, verbs, exit codes. The only reader of clock, environment, disk and terminal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -158,7 +158,15 @@ impl Run {
         }
         let worst = self.findings.iter().map(Diagnostic::severity).max();
         let mut err = report::terminal::stderr();
-        for diagnostic in self.findings.iter().filter(|d| !self.quiet || d.severity() > Severity::Note) {
+        // Notes are about a result; where there is none, they would only hide the reason.
+        let least = if self.quiet || worst == Some(Severity::Error) { Severity::Warning } else { Severity::Note };
+        // Two targets may find the same.
+        let mut said = BTreeSet::new();
+        for diagnostic in self.findings.iter().filter(|d| d.severity() >= least) {
+            let place = diagnostic.labels.first().map(|label| (label.span.source, label.span.range.start));
+            if !said.insert((diagnostic.code, place, &diagnostic.message)) {
+                continue;
+            }
             let printed = match self.format {
                 Format::Text => report::terminal::print(diagnostic, &self.sources, &mut err),
                 Format::Json => writeln!(err, "{}", report::json::diagnostic(diagnostic, &self.sources)),
@@ -223,8 +231,13 @@ impl Run {
         let sources = self.read(&folder.join("sources.yaml"))?;
         let features = self.read(&folder.join("features.yaml"))?;
         let mut callouts = Vec::new();
-        for path in self.list(&folder.join("callouts"), "yaml")? {
+        let folder = folder.join("callouts");
+        for path in self.list(&folder, "yaml")? {
             callouts.push(self.read(&path)?);
+        }
+        if callouts.is_empty() {
+            let message = format!("{} holds no file that ends in `.yaml`", folder.display());
+            return self.stop(Diagnostic::new(Code::Empty, message).help("a catalog has its entries there"));
         }
         Ok(catalog::Files { releases, sources, features, callouts })
     }
@@ -263,12 +276,9 @@ impl Run {
                     );
                 }
                 let text = spell_out(args, release, &features, targets);
-                (self.sources.add("<command line as a profile>", text), PathBuf::from("."))
+                (self.sources.add("<command line as a profile>", text), PathBuf::new())
             }
-            (None, Some(path)) => {
-                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                (self.read(path)?, folder.to_owned())
-            }
+            (None, Some(path)) => (self.read(path)?, path.parent().map(Path::to_owned).unwrap_or_default()),
             (None, None) => {
                 let path = Path::new("outgate.yaml");
                 if !path.exists() {
@@ -278,7 +288,7 @@ impl Run {
                             .help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"),
                     );
                 }
-                (self.read(path)?, PathBuf::from("."))
+                (self.read(path)?, PathBuf::new())
             }
         };
         let known = Known {
@@ -292,15 +302,18 @@ impl Run {
     }
 
     /// The user's own templates, by path below the folder.
-    fn templates(&mut self, folder: Option<&Path>) -> Result<BTreeMap<String, String>, Stop> {
+    fn templates(&mut self, folder: Option<&Path>) -> Result<BTreeMap<String, SourceId>, Stop> {
         let mut replaced = BTreeMap::new();
         let Some(folder) = folder else { return Ok(replaced) };
+        if let Err(error) = std::fs::read_dir(folder) {
+            let message = format!("cannot read folder {}: {}", folder.display(), plain(&error));
+            return self.stop(Diagnostic::new(Code::Unreadable, message));
+        }
         for target in crate::target::TARGETS {
             for (name, _) in target.templates {
                 let path = folder.join(name);
                 if path.exists() {
-                    let id = self.read(&path)?;
-                    replaced.insert((*name).to_owned(), self.sources.get(id).text.clone());
+                    replaced.insert((*name).to_owned(), self.read(&path)?);
                 }
             }
         }

@@ -221,9 +221,13 @@ impl Findings {
     }
 }
 
-/// The nearest of the known words, where one is near enough to have been meant.
+/// The nearest of the known words, where one is near enough to have been meant. Numbers are near one another whatever
+/// was meant, so a word that begins with a digit has no nearest.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
     let word = word.to_lowercase();
     known
         .into_iter()
@@ -238,6 +242,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 pub fn suggest(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "there is none that could stand here".to_owned(),
         None => format!("one of: {}", known.join(", ")),
     }
 }
@@ -288,5 +293,6 @@ mod tests {
     fn near_words_are_offered() {
         assert_eq!(nearest("relaese", ["release", "clients"]), Some("release"));
         assert_eq!(nearest("xyz", ["release", "clients"]), None);
+        assert_eq!(nearest("31.04", ["13.0", "24.04"]), None);
     }
 }

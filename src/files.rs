@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 /// A file operation that failed, with the path it was on.
 #[derive(Debug)]
 pub struct FileError {
@@ -37,37 +39,87 @@ pub enum Difference {
     Stale(PathBuf),
 }
 
+/// Files that lie beside their places, whole and synced, and wait to be put there. Dropped, they leave nothing behind.
+#[derive(Default)]
+pub struct Staged {
+    /// Before the folders, so that those are empty when their turn comes to be dropped.
+    ready: Vec<(NamedTempFile, PathBuf)>,
+    stale: Vec<PathBuf>,
+    folders: NewFolders,
+}
+
+/// Folders that were not there before, outermost first.
+#[derive(Default)]
+struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    fn make(&mut self, folder: &Path) -> io::Result<()> {
+        let missing = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        self.0.extend(missing.into_iter().rev());
+        fs::create_dir_all(folder)
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            // One that holds something by now is no longer ours to remove.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Staged {
+    /// Puts every file in its place, one after the other in the order of the map, then removes what is stale.
+    ///
+    /// # Errors
+    /// The first path that could not be replaced or removed; those before it are done.
+    pub fn commit(mut self) -> Result<(), FileError> {
+        self.folders.0.clear();
+        for (temporary, path) in self.ready {
+            temporary.persist(&path).map_err(|e| FileError { path: path.clone(), error: e.error })?;
+        }
+        for path in self.stale {
+            fs::remove_file(&path).map_err(on(&path))?;
+        }
+        Ok(())
+    }
+}
+
 /// Writes every file of a folder, then removes those that match `owned` and are not among them.
 ///
-/// All are first written beside their places and synced; only then are they renamed, one after the other in the order
-/// of the map. A failure before the renames leaves everything as it was.
+/// # Errors
+/// As [`stage`], which leaves everything as it was, and [`Staged::commit`].
+pub fn write(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<(), FileError> {
+    stage(folder, files, owned)?.commit()
+}
+
+/// Writes every file of a folder beside its place, and finds those that match `owned` and are not among them. Nothing
+/// that was there is changed before [`Staged::commit`].
 ///
 /// # Errors
 /// The first path that could not be written.
-pub fn write(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<(), FileError> {
-    let mut ready = Vec::new();
+pub fn stage(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<Staged, FileError> {
+    let mut staged = Staged::default();
     for (name, text) in files {
         let path = folder.join(name);
         if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
             continue;
         }
         let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent).map_err(on(parent))?;
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        staged.folders.make(parent).map_err(on(parent))?;
         if path.is_dir() {
             return Err(FileError { path, error: io::Error::from(io::ErrorKind::IsADirectory) });
         }
         let mut temporary = tempfile::Builder::new().prefix(".outgate-").tempfile_in(parent).map_err(on(parent))?;
         temporary.write_all(text.as_bytes()).and_then(|()| temporary.as_file().sync_all()).map_err(on(&path))?;
         readable(temporary.path()).map_err(on(&path))?;
-        ready.push((temporary, path));
+        staged.ready.push((temporary, path));
     }
-    for (temporary, path) in ready {
-        temporary.persist(&path).map_err(|e| FileError { path: path.clone(), error: e.error })?;
-    }
-    for path in stale(folder, files, owned)? {
-        fs::remove_file(&path).map_err(on(&path))?;
-    }
-    Ok(())
+    staged.stale = stale(folder, files, owned)?;
+    Ok(staged)
 }
 
 /// Compares a folder with what it should hold; sorted.

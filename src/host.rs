@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::port::Protocol;
+use crate::text::is_invisible;
 
 /// Longest name DNS can carry, in characters of its text form without the final dot (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 253;
@@ -45,6 +46,9 @@ impl Host {
         if text.is_empty() {
             return Err(HostError("is empty"));
         }
+        if text.chars().any(|c| c.is_whitespace() || is_invisible(c)) {
+            return Err(HostError("holds a space or a character that cannot be seen"));
+        }
         if text.contains("://") || text.contains('/') {
             return Err(HostError("is a URL or a path; write the host name alone"));
         }
@@ -56,9 +60,6 @@ impl Host {
         }
         if text.contains('_') {
             return Err(HostError("has a `_`, which no host name can hold"));
-        }
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(HostError("holds a space or a control character"));
         }
         let bare = text.strip_suffix('.').unwrap_or(text);
         if bare.is_empty() || bare.split('.').any(str::is_empty) {

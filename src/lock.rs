@@ -12,14 +12,14 @@ use ipnet::IpNet;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::addrs::special_use;
+use crate::addrs::{SpecialUse, short, special_use};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, Query, Service};
 use crate::policy::{Policy, Trust};
 use crate::resolve::{Answer, Answers, Failure, RecordType};
 use crate::source::{SourceId, Sources, Span};
-use crate::text::Text;
+use crate::text::{CONFLICT, Text, is_conflict_marker, quoted};
 
 /// The format this program writes and reads.
 const FORMAT: u32 = 1;
@@ -117,7 +117,7 @@ fn update_entry(
         match judge.refuse(addr) {
             Some(why) => findings.push(
                 Diagnostic::new(Code::RefusedAddress, format!("`{query}` was answered with {addr}, {why}: left out"))
-                    .help("a name server that answers so may be lying (DNS rebinding); if it is right, allow that kind under `answers: allow:`"),
+                    .help(format!("a name server that answers so may be lying (DNS rebinding){}", why.way_out())),
             ),
             None => {
                 let first = before.and_then(|b| b.addresses.get(&addr)).map_or(today, |seen| seen.first);
@@ -187,13 +187,42 @@ pub struct Judge<'a> {
 impl Judge<'_> {
     /// Why the address cannot be where the name is; `None` when it can.
     #[must_use]
-    pub fn refuse(&self, addr: IpAddr) -> Option<String> {
-        if let Some(net) = self.clients.iter().find(|net| !self.trust.own_network && net.contains(&addr)) {
-            return Some(format!("which lies in the clients' own {net}"));
+    pub fn refuse(&self, addr: IpAddr) -> Option<Refusal> {
+        if let Some(&net) = self.clients.iter().find(|net| !self.trust.own_network && net.contains(&addr)) {
+            return Some(Refusal::Client(net));
         }
-        special_use(addr)
-            .filter(|kind| !self.trust.special.contains(kind))
-            .map(|kind| format!("a {} address", kind.as_str()))
+        special_use(addr).filter(|kind| !self.trust.special.contains(kind)).map(Refusal::Special)
+    }
+}
+
+/// Why an address cannot be where a name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It lies in this prefix of the clients' own.
+    Client(IpNet),
+    /// Its kind is not allowed.
+    Special(SpecialUse),
+}
+
+impl Refusal {
+    /// The end of a help line: what to do if the answer is right after all. Empty where nothing can be done.
+    #[must_use]
+    pub fn way_out(self) -> String {
+        match self {
+            Self::Special(kind @ (SpecialUse::Private | SpecialUse::Documentation)) => {
+                format!("; if it is right, add `{}` under `answers: allow:`", kind.as_str())
+            }
+            Self::Special(_) | Self::Client(_) => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(net) => write!(f, "which lies in the clients' own {}", short(net)),
+            Self::Special(kind) => write!(f, "a {} address", kind.as_str()),
+        }
     }
 }
 
@@ -261,11 +290,12 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let (mut pairs, mut keys) = (Vec::new(), BTreeSet::new());
-                while let Some((key, value)) = map.next_entry::<String, V>()? {
+                // The key is judged before its value is read, so that the error has the line of the key.
+                while let Some(key) = map.next_key::<String>()? {
                     if !keys.insert(key.clone()) {
-                        return Err(M::Error::custom(format_args!("`{key}` stands twice")));
+                        return Err(M::Error::custom(format_args!("`{}` stands twice", quoted(&key))));
                     }
-                    pairs.push((key, value));
+                    pairs.push((key, map.next_value()?));
                 }
                 Ok(Unique(pairs))
             }
@@ -304,8 +334,23 @@ impl Lock {
                 .at(line_span(text, id, line), "")
                 .help("a lock is written by `outgate resolve` alone: restore it from git, or remove it and run `outgate resolve`")
         };
+        if let Some(line) = text.lines().position(is_conflict_marker) {
+            return Err(bad(line + 1, CONFLICT.to_owned()));
+        }
+        if text.contains('\r') {
+            return Err(bad(1, "this lock has the line ends of Windows".to_owned()).help(
+                "keep git from changing it: put `outgate.lock -text` into .gitattributes and check it out again",
+            ));
+        }
         let document: Document = serde_json::from_str(text).map_err(|e| {
-            bad(e.line(), format!("this is no lock: {}", e.to_string().split(" at line ").next().unwrap_or("")))
+            let why = e.to_string();
+            let why = match why.split_once(" at line ") {
+                _ if e.is_eof() => "this lock is not whole, it ends too early".to_owned(),
+                _ if !text.starts_with('{') => "this is no lock: it does not begin with `{`".to_owned(),
+                Some((why, _)) => format!("this is no lock: {why}"),
+                None => format!("this is no lock: {why}"),
+            };
+            bad(e.line(), why)
         })?;
         if document.format != FORMAT {
             return Err(bad(
@@ -319,10 +364,9 @@ impl Lock {
             document.note.as_deref().map(Text::parse).transpose().map_err(|e| bad(4, format!("the note {e}")))?;
         let mut hosts = BTreeMap::new();
         for (name, line) in &document.hosts.0 {
-            let at = |message: String| bad(line_of(&format!("\"{name}\":")), message);
-            let query = Query::parse(name).map_err(|e| at(format!("`{}` {e}", crate::callout::quoted(name))))?;
-            hosts
-                .insert(query, Entry::parse(line).map_err(|e| at(format!("`{}`: {e}", crate::callout::quoted(name))))?);
+            let at = |message: String| bad(line_of(&format!("{}:", serde_json::Value::from(name.as_str()))), message);
+            let query = Query::parse(name).map_err(|e| at(format!("`{}` {e}", quoted(name))))?;
+            hosts.insert(query, Entry::parse(line).map_err(|e| at(format!("`{}`: {e}", quoted(name))))?);
         }
         let lock = Self { day, note, hosts };
         let canonical = lock.print();
@@ -354,8 +398,8 @@ impl Entry {
     }
 
     fn parse(line: &Line) -> Result<Self, String> {
-        let host = |text: &str| Host::parse(text).map_err(|e| format!("`{}` {e}", crate::callout::quoted(text)));
-        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", crate::callout::quoted(text)));
+        let host = |text: &str| Host::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
+        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
         let mut entry = Self { resolvers: line.by.iter().cloned().collect(), ..Self::default() };
         for target in &line.targets {
             let (name, port) = target.rsplit_once(':').ok_or("a target has no port")?;
@@ -365,7 +409,7 @@ impl Entry {
             entry.chain.push(host(name)?);
         }
         for (addr, seen) in &line.addresses.0 {
-            let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", crate::callout::quoted(addr)))?;
+            let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", quoted(addr)))?;
             let missing = seen.missing.as_deref().map(day).transpose()?;
             entry.addresses.insert(addr, Seen { first: day(&seen.seen)?, missing });
         }
@@ -376,7 +420,7 @@ impl Entry {
             entry.failed.insert(kind, failure);
         }
         if let Some(by) = entry.resolvers.iter().find(|by| crate::text::forbidden(by).is_some()) {
-            return Err(format!("`{}` is no name server", crate::callout::quoted(by)));
+            return Err(format!("`{}` is no name server", quoted(by)));
         }
         Ok(entry)
     }

@@ -154,7 +154,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         servers: BTreeMap::new(),
         left_out: BTreeSet::new(),
         clients: clients(profile),
-        extras: BTreeSet::new(),
+        extras: BTreeMap::new(),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
     };
@@ -253,7 +253,7 @@ struct Builder<'a> {
     servers: BTreeMap<Id, &'a [Server]>,
     left_out: BTreeSet<Id>,
     clients: BTreeMap<Origin, Client>,
-    extras: BTreeSet<Id>,
+    extras: BTreeMap<Id, Span>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
 }
@@ -334,13 +334,15 @@ impl Builder<'_> {
             );
             return;
         }
-        if !self.extras.insert(callout.id.clone()) {
+        if let Some(first) = self.extras.get(&callout.id) {
             self.findings.push(
-                Diagnostic::new(Code::DuplicateId, format!("there are two entries `{}`", callout.id))
-                    .at(callout.span.clone(), "the second"),
+                Diagnostic::new(Code::DuplicateId, format!("the entry `{}` is there twice", callout.id))
+                    .at(callout.span.clone(), "the second")
+                    .at(first.clone(), "the first"),
             );
             return;
         }
+        self.extras.insert(callout.id.clone(), callout.span.clone());
         let blocked = self.profile.blocked.contains(&callout.class);
         let (action, reason) = if blocked {
             (Action::Deny, format!("strict: class {}", callout.class.as_str()))

@@ -350,7 +350,7 @@ fn addresses(query: &Query, lock: Option<&Lock>, judge: Judge<'_>, findings: &mu
             None => good.push(addr),
             Some(why) => findings.push(
                 Diagnostic::new(Code::BadLock, format!("the lock leads `{query}` to {addr}, {why}"))
-                    .help("no rule is made from that; run `outgate resolve`, or allow that kind under `answers: allow:` if it is right"),
+                    .help(format!("no rule is made from that: run `outgate resolve` to ask again{}", why.way_out())),
             ),
         }
     }
@@ -372,10 +372,20 @@ fn failures(entry: &crate::lock::Entry) -> Option<String> {
     (!list.is_empty()).then(|| list.join(", "))
 }
 
+/// What a blocked and an allowed endpoint have in common, and the rules that say so.
+#[derive(Default)]
+struct Shared<'a> {
+    denies: BTreeSet<&'a Id>,
+    allows: BTreeSet<&'a Id>,
+    addrs: AddrSet,
+}
+
 /// Finds names that are blocked and names that are allowed on one address and port, for one client: an address list
 /// cannot tell them apart. Each is an error, for the address-based targets alone.
 pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
     let (denied, allowed): (Vec<&Rule>, Vec<&Rule>) = ruleset.rules.iter().partition(|r| r.action == Action::Deny);
+    // Several entries may have the same two names: that is one thing to say.
+    let mut shared: BTreeMap<(&Endpoint, &Endpoint), Shared<'_>> = BTreeMap::new();
     let all_denied: AddrSet = denied.iter().map(|rule| rule.addrs()).collect::<Vec<_>>().iter().collect();
     for allow in &allowed {
         if allow.addrs().and(&all_denied).is_empty() {
@@ -386,24 +396,35 @@ pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
             if clients.is_empty() {
                 continue;
             }
-            for (a, b) in deny.destinations.iter().flat_map(|a| allow.destinations.iter().map(move |b| (a, b))) {
-                let both = a.addrs.and(&b.addrs);
-                if both.is_empty() {
-                    continue;
+            for a in &deny.destinations {
+                for b in &allow.destinations {
+                    let both = a.addrs.and(&b.addrs);
+                    if both.is_empty() {
+                        continue;
+                    }
+                    let pair = shared.entry((&a.endpoint, &b.endpoint)).or_default();
+                    pair.denies.insert(&deny.key);
+                    pair.allows.insert(&allow.key);
+                    pair.addrs = pair.addrs.union(&both);
                 }
-                let list: Vec<String> = both.prefixes().iter().map(addrs::short).collect();
-                findings.push(
-                    Diagnostic::new(
-                        Code::SharedAddress,
-                        format!(
-                            "blocked `{}` ({}) and allowed `{}` ({}) share {}",
-                            a.endpoint, deny.key, b.endpoint, allow.key, list.join(", ")
-                        ),
-                    )
-                    .help("an address list cannot tell two names on one address apart: use the squid target for these, or leave one of the two entries out with `leave-out`"),
-                );
             }
         }
+    }
+    let list = |keys: BTreeSet<&Id>| keys.into_iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
+    for ((blocked, open), Shared { denies, allows, addrs }) in shared {
+        let addrs: Vec<String> = addrs.prefixes().iter().map(addrs::short).collect();
+        findings.push(
+            Diagnostic::new(
+                Code::SharedAddress,
+                format!(
+                    "blocked `{blocked}` ({}) and allowed `{open}` ({}) share {}",
+                    list(denies),
+                    list(allows),
+                    addrs.join(", ")
+                ),
+            )
+            .help("an address list cannot tell two names on one address apart: use the squid target for these, or leave the entries of one side out with `leave-out`"),
+        );
     }
 }
 

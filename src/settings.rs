@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::source::SourceId;
@@ -161,10 +162,24 @@ pub enum Ipv6 {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawSettings {
+    #[serde(default, deserialize_with = "bare")]
     nftables: Option<RawNftables>,
+    #[serde(default, deserialize_with = "with_interface")]
     pf: Option<RawPf>,
+    #[serde(default, deserialize_with = "with_interface")]
     opnsense: Option<RawOpnsense>,
+    #[serde(default, deserialize_with = "bare")]
     squid: Option<RawSquid>,
+}
+
+/// A target that is named with nothing behind it is there, with its defaults: to drop it would lose a target.
+fn bare<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+/// As [`bare`], for a target that has no default for everything.
+fn with_interface<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("interface"))
 }
 
 type Word = Option<Spanned<String>>;

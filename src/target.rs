@@ -12,11 +12,11 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 use serde::Serialize;
 
 use crate::callout::Origin;
-use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
 use crate::settings::Settings;
-use crate::source::{Sources, Span};
-use crate::text;
+use crate::source::{SourceId, Sources, Span};
+use crate::text::{self, quoted};
 
 /// Declares the targets once: their modules and the list of them.
 macro_rules! targets {
@@ -97,7 +97,7 @@ pub fn find(name: &str) -> Option<&'static Target> {
 pub fn render(
     target: &Target,
     ruleset: &Ruleset,
-    replaced: &BTreeMap<String, String>,
+    replaced: &BTreeMap<String, SourceId>,
     sources: &mut Sources,
     findings: &mut Findings,
 ) -> Option<Vec<File>> {
@@ -107,23 +107,27 @@ pub fn render(
         return None;
     }
     let mut env = environment();
+    let mut ids = BTreeMap::new();
     for (path, text) in target.templates {
-        let text = replaced.get(*path).map_or(*text, String::as_str);
-        if let Err(error) = env.add_template_owned(*path, text.to_owned()) {
-            findings.push(explain(&error, path, text, sources));
+        let id = replaced.get(*path).copied().unwrap_or_else(|| sources.add(format!("templates/{path}"), *text));
+        ids.insert(*path, id);
+        if let Err(error) = env.add_template_owned(*path, sources.get(id).text.clone()) {
+            findings.push(explain(&error, id, sources, &Value::UNDEFINED));
             return None;
         }
     }
     let mut files = Vec::new();
     for page in pages {
-        let rendered = env.get_template(page.template).and_then(|template| template.render(page.values));
-        match rendered {
-            Ok(text) => files.push(File { path: page.path, text }),
-            Err(error) => {
-                let built_in =
-                    target.templates.iter().find(|(path, _)| *path == page.template).map_or("", |(_, text)| text);
-                let text = replaced.get(page.template).map_or(built_in, String::as_str).to_owned();
-                findings.push(explain(&error, page.template, &text, sources));
+        let rendered = env.get_template(page.template).and_then(|template| template.render(&page.values));
+        match (rendered, ids.get(page.template)) {
+            (Ok(text), _) => files.push(File { path: page.path, text }),
+            (Err(error), Some(&id)) => {
+                findings.push(explain(&error, id, sources, &page.values));
+                return None;
+            }
+            // A target that plans a page of no template of its own; the tests of every target would meet it.
+            (Err(error), None) => {
+                findings.push(Diagnostic::new(Code::BadTemplate, error.to_string()));
                 return None;
             }
         }
@@ -137,6 +141,8 @@ fn environment() -> Environment<'static> {
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     // A template that loops without end is stopped: a rule of ours costs about a hundred steps.
     env.set_fuel(Some(500_000_000));
+    // Errors know their place.
+    env.set_debug(true);
     env.set_syntax(
         SyntaxConfig::builder()
             .trim_blocks(true)
@@ -201,7 +207,8 @@ fn block(text: &str, indent: Option<&str>) -> Result<Value, Error> {
     Ok(Value::from_safe_string(out))
 }
 
-fn explain(error: &Error, template: &str, text: &str, sources: &mut Sources) -> Diagnostic {
+fn explain(error: &Error, source: SourceId, sources: &Sources, values: &Value) -> Diagnostic {
+    let text = &sources.get(source).text;
     let mut root = error;
     while let Some(cause) = std::error::Error::source(root).and_then(|cause| cause.downcast_ref::<Error>()) {
         root = cause;
@@ -210,12 +217,26 @@ fn explain(error: &Error, template: &str, text: &str, sources: &mut Sources) -> 
         Some(detail) => format!("{}: {detail}", root.kind()),
         None => root.kind().to_string(),
     };
-    let source = sources.add(format!("templates/{template}"), text);
-    let diagnostic = Diagnostic::new(Code::BadTemplate, message);
-    match root.line().and_then(|line| line_range(text, line)) {
-        Some(range) => diagnostic.at(Span { source, range }, ""),
-        None => diagnostic.at(Span { source, range: 0..0 }, ""),
-    }
+    let place = root.range().filter(|range| text.get(range.clone()).is_some_and(|t| !t.trim().is_empty()));
+    let place = place.or_else(|| root.line().and_then(|line| line_range(text, line))).unwrap_or(0..0);
+    let excerpt = text.get(place.clone()).unwrap_or("");
+    let diagnostic = match root.kind() {
+        ErrorKind::UndefinedError => {
+            let known: Vec<String> = values.try_iter().into_iter().flatten().map(|key| key.to_string()).collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let diagnostic = Diagnostic::new(Code::BadTemplate, format!("`{}` has no value here", quoted(excerpt)));
+            // What stands behind a dot belongs to another value than these.
+            if known.is_empty() || excerpt.contains('.') {
+                diagnostic
+            } else {
+                diagnostic.help(suggest(excerpt, &known))
+            }
+        }
+        ErrorKind::UnknownFilter if excerpt.contains("safe") => Diagnostic::new(Code::BadTemplate, message)
+            .help("take it out: every value is looked at as it is printed, and nothing goes around that"),
+        _ => Diagnostic::new(Code::BadTemplate, message),
+    };
+    diagnostic.at(Span { source, range: place }, "")
 }
 
 fn line_range(text: &str, line: usize) -> Option<std::ops::Range<usize>> {
@@ -298,14 +319,16 @@ fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &m
             }
         }
     }
+    // The same for every target by address, so that it is said once.
+    not_in_lock.sort();
     not_in_lock.dedup();
     if let Some((first, rest)) = not_in_lock.split_first() {
         let more = match rest.len() {
             0 => " is".to_owned(),
-            n => format!(" and {n} more names are"),
+            n => format!(" and {n} more are"),
         };
         findings.push(
-            Diagnostic::new(Code::NotInLock, format!("{target}: `{first}`{more} not in the lock"))
+            Diagnostic::new(Code::NotInLock, format!("`{first}`{more} not in the lock"))
                 .help("rules by address need a lock: run `outgate resolve`, or `outgate generate --resolve`, and commit `outgate.lock`"),
         );
     }

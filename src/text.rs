@@ -75,6 +75,40 @@ pub fn describe(c: char) -> String {
     if is_invisible(c) { format!("U+{:04X}", u32::from(c)) } else { format!("`{c}`") }
 }
 
+/// A user's own text inside a message: cut to a length that can be read, with invisible characters made visible.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == 80 {
+            out.push('…');
+            break;
+        }
+        if is_invisible(c) { out.push_str(&format!("<{}>", describe(c))) } else { out.push(c) }
+    }
+    out
+}
+
+/// A text of somebody else's that is shown and never printed into a rule file: anything on one line that can be seen.
+///
+/// # Errors
+/// The first character that cannot.
+pub fn visible(text: &str) -> Result<&str, TextError> {
+    match text.chars().find(|&c| is_invisible(c)) {
+        Some(c) => Err(TextError(format!("holds {}, which cannot be seen", describe(c)))),
+        None => Ok(text),
+    }
+}
+
+/// Whether a line is one that `git merge` puts around what it could not join.
+#[must_use]
+pub fn is_conflict_marker(line: &str) -> bool {
+    ["<<<<<<< ", ">>>>>>> ", "||||||| "].iter().any(|mark| line.starts_with(mark)) || line.trim_end() == "======="
+}
+
+/// What is said of such a line.
+pub const CONFLICT: &str = "a merge conflict in this file is not resolved";
+
 /// A short name in lower case: letters and digits, with single hyphens between. It can be part of any target's names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(String);

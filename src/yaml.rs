@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::source::{SourceId, Sources, Span};
+use crate::text::{CONFLICT, is_conflict_marker, quoted};
 
 /// A value and where in the text it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,12 @@ const MAX_NODES: usize = 10_000_000;
 /// wrong type, bounds on depth and aliases exceeded.
 pub fn read<T: for<'de> Deserialize<'de>>(sources: &Sources, id: SourceId) -> Result<T, Diagnostic> {
     let text = &sources.get(id).text;
+    // To the reader nothing is a value too, and where every key may be left out a file that was cut to nothing would
+    // pass for one that says nothing.
+    if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+        let diagnostic = Diagnostic::new(Code::BadYaml, "this file says nothing");
+        return Err(diagnostic.at(Span { source: id, range: 0..0 }, ""));
+    }
     let mut budget = serde_saphyr::Budget::default();
     budget.max_nodes = MAX_NODES;
     budget.max_events = MAX_NODES * 4;
@@ -59,23 +66,72 @@ pub fn read<T: for<'de> Deserialize<'de>>(sources: &Sources, id: SourceId) -> Re
 
 fn explain(text: &str, source: SourceId, error: &serde_saphyr::Error) -> Diagnostic {
     let plain = error.without_snippet();
-    let mut options = serde_saphyr::RenderOptions::new(&serde_saphyr::UserMessageFormatter);
-    options.snippets = serde_saphyr::SnippetMode::Off;
-    let rendered = plain.render_with_options(options);
-    let message = match rendered.split_once(" at line ") {
-        Some((message, _)) => message,
-        None => &rendered,
-    };
     let place = plain.location().and_then(|location| place_of(text, location));
-    let (message, help) = unknown_key(message);
+    let excerpt = place.clone().and_then(|range| text.get(range)).unwrap_or("");
+    let (message, label, help) = words(plain, excerpt);
     let mut diagnostic = Diagnostic::new(Code::BadYaml, message);
-    if let Some(range) = place {
-        diagnostic = diagnostic.at(Span { source, range }, "");
+    if place.as_ref().is_some_and(|range| is_conflict_marker(line_at(text, range.start))) {
+        diagnostic = Diagnostic::new(Code::BadYaml, CONFLICT);
+    } else if let Some(help) = help {
+        diagnostic = diagnostic.help(help);
     }
-    match help {
-        Some(help) => diagnostic.help(help),
+    match place {
+        Some(range) => diagnostic.at(Span { source, range }, label),
         None => diagnostic,
     }
+}
+
+/// The reader's error in our words: message, label of the place, help.
+fn words(error: &serde_saphyr::Error, excerpt: &str) -> (String, &'static str, Option<String>) {
+    use serde_saphyr::Error as E;
+    match error {
+        E::SerdeUnknownField { field, expected, .. } => {
+            return (format!("unknown key `{}`", quoted(field)), "", Some(suggest(field, expected)));
+        }
+        E::SerdeMissingField { field, .. } => return (format!("missing key `{field}`"), "it belongs with this", None),
+        E::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or(excerpt);
+            let help = "one of the two would be lost: make them one".to_owned();
+            return (format!("the key `{}` stands twice", quoted(key)), "the second", Some(help));
+        }
+        _ => {}
+    }
+    let mut options = serde_saphyr::RenderOptions::new(&serde_saphyr::UserMessageFormatter);
+    options.snippets = serde_saphyr::SnippetMode::Off;
+    let rendered = error.render_with_options(options);
+    let message = rendered.split_once(" at line ").map_or(&*rendered, |(message, _)| message);
+    let (message, help) = match message {
+        "expected sequence start" => {
+            let short = (1..=60).contains(&excerpt.len()) && !excerpt.contains([':', '\n', '{', '[']);
+            let list = if short { format!("[{}]", quoted(excerpt)) } else { "[one, another]".to_owned() };
+            (
+                "a list must stand here",
+                Some(format!("write it as a list, such as `{list}`, or each item behind a `- `")),
+            )
+        }
+        "expected mapping start" => ("keys with values must stand here", Some("write them as `key: value`".to_owned())),
+        "expected string scalar" => ("one text must stand here, no list and no keys", None),
+        "null is not allowed here" => ("nothing stands here where a text must", None),
+        "invalid i64" => ("a whole number must stand here", None),
+        "simple key expected ':'" => ("this is no `key: value`: there is no `:` behind the key", None),
+        "reference to unknown value" => ("there is no anchor of this name above", None),
+        "unexpected end of file" => ("this file ends too early", None),
+        "only single YAML document expected but multiple found" => {
+            ("a second document begins here", Some("one file holds one document: take the `---` line out".to_owned()))
+        }
+        message if message.contains("tab") => (message, Some("indent with spaces".to_owned())),
+        message if message.contains("quoted scalar") => {
+            (message, Some("look for a quote that is not closed, in this line or above".to_owned()))
+        }
+        message => (message, None),
+    };
+    (message.to_owned(), "", help)
+}
+
+/// The whole line that a byte lies in.
+fn line_at(text: &str, byte: usize) -> &str {
+    let start = text.get(..byte).and_then(|before| before.rfind('\n')).map_or(0, |i| i + 1);
+    text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or("")
 }
 
 /// A place as bytes; where the reader knows only line and column, the rest of that line.
@@ -89,19 +145,4 @@ fn place_of(text: &str, location: serde_saphyr::Location) -> Option<Range<usize>
     let column = usize::try_from(location.column()).ok()?.saturating_sub(1);
     let skip = rest.char_indices().nth(column).map_or(rest.len(), |(i, _)| i);
     Some(start + skip..start + rest.len().max(skip))
-}
-
-/// Serde's "unknown field `x`, expected one of `a`, `b`" as a message and the key that was probably meant.
-fn unknown_key(message: &str) -> (String, Option<String>) {
-    let quoted = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    for (start, kind) in [("unknown field", "key"), ("unknown variant", "value")] {
-        if message.starts_with(start) {
-            let words = quoted(message);
-            if let Some((word, known)) = words.split_first() {
-                let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                return (format!("unknown {kind} `{word}`"), Some(suggest(word, &known)));
-            }
-        }
-    }
-    (message.replace("missing field", "missing key"), None)
 }

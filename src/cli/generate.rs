@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop, plain};
 use crate::diagnostic::{Code, Diagnostic, suggest};
-use crate::files::{self, Difference};
+use crate::files::{self, Difference, Staged};
 use crate::policy;
 use crate::report;
 use crate::ruleset;
@@ -46,11 +46,7 @@ pub(super) struct Generate {
 
 pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let named = named_targets(run, args)?;
-    if args.site.release.is_some()
-        && args.out.is_none()
-        && !args.stdout
-        && std::path::Path::new("outgate.yaml").exists()
-    {
+    if args.site.release.is_some() && args.out.is_none() && !args.stdout && Path::new("outgate.yaml").exists() {
         let diagnostic = Diagnostic::new(
             Code::BadUsage,
             "this folder has an outgate.yaml, whose files a run without it would replace",
@@ -64,10 +60,26 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         let diagnostic = Diagnostic::new(Code::BadUsage, "no target is named");
         return run.stop(diagnostic.help(format!("add --target with one of: {}", names.join(", "))));
     }
+    if args.site.release.is_some()
+        && args.site.interface.is_none()
+        && let Some(target) = named.iter().find(|target| matches!(target.name, "pf" | "opnsense"))
+    {
+        let message = format!("target `{}` needs the interface the clients are behind", target.name);
+        return run.stop(Diagnostic::new(Code::BadUsage, message).help("add --interface NAME"));
+    }
     let catalog = run.catalog()?;
     let (profile, folder) = run.site(&args.site, &args.target, &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    let targets = chosen_targets(run, named, &policy.settings)?;
+    if args.stdout && targets.len() != 1 {
+        let diagnostic = Diagnostic::new(Code::BadUsage, "--stdout prints one target's main file");
+        return run.stop(diagnostic.help("add --target NAME"));
+    }
     let lock_path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
+    if args.lock.is_some() && !args.resolve {
+        // A lock that is named is there; only one that is asked for may come into being.
+        run.read(&lock_path)?;
+    }
     let mut lock = resolve::read(run, &lock_path)?;
     if args.resolve {
         let fresh = resolve::ask(run, &policy, lock.as_ref(), &args.dns)?;
@@ -75,7 +87,6 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     }
     let ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
     let replaced = run.templates(args.templates.as_deref())?;
-    let targets = chosen_targets(run, named, &ruleset.settings)?;
     let mut rendered: Vec<(&Target, Vec<File>)> = Vec::new();
     for target in targets {
         let files = target::render(target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
@@ -85,16 +96,22 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     if run.findings.has_errors() {
         return Err(Stop::Found);
     }
-    if args.resolve
-        && let Some(lock) = &lock
-    {
-        resolve::write(run, &lock_path, lock)?;
-    }
-    if args.stdout {
-        return print_main(run, &rendered);
-    }
     let out = args.out.clone().unwrap_or_else(|| folder.join("out"));
-    if args.check { compare(run, &rendered, &out) } else { write(run, &rendered, &out) }
+    if args.check {
+        return compare(run, &rendered, &out);
+    }
+    // The lock and the files are of one run: both are ready before the first is put in its place.
+    let mut staged = Vec::new();
+    if let Some(lock) = lock.filter(|_| args.resolve) {
+        staged.push(resolve::stage(run, &lock_path, &lock)?);
+    }
+    if !args.stdout {
+        staged.push(stage(run, &rendered, &out)?);
+    }
+    for files in staged {
+        files.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
+    }
+    if args.stdout { print_main(&rendered) } else { print_paths(run, &rendered, &out) }
 }
 
 fn named_targets(run: &mut Run, args: &Generate) -> Result<Vec<&'static Target>, Stop> {
@@ -104,7 +121,7 @@ fn named_targets(run: &mut Run, args: &Generate) -> Result<Vec<&'static Target>,
             Some(target) => named.push(target),
             None => {
                 let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
-                let message = format!("there is no target `{}`", crate::callout::quoted(name));
+                let message = format!("there is no target `{}`", crate::text::quoted(name));
                 return run.stop(Diagnostic::new(Code::UnknownName, message).help(suggest(name, &names)));
             }
         }
@@ -133,14 +150,12 @@ fn chosen_targets(
     Ok(if named.is_empty() { have } else { named })
 }
 
-fn print_main(run: &mut Run, rendered: &[(&Target, Vec<File>)]) -> Result<(), Stop> {
-    let [(target, files)] = rendered else {
-        return run
-            .stop(Diagnostic::new(Code::BadUsage, "--stdout prints one target's main file").help("add --target NAME"));
-    };
+fn print_main(rendered: &[(&Target, Vec<File>)]) -> Result<(), Stop> {
     let mut out = report::terminal::stdout();
-    for file in files.iter().filter(|file| file.path == target.main) {
-        out.write_all(file.text.as_bytes())?;
+    for (target, files) in rendered {
+        for file in files.iter().filter(|file| file.path == target.main) {
+            out.write_all(file.text.as_bytes())?;
+        }
     }
     out.flush()?;
     Ok(())
@@ -150,7 +165,7 @@ fn as_map(files: &[File]) -> BTreeMap<String, String> {
     files.iter().map(|file| (file.path.clone(), file.text.clone())).collect()
 }
 
-fn write(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &std::path::Path) -> Result<(), Stop> {
+fn stage(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &Path) -> Result<Staged, Stop> {
     // One set over all targets, so that a folder that cannot be written is found before any file is replaced.
     let mut all = BTreeMap::new();
     let mut owned = Vec::new();
@@ -159,13 +174,16 @@ fn write(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &std::path::Path
         owned.extend(target.owns.iter().map(|path| format!("{}/{path}", target.name)));
     }
     let owned: Vec<&str> = owned.iter().map(String::as_str).collect();
-    if let Err(e) = files::write(out, &all, &owned) {
-        let message = format!("cannot write {}: {}", e.path.display(), plain(&e.error));
-        return run.stop(Diagnostic::new(Code::Unwritable, message));
-    }
+    files::stage(out, &all, &owned).or_else(|e| run.stop(resolve::unwritable(&e)))
+}
+
+fn print_paths(run: &Run, rendered: &[(&Target, Vec<File>)], out: &Path) -> Result<(), Stop> {
     let mut stdout = report::terminal::stdout();
     if run.format == Format::Json {
-        let paths: Vec<String> = all.keys().map(|path| out.join(path).display().to_string()).collect();
+        let paths = rendered.iter().flat_map(|(target, files)| files.iter().map(|file| (target.name, &file.path)));
+        let mut paths: Vec<_> = paths.map(|(target, path)| format!("{target}/{path}")).collect();
+        paths.sort();
+        let paths: Vec<String> = paths.iter().map(|path| out.join(path).display().to_string()).collect();
         let document = serde_json::json!({"format_version": report::json::FORMAT_VERSION, "written": paths});
         writeln!(stdout, "{document:#}")?;
         return Ok(());
@@ -181,7 +199,7 @@ fn write(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &std::path::Path
     Ok(())
 }
 
-fn compare(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &std::path::Path) -> Result<(), Stop> {
+fn compare(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &Path) -> Result<(), Stop> {
     let mut differences = Vec::new();
     for (target, files) in rendered {
         match files::compare(&out.join(target.name), &as_map(files), target.owns) {
@@ -228,7 +246,7 @@ fn first_difference(old: &str, new: &str) -> String {
             (Some(x), Some(y)) if x == y => {}
             (None, None) => return String::new(),
             (x, y) => {
-                let show = |line: Option<&str>| line.map_or_else(|| "nothing".to_owned(), crate::callout::quoted);
+                let show = |line: Option<&str>| line.map_or_else(|| "nothing".to_owned(), crate::text::quoted);
                 return format!(" from line {number} on\n  on disk:   {}\n  generated: {}", show(x), show(y));
             }
         }

@@ -10,6 +10,7 @@ use clap::Args;
 use super::{Run, SiteArgs, Stop, plain, progress};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::files::{self, FileError, Staged};
 use crate::lock::{self, Lock};
 use crate::policy::{self, Policy};
 use crate::report;
@@ -51,7 +52,7 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     let path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
     let old = read(run, &path)?;
     let lock = ask(run, &policy, old.as_ref(), &args.dns)?;
-    write(run, &path, &lock)?;
+    stage(run, &path, &lock)?.commit().or_else(|e| run.stop(unwritable(&e)))?;
     let addresses: usize = lock.hosts.values().map(|entry| entry.addresses.len()).sum();
     writeln!(report::terminal::stderr(), "{}: {} names, {addresses} addresses", path.display(), lock.hosts.len())?;
     Ok(())
@@ -87,14 +88,20 @@ pub(super) fn ask(run: &mut Run, policy: &Policy, old: Option<&Lock>, args: &Dns
     }
 }
 
-/// Replaces the lock.
-pub(super) fn write(run: &mut Run, path: &Path, lock: &Lock) -> Result<(), Stop> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Writes the lock beside its place.
+pub(super) fn stage(run: &mut Run, path: &Path, lock: &Lock) -> Result<Staged, Stop> {
+    let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let files = [(name, lock.print())].into();
-    match crate::files::write(folder, &files, &[]) {
-        Ok(()) => Ok(()),
-        Err(e) => run
-            .stop(Diagnostic::new(Code::Unwritable, format!("cannot write {}: {}", e.path.display(), plain(&e.error)))),
+    files::stage(folder, &files, &[]).or_else(|e| run.stop(unwritable(&e)))
+}
+
+/// What could not be written, and what stands in its way.
+pub(super) fn unwritable(error: &FileError) -> Diagnostic {
+    let message = format!("cannot write {}: {}", error.path.display(), plain(&error.error));
+    let diagnostic = Diagnostic::new(Code::Unwritable, message);
+    match error.path.ancestors().find(|path| path.is_file()) {
+        Some(file) => diagnostic.help(format!("{} is a file: move it away, or write elsewhere", file.display())),
+        None => diagnostic,
     }
 }

@@ -58,8 +58,13 @@ pub fn print(diagnostic: &Diagnostic, sources: &Sources, out: &mut impl Write) -
     writeln!(out, "{}\n", renderer.render(&[group]))
 }
 
-/// A range that lies in the text and on its characters, whatever it was.
+/// A range that lies in the text and on its characters, whatever it was, without the white space at its end: a YAML
+/// block goes on to the next key's line.
 fn within(text: &str, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
     let start = text.floor_char_boundary(range.start.min(text.len()));
-    start..text.ceil_char_boundary(range.end.min(text.len()).max(start))
+    let end = text.ceil_char_boundary(range.end.min(text.len()).max(start));
+    match text[start..end].trim_end().len() {
+        0 => start..end,
+        length => start..start + length,
+    }
 }
