@@ -270,6 +270,17 @@ impl FromIterator<IpNet> for AddrSet {
     }
 }
 
+impl<'a> FromIterator<&'a Self> for AddrSet {
+    fn from_iter<I: IntoIterator<Item = &'a Self>>(sets: I) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for set in sets {
+            v4.extend_from_slice(&set.v4);
+            v6.extend_from_slice(&set.v6);
+        }
+        Self { v4: normal(v4), v6: normal(v6) }
+    }
+}
+
 impl FromIterator<IpAddr> for AddrSet {
     fn from_iter<I: IntoIterator<Item = IpAddr>>(addrs: I) -> Self {
         addrs.into_iter().map(IpNet::from).collect()

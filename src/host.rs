@@ -234,6 +234,15 @@ impl NamePattern {
     }
 }
 
+impl NamePattern {
+    /// The patterns other than this one that cover it: all names below one of its parents.
+    pub fn covering(&self) -> impl Iterator<Item = Self> + '_ {
+        let (Self::Exact(host) | Self::Below(host)) = self;
+        let parents = host.as_str().match_indices('.').map(|(dot, _)| &host.as_str()[dot + 1..]);
+        parents.filter(|parent| parent.contains('.')).map(|parent| Self::Below(Host(parent.to_owned())))
+    }
+}
+
 impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -308,6 +317,16 @@ mod tests {
         assert!(Host::parse("auth.docker.io").unwrap().is_below(&parent));
         assert!(!Host::parse("docker.io").unwrap().is_below(&parent));
         assert!(!Host::parse("evildocker.io").unwrap().is_below(&parent));
+    }
+
+    #[test]
+    fn what_covers_a_pattern_is_found_by_its_parents() {
+        let host = |text: &str| Host::parse(text).unwrap();
+        let pattern = NamePattern::Exact(host("a.b.example.com"));
+        let covering: Vec<_> = pattern.covering().collect();
+        assert_eq!(covering, [NamePattern::Below(host("b.example.com")), NamePattern::Below(host("example.com"))]);
+        assert!(covering.iter().all(|wider| wider.covers(&pattern)));
+        assert!(NamePattern::Below(host("b.example.com")).covering().eq([NamePattern::Below(host("example.com"))]));
     }
 
     #[test]

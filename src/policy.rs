@@ -143,6 +143,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         servers: BTreeMap::new(),
         left_out: BTreeSet::new(),
         clients: clients(profile),
+        extras: BTreeSet::new(),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
     };
@@ -241,6 +242,7 @@ struct Builder<'a> {
     servers: BTreeMap<Id, &'a [Server]>,
     left_out: BTreeSet<Id>,
     clients: BTreeMap<Origin, Client>,
+    extras: BTreeSet<Id>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
 }
@@ -321,12 +323,7 @@ impl Builder<'_> {
             );
             return;
         }
-        if self
-            .profile
-            .extra
-            .iter()
-            .any(|other| other.id == callout.id && other.span.range.start < callout.span.range.start)
-        {
+        if !self.extras.insert(callout.id.clone()) {
             self.findings.push(
                 Diagnostic::new(Code::DuplicateId, format!("there are two entries `{}`", callout.id))
                     .at(callout.span.clone(), "the second"),

@@ -108,7 +108,7 @@ impl Rule {
     /// Every address of the rule.
     #[must_use]
     pub fn addrs(&self) -> AddrSet {
-        self.destinations.iter().fold(AddrSet::new(), |all, d| all.union(&d.addrs))
+        self.destinations.iter().map(|d| &d.addrs).collect()
     }
 
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
@@ -127,6 +127,12 @@ impl Rule {
         nets.collect()
     }
 
+    /// The addresses and prefixes the rule names itself, without asking anybody.
+    #[must_use]
+    pub fn literals(&self) -> AddrSet {
+        self.destinations.iter().filter(|d| matches!(d.endpoint, Endpoint::Net(_))).map(|d| &d.addrs).collect()
+    }
+
     /// Every name of the rule, sorted, none covered by another.
     #[must_use]
     pub fn names(&self) -> Vec<NamePattern> {
@@ -143,17 +149,14 @@ impl Rule {
 #[must_use]
 pub fn prune(patterns: impl IntoIterator<Item = NamePattern>) -> Vec<NamePattern> {
     let all: BTreeSet<NamePattern> = patterns.into_iter().collect();
-    all.iter().filter(|p| !all.iter().any(|other| other != *p && other.covers(p))).cloned().collect()
+    all.iter().filter(|pattern| pattern.covering().all(|wider| !all.contains(&wider))).cloned().collect()
 }
 
 impl Ruleset {
     /// The clients of a rule.
     #[must_use]
     pub fn clients_of(&self, rule: &Rule) -> AddrSet {
-        rule.origins
-            .iter()
-            .filter_map(|o| self.clients.get(o))
-            .fold(AddrSet::new(), |all, group| all.union(&group.addrs))
+        rule.origins.iter().filter_map(|origin| self.clients.get(origin)).map(|group| &group.addrs).collect()
     }
 
     /// Words for a set of origins, by the clients they really stand for: apps that leave with the appliance's
@@ -181,10 +184,7 @@ impl Ruleset {
     /// Every client that is denied what is not allowed.
     #[must_use]
     pub fn limited(&self) -> AddrSet {
-        self.clients
-            .values()
-            .filter(|group| group.default_deny)
-            .fold(AddrSet::new(), |all, group| all.union(&group.addrs))
+        self.clients.values().filter(|group| group.default_deny).map(|group| &group.addrs).collect()
     }
 
     /// Decides one packet that opens a flow, by address alone.
@@ -263,7 +263,7 @@ fn destination(
             let Some(entry) = lock.and_then(|lock| lock.hosts.get(&query)) else {
                 return bare(Vec::new(), AddrSet::new(), Some(Gap::NotInLock));
             };
-            let (mut names, mut addrs, mut gap) = (Vec::new(), AddrSet::new(), None);
+            let (mut names, mut addrs, mut gap) = (Vec::new(), Vec::new(), None);
             for (host, port) in &entry.targets {
                 // A mirror on a port the callout does not have is not what the catalog means.
                 if !decision.ports.iter().any(|p| p.contains(service.protocol(), *port)) {
@@ -271,13 +271,13 @@ fn destination(
                 }
                 let (more, missing) = addresses(&Query::Host(host.clone()), lock, judge, findings);
                 names.push(NamePattern::Exact(host.clone()));
-                addrs = addrs.union(&more);
+                addrs.push(more);
                 gap = gap.or(missing);
             }
             if names.is_empty() {
                 gap = Some(Gap::NoAddress(failures(entry).unwrap_or_else(|| "no host is selected".to_owned())));
             }
-            bare(names, addrs, gap)
+            bare(names, addrs.iter().collect(), gap)
         }
     }
 }

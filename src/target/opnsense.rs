@@ -256,9 +256,7 @@ impl Plan<'_> {
         let mut hosts: Vec<String> = Vec::new();
         if by_name {
             hosts.extend(rule.names().iter().filter(|n| matches!(n, NamePattern::Exact(_))).map(ToString::to_string));
-            let literals = rule.destinations.iter().filter(|d| d.names.is_empty() && d.endpoint.query().is_none());
-            let literals = literals.fold(AddrSet::new(), |all, d| all.union(&d.addrs)).minus(&rule.nets());
-            hosts.extend(literals.singles().map(|a| a.to_string()));
+            hosts.extend(rule.literals().minus(&rule.nets()).singles().map(|a| a.to_string()));
         } else {
             hosts.extend(rule.hosts().singles().map(|a| a.to_string()));
         }

@@ -157,27 +157,30 @@ fn client_group(name: &str, addrs: &AddrSet) -> Clients {
 }
 
 fn list(action: Action, group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
-    let patterns = prune(rules.iter().flat_map(|rule| rule.names()));
-    let literals = rules
-        .iter()
-        .flat_map(|rule| &rule.destinations)
-        .filter(|d| d.names.is_empty() && d.endpoint.query().is_none())
-        .fold(AddrSet::new(), |all, d| all.union(&d.addrs));
-    let exact: BTreeSet<_> = patterns.iter().filter_map(|p| if let NamePattern::Exact(h) = p { Some(h) } else { None }).collect();
+    let patterns: BTreeSet<NamePattern> = prune(rules.iter().flat_map(|rule| rule.names())).into_iter().collect();
+    let literals: AddrSet = rules.iter().map(|rule| rule.literals()).collect::<Vec<_>>().iter().collect();
+    // An entry that a wildcard of another covers stands behind that wildcard.
+    let mut ids: BTreeMap<NamePattern, BTreeSet<&str>> = BTreeMap::new();
+    for rule in rules {
+        for name in rule.names() {
+            let wider = name.covering().find(|pattern| patterns.contains(pattern));
+            ids.entry(dotted(wider.unwrap_or(name), &patterns)).or_default().insert(rule.key.as_str());
+        }
+    }
     let bare = patterns
         .iter()
         .filter_map(|p| if let NamePattern::Below(host) = p { Some(host) } else { None })
-        .filter(|host| !exact.contains(host))
+        .filter(|host| !patterns.contains(&NamePattern::Exact((*host).clone())))
         // A denial may take one name more; an allow may not.
         .filter(|_| action == Action::Allow)
         .map(ToString::to_string)
         .collect();
-    let entries = patterns.iter().filter(|p| !covered_by_dot(p, &patterns)).map(|pattern| Entry {
-        name: match pattern {
+    let entries = ids.into_iter().map(|(pattern, ids)| Entry {
+        name: match &pattern {
             NamePattern::Exact(host) => host.to_string(),
             NamePattern::Below(host) => format!(".{host}"),
         },
-        ids: ids(pattern, rules),
+        ids: ids.into_iter().collect::<Vec<_>>().join(", "),
     });
     List {
         name: format!("{}_{group}_{}", action.as_str(), carrier.name()),
@@ -192,13 +195,11 @@ fn list(action: Action, group: &str, carrier: Carrier, rules: &[&Rule]) -> List 
 }
 
 /// `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
-fn covered_by_dot(pattern: &NamePattern, all: &[NamePattern]) -> bool {
-    matches!(pattern, NamePattern::Exact(host) if all.contains(&NamePattern::Below(host.clone())))
-}
-
-fn ids(pattern: &NamePattern, rules: &[&Rule]) -> String {
-    let holds = |rule: &&&Rule| rule.names().iter().any(|p| p == pattern || pattern.covers(p));
-    rules.iter().filter(holds).map(|rule| rule.key.as_str()).collect::<Vec<_>>().join(", ")
+fn dotted(pattern: NamePattern, all: &BTreeSet<NamePattern>) -> NamePattern {
+    match pattern {
+        NamePattern::Exact(host) if all.contains(&NamePattern::Below(host.clone())) => NamePattern::Below(host),
+        other => other,
+    }
 }
 
 /// What no proxy carries, and what only a lock could name.

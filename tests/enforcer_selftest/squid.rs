@@ -59,11 +59,10 @@ fn table() -> Vec<(Request, bool)> {
 
 /// The fixture as rendered, with its paths made to fit and further changes; its configuration file.
 fn stage(lab: &SquidLab, changes: &[(&str, &str)]) -> PathBuf {
-    let pem = lab.certificate();
-    let rendered = lab.stage(&fixture("proxy"), &[("/etc/squid/harness.pem", pem.to_str().unwrap())]);
-    let file = rendered.join("proxy.conf");
+    let certificate = lab.certificate();
+    let paths = [("/etc/squid/harness.pem", certificate.to_str().unwrap()), ("/etc/squid/harness/", "{copy}/")];
+    let file = lab.stage(&fixture("proxy"), &paths).join("proxy.conf");
     let mut text = fs::read_to_string(&file).unwrap();
-    text = with(&text, "/etc/squid/harness/", &format!("{}/", rendered.display()));
     for (from, to) in changes {
         text = with(&text, from, to);
     }

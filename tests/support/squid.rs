@@ -125,7 +125,8 @@ impl SquidLab {
     }
 
     /// Copies the files of a rendered folder (and its folders) into the lab, with texts exchanged: the paths the
-    /// rendered files are meant for (`/etc/squid/…`) become paths here. Returns the copy's folder.
+    /// rendered files are meant for (`/etc/squid/…`) become paths here. In the new text, `{copy}` stands for the copy's
+    /// folder, which is also what is returned.
     ///
     /// # Panics
     /// If one of the texts to exchange is in none of the files: then the copy is not what was meant.
@@ -133,7 +134,10 @@ impl SquidLab {
         let copy = tempfile::Builder::new().prefix("staged-").tempdir_in(self.dir()).expect("a folder").keep();
         fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("the folder is ours");
         let mut used = vec![false; exchange.len()];
-        stage_into(rendered, &copy, exchange, &mut used);
+        let path = copy.to_str().expect("temporary folders have plain names");
+        let exchange: Vec<(&str, String)> =
+            exchange.iter().map(|(from, to)| (*from, to.replace("{copy}", path))).collect();
+        stage_into(rendered, &copy, &exchange, &mut used);
         for ((from, _), used) in exchange.iter().zip(used) {
             assert!(used, "{from:?} is in no file under {}", rendered.display());
         }
@@ -361,7 +365,7 @@ fn make_certificate(dir: &Path) {
     fs::write(&both, read(&key) + &read(&certificate)).expect("the certificate is written");
 }
 
-fn stage_into(from: &Path, to: &Path, exchange: &[(&str, &str)], used: &mut [bool]) {
+fn stage_into(from: &Path, to: &Path, exchange: &[(&str, String)], used: &mut [bool]) {
     for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
         let entry = entry.expect("the folder can be read");
         let (source, target) = (entry.path(), to.join(entry.file_name()));

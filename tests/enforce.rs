@@ -1,0 +1,374 @@
+//! What the program writes, judged by the real enforcers: rules loaded into the kernel and packets sent, Squid started
+//! and connections made. Every verdict is compared with the model's own decision.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures of a run")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use outgate::addrs::AddrSet;
+use outgate::diagnostic::Findings;
+use outgate::host::{Host, NamePattern};
+use outgate::lock::Lock;
+use outgate::policy::Action;
+use outgate::port::Protocol;
+use outgate::ruleset::{self, Ruleset, Verdict};
+use outgate::source::Sources;
+use tempfile::TempDir;
+
+mod support;
+use support::model;
+use support::netns::{self, Flow, Lab, Proto};
+use support::squid::{self, Request, SquidLab, World};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+fn outgate(args: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_outgate")).args(args).current_dir(folder).env("NO_COLOR", "1").output().unwrap()
+}
+
+/// A site made of an example, with its profile changed and its files generated.
+struct Site {
+    folder: TempDir,
+    rules: Ruleset,
+}
+
+impl Site {
+    fn new(name: &str, changes: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut profile = fs::read_to_string(example(name).join("outgate.yaml")).unwrap();
+        for (from, to) in changes {
+            assert!(profile.contains(from), "the profile has no `{from}` to change");
+            profile = profile.replace(from, to);
+        }
+        fs::write(folder.path().join("outgate.yaml"), &profile).unwrap();
+        let lock = fs::read_to_string(example(name).join("outgate.lock")).unwrap();
+        fs::write(folder.path().join("outgate.lock"), &lock).unwrap();
+        let output = outgate(&["generate"], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let policy = model::policy(&model::catalog(), &profile).unwrap();
+        let mut sources = Sources::default();
+        let id = sources.add("outgate.lock", lock);
+        let lock = Lock::parse(&sources, id).unwrap();
+        let mut findings = Findings::default();
+        let rules = ruleset::build(&policy, Some(&lock), &mut findings);
+        assert!(!findings.has_errors());
+        Self { folder, rules }
+    }
+
+    fn file(&self, path: &str) -> PathBuf {
+        self.folder.path().join("out").join(path)
+    }
+
+    /// Whether the model lets a flow through: allowed, or not ours to judge.
+    fn passes(&self, flow: &Flow) -> bool {
+        let protocol = match flow.proto {
+            Proto::Tcp => Protocol::Tcp,
+            Proto::Udp => Protocol::Udp,
+            // No rule is about ping: a limited client has none.
+            Proto::IcmpEcho => return !self.rules.limited().contains(flow.src),
+        };
+        matches!(self.rules.decide(flow.src, flow.dst, protocol, flow.port), Verdict::Allow(_) | Verdict::NotOurs)
+    }
+}
+
+/// A fixed sequence of numbers: the same flows in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        &from[usize::try_from(self.0 >> 33).unwrap() % from.len()]
+    }
+}
+
+/// Addresses worth trying: every one of the rules, both sides of every edge, and some that are in none.
+fn servers(rules: &Ruleset) -> Vec<IpAddr> {
+    let mut all = BTreeSet::new();
+    let set = rules.rules.iter().fold(AddrSet::new(), |all, rule| all.union(&rule.addrs()));
+    for net in set.prefixes() {
+        all.extend([net.network(), net.broadcast()]);
+        match (net.network(), net.broadcast()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                all.extend([IpAddr::V4((u32::from(a) - 1).into()), IpAddr::V4((u32::from(b) + 1).into())])
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => {
+                all.extend([IpAddr::V6((u128::from(a) - 1).into()), IpAddr::V6((u128::from(b) + 1).into())])
+            }
+            _ => unreachable!("a prefix has one family"),
+        }
+    }
+    all.extend(["203.0.113.1", "198.51.100.1", "2001:db8:ffff::1"].map(|a| a.parse::<IpAddr>().unwrap()));
+    all.into_iter().collect()
+}
+
+/// Ports worth trying: every one of the rules and its neighbours.
+fn ports(rules: &Ruleset) -> Vec<u16> {
+    let of = |port: &outgate::port::Port| [port.first() - 1, port.first(), port.last(), port.last() + 1];
+    let all: BTreeSet<u16> = rules.rules.iter().flat_map(|rule| rule.ports.iter().flat_map(of)).collect();
+    all.into_iter().filter(|&port| port > 0).collect()
+}
+
+/// Flows from these clients: some of every rule, so that nothing is tried too seldom, and many at random.
+fn flows(rules: &Ruleset, clients: &[&str], random: usize) -> Vec<Flow> {
+    let clients: Vec<IpAddr> = clients.iter().map(|c| c.parse().unwrap()).collect();
+    let (servers, ports) = (servers(rules), ports(rules));
+    let own: BTreeSet<IpAddr> = clients.iter().copied().collect();
+    let mut flows = Vec::new();
+    let mut add = |src: IpAddr, dst: IpAddr, proto: Proto, port: u16| {
+        if src.is_ipv4() == dst.is_ipv4() && !own.contains(&dst) {
+            flows.push(Flow { src, dst, proto, port });
+        }
+    };
+    for rule in &rules.rules {
+        for net in rule.addrs().prefixes() {
+            for port in &rule.ports {
+                let proto = if port.protocol == Protocol::Tcp { Proto::Tcp } else { Proto::Udp };
+                for &client in &clients {
+                    add(client, net.network(), proto, port.first());
+                }
+            }
+        }
+    }
+    let mut dice = Dice(20_261_121);
+    let protocols = [Proto::Tcp, Proto::Tcp, Proto::Udp, Proto::IcmpEcho];
+    for _ in 0..random {
+        add(*dice.pick(&clients), *dice.pick(&servers), *dice.pick(&protocols), *dice.pick(&ports));
+    }
+    flows
+}
+
+fn judge(lab: &Lab, site: &Site, flows: Vec<Flow>) {
+    let expected: Vec<(Flow, bool)> = flows.into_iter().map(|flow| (flow, site.passes(&flow))).collect();
+    let (passing, tried) = (expected.iter().filter(|(_, pass)| *pass).count(), expected.len());
+    assert!(
+        passing > 20 && tried - passing > 20,
+        "{passing} of {tried} flows pass: too few of a kind to tell anything"
+    );
+    let surprises = lab.surprises(&expected);
+    assert!(surprises.is_empty(), "{} of {tried} flows:\n{}", surprises.len(), surprises.join("\n"));
+    println!("{tried} flows, {passing} of them pass, no disagreement");
+}
+
+const CLIENTS: [&str; 6] =
+    ["192.0.2.10", "2001:db8:10::10", "192.0.2.20", "2001:db8:10::20", "192.0.2.99", "2001:db8:10::99"];
+
+#[test]
+fn a_router_lets_out_what_the_model_allows_and_nothing_else() {
+    if !netns::ready() {
+        return;
+    }
+    let site = Site::new("home-lab", &[]);
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    judge(&lab, &site, flows(&site.rules, &CLIENTS, 2000));
+}
+
+#[test]
+fn a_system_with_jails_is_limited_by_client() {
+    if !netns::ready() {
+        return;
+    }
+    let target = ("targets:\n", "targets:\n  nftables:\n    denied: drop\n");
+    let site = Site::new("core-jails", &[target]);
+    let clients = ["198.51.100.10", "2001:db8:20::10", "198.51.100.70", "2001:db8:20:1::7", "198.51.100.200"];
+    let lab = Lab::new(&clients, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    judge(&lab, &site, flows(&site.rules, &clients, 300));
+}
+
+#[test]
+fn the_appliance_limits_itself_on_the_output_hook() {
+    if !netns::ready() {
+        return;
+    }
+    let site = Site::new("home-lab", &[("hook: forward", "hook: output")]);
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft_on_client(&site.file("nftables/outgate.nft")).unwrap();
+    judge(&lab, &site, flows(&site.rules, &CLIENTS, 500));
+}
+
+#[test]
+fn a_client_without_ipv6_has_none() {
+    if !netns::ready() {
+        return;
+    }
+    let only_v4 = ("nas: [192.0.2.10, \"2001:db8:10::10\"]", "nas: [192.0.2.10]");
+    // Refused, unless the profile says what is done about it.
+    let folder = tempfile::tempdir().unwrap();
+    let profile = fs::read_to_string(example("home-lab").join("outgate.yaml")).unwrap().replace(only_v4.0, only_v4.1);
+    fs::write(folder.path().join("outgate.yaml"), &profile).unwrap();
+    fs::copy(example("home-lab").join("outgate.lock"), folder.path().join("outgate.lock")).unwrap();
+    for target in ["nftables", "pf", "opnsense"] {
+        let output = outgate(&["generate", "--target", target], folder.path());
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && message.contains("E022"), "{target}: {message}");
+        assert!(!folder.path().join("out").exists());
+    }
+
+    let site = Site::new("home-lab", &[only_v4, ("\ntargets:\n", "\nipv6: deny-interface\ntargets:\n")]);
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    let flows = flows(&site.rules, &CLIENTS, 500);
+    let expected: Vec<(Flow, bool)> = flows.into_iter().map(|f| (f, f.src.is_ipv4() && site.passes(&f))).collect();
+    assert!(expected.iter().filter(|(f, _)| f.src.is_ipv6()).count() > 100);
+    let surprises = lab.surprises(&expected);
+    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+}
+
+#[test]
+fn loading_leaves_others_alone_and_loading_again_changes_nothing() {
+    if !netns::ready() {
+        return;
+    }
+    let site = Site::new("home-lab", &[]);
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    let foreign = site.folder.path().join("foreign.nft");
+    fs::write(
+        &foreign,
+        "table inet fw4 {\n\tset mine { type ipv4_addr; elements = { 198.51.100.1 } }\n\tchain forward {\n\
+         \t\ttype filter hook forward priority filter; policy accept;\n\t\ttcp dport 22 drop\n\t}\n}\n\
+         table ip nat {\n\tchain post {\n\t\ttype nat hook postrouting priority 100;\n\t}\n}\n",
+    )
+    .unwrap();
+    lab.load_nft(&foreign).unwrap();
+    let list = |args: &[&str]| lab.nft(&[&["-s", "list"], args].concat()).unwrap();
+    let before = [list(&["table", "inet", "fw4"]), list(&["table", "ip", "nat"])];
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    let once = list(&["ruleset"]);
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    assert_eq!(list(&["ruleset"]), once, "loading it again left something");
+    assert_eq!([list(&["table", "inet", "fw4"]), list(&["table", "ip", "nat"])], before);
+
+    // What others close stays closed: our allow of 22 does not open their drop.
+    let ssh = Flow::tcp("192.0.2.10", "203.0.113.195", 22);
+    assert!(site.passes(&ssh));
+    assert!(lab.surprises(&[(ssh, false)]).is_empty(), "an allow of ours opened what another table closes");
+
+    // A refresh takes away what the lock no longer has.
+    let file = site.file("nftables/outgate.nft");
+    let gone = site.rules.rules.iter().find(|r| r.key.as_str() == "update-scale-truenas").unwrap();
+    let gone = gone.addrs().singles().find(IpAddr::is_ipv4).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let thinner: String = text
+        .lines()
+        .filter(|line| line.trim().trim_end_matches(',') != gone.to_string())
+        .map(|l| format!("{l}\n"))
+        .collect();
+    assert_ne!(thinner, text);
+    fs::write(&file, thinner).unwrap();
+    lab.load_nft(&file).unwrap();
+    let flow = Flow::tcp("192.0.2.10", &gone.to_string(), 443);
+    assert!(lab.surprises(&[(flow, false)]).is_empty(), "an address outlived the refresh");
+
+    lab.nft(&["delete", "table", "inet", "outgate"]).unwrap();
+    assert_eq!([list(&["table", "inet", "fw4"]), list(&["table", "ip", "nat"])], before);
+}
+
+/// Whether the model lets a client reach a name on a port through the proxy.
+fn named(rules: &Ruleset, client: &str, name: &str, port: u16) -> bool {
+    let client: IpAddr = client.parse().unwrap();
+    let name = NamePattern::Exact(Host::parse(name).unwrap());
+    let meets = |action: Action| {
+        rules.rules.iter().any(|rule| {
+            rule.action == action
+                && (action == Action::Deny || rule.ports.iter().any(|p| p.contains(Protocol::Tcp, port)))
+                && rules.clients_of(rule).contains(client)
+                && rule.names().iter().any(|pattern| pattern.covers(&name))
+        })
+    };
+    matches!(port, 80 | 443) && meets(Action::Allow) && !meets(Action::Deny)
+}
+
+#[test]
+fn squid_lets_out_what_the_model_names_and_nothing_else() {
+    if !squid::ready() {
+        return;
+    }
+    const NAS: &str = "192.0.2.10";
+    const ADMIN: &str = "192.0.2.20";
+    const STRANGER: &str = "192.0.2.99";
+    // A wildcard, a site of the user's own on both ports, and an address instead of a name, beside the example.
+    let more = "extra:\n  - id: wild\n    purpose: Everything below a name.\n    origin: [nas]\n    hosts: [\"*.wild.example.org\"]\n    \
+                ports: [443/tcp]\n  - id: plain\n    purpose: A mirror without TLS.\n    origin: [nas]\n    hosts: [plain.example.org]\n    \
+                ports: [80/tcp]\n  - id: literal\n    purpose: An address of the site.\n    origin: [nas]\n    hosts: [203.0.113.77, \"2001:db8:77::7\"]\n    \
+                ports: [443/tcp]\n";
+    let all = fs::read_to_string(example("home-lab").join("outgate.yaml")).unwrap();
+    let targets = &all[all.find("targets:\n").unwrap()..];
+    let site = Site::new("home-lab", &[("extra:\n", more), (targets, "targets:\n  squid:\n    port: 3128\n")]);
+
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for rule in &site.rules.rules {
+        for pattern in rule.names() {
+            match pattern {
+                NamePattern::Exact(host) => {
+                    // The name, one below it, one that ends like it, one that it is only a part of.
+                    names.extend([
+                        host.to_string(),
+                        format!("evil.{host}"),
+                        format!("x{host}"),
+                        format!("{host}.evil.example"),
+                    ]);
+                }
+                NamePattern::Below(host) => {
+                    names.extend([host.to_string(), format!("a.{host}"), format!("a.b.{host}"), format!("x{host}")])
+                }
+            }
+        }
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    assert!(names.len() > 60 && names.len() < 500);
+    let hosts: Vec<(String, String)> =
+        names.iter().zip(1_u32..).map(|(n, i)| (n.clone(), format!("198.18.{}.{}", i / 250, 1 + i % 250))).collect();
+    let hosts: Vec<(&str, &str)> = hosts.iter().map(|(name, addr)| (name.as_str(), addr.as_str())).collect();
+    let bare = ["203.0.113.77", "2001:db8:77::7", "203.0.113.78", "2001:db8:77::8"];
+    let lab = SquidLab::new(&World {
+        clients: &[NAS, ADMIN, STRANGER, "2001:db8:10::10"],
+        hosts: &hosts,
+        bare: &bare,
+        ports: &[22, 80, 443, 8443],
+    });
+    let pem = lab.certificate();
+    let rendered = lab.stage(&site.file("squid"), &[("/etc/squid/outgate.pem", pem.to_str().unwrap())]);
+    let file = rendered.join("outgate.conf");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("/etc/squid/outgate/", &format!("{}/lists/", rendered.display()));
+    fs::write(&file, text).unwrap();
+    lab.parse(&file).unwrap();
+
+    let mut expected = Vec::new();
+    for name in &names {
+        for client in [NAS, ADMIN, STRANGER] {
+            let tls = named(&site.rules, client, name, 443);
+            expected.push((Request::tls(client, &format!("{name}:443"), Some(name)), tls));
+            expected.push((Request::get(client, &format!("http://{name}/")), named(&site.rules, client, name, 80)));
+        }
+        let upper = name.to_uppercase();
+        expected.push((Request::tls(NAS, &format!("{upper}.:443"), Some(name)), named(&site.rules, NAS, name, 443)));
+        expected.push((Request::tls(NAS, &format!("{name}:8443"), Some(name)), false));
+        expected.push((Request::raw(NAS, &format!("{name}:22")), false));
+        // An allowed name to the proxy, this one inside the handshake.
+        let fronted = named(&site.rules, NAS, name, 443);
+        expected.push((Request::tls(NAS, "github.com:443", Some(name)), fronted));
+    }
+    expected.push((Request::tls("2001:db8:10::10", "github.com:443", Some("github.com")), true));
+    expected.push((Request::tls(NAS, "203.0.113.77:443", None), true));
+    expected.push((Request::tls(NAS, "[2001:db8:77::7]:443", None), true));
+    expected.push((Request::tls(ADMIN, "203.0.113.77:443", None), false));
+    expected.push((Request::tls(NAS, "203.0.113.78:443", None), false));
+    expected.push((Request::tls(NAS, "[2001:db8:77::8]:443", None), false));
+    expected.push((Request::get(NAS, "http://203.0.113.77/"), false));
+    let github = hosts.iter().find(|(name, _)| *name == "github.com").unwrap().1;
+    expected.push((Request::tls(NAS, &format!("{github}:443"), Some("github.com")), false));
+    let passing = expected.iter().filter(|(_, pass)| *pass).count();
+    assert!(passing > 40, "only {passing} requests pass");
+    let squid = lab.start(&file, 3128).unwrap();
+    let surprises = squid.surprises(&expected);
+    assert!(surprises.is_empty(), "{} of {}:\n{}", surprises.len(), expected.len(), surprises.join("\n"));
+    println!("{} requests, {passing} of them pass, no disagreement", expected.len());
+}
