@@ -13,6 +13,8 @@ use std::process::Command;
 use outgate::diagnostic::Code;
 use serde_json::Value;
 
+mod support;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -301,6 +303,23 @@ fn the_complete_profile_is_complete_and_generates() {
     for target in outgate::target::TARGETS {
         assert!(folder.path().join("complete/out").join(target.name).join(target.main).is_file(), "{}", target.name);
     }
+}
+
+#[test]
+fn every_profile_on_a_page_is_a_good_one() {
+    let catalog = support::model::catalog();
+    let mut count = 0;
+    for page in pages() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in write_profiles(&read(&page), folder.path()) {
+            let text = fs::read_to_string(folder.path().join(&path)).unwrap();
+            let policy = support::model::policy(&catalog, &text);
+            assert!(policy.is_ok(), "{page}: {path}: {policy:?}");
+            assert!(support::model::policy(&catalog, &format!("{text}\nunknown: 1\n")).is_err());
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "only {count} profiles were read");
 }
 
 #[test]
