@@ -201,6 +201,12 @@ pub struct Citation {
     pub path: Option<String>,
 }
 
+impl Citation {
+    fn first_line(&self) -> Option<u32> {
+        self.lines.as_ref()?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    }
+}
+
 impl std::fmt::Display for Citation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.source.fmt(f)?;
@@ -414,13 +420,30 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         Some(raw) => (ctx.word(Some(&raw.level), BlockedLevel::read, BlockedLevel::Feature), ctx.text(&raw.effect)),
         None => (BlockedLevel::Feature, None),
     };
-    let sources: Vec<_> = raw.sources.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
+    let mut sources: Vec<_> = raw.sources.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
+    // Pages before source trees, then by line: the first is the one a rule names, whatever the order in the file.
+    sources.sort_by_key(|c: &Citation| (c.path.is_some(), c.source.clone(), c.first_line(), c.to_string()));
     let mut corrections = Vec::new();
     for raw in &raw.corrections {
         let evidence = raw.evidence.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
         let right = ctx.text(&raw.right);
         let as_written = ctx.quote(&raw.as_written);
         corrections.extend(right.zip(as_written).map(|(right, as_written)| Correction { as_written, right, evidence }));
+    }
+    if !known.strict {
+        let catalog_only = [
+            ("feature", raw.feature.as_ref().map(|f| f.range.clone())),
+            ("slot", raw.slot.as_ref().map(|s| s.range.clone())),
+            ("strict", raw.strict.as_ref().map(|s| s.range.clone())),
+            ("confidence", raw.confidence.as_ref().map(|c| c.range.clone())),
+            ("releases", raw.releases.first().map(|r| r.family.range.clone())),
+        ];
+        for (key, range) in catalog_only {
+            if let Some(range) = range {
+                let message = format!("`{key}` has no meaning for a callout of the site itself: it is always in use");
+                ctx.fail(Diagnostic::new(Code::BadSetting, message).at(Span { source, range }, "").help("take it out"));
+            }
+        }
     }
     if known.strict {
         let missing: Vec<&str> = [

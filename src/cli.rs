@@ -117,6 +117,8 @@ struct Run {
     format: Format,
     quiet: bool,
     catalog: Option<PathBuf>,
+    /// The one finding that makes the exit code 1, where a verb asks a single question.
+    exit_by: Option<Code>,
 }
 
 /// Runs the program with the process's arguments.
@@ -137,6 +139,7 @@ pub fn main() -> ExitCode {
         format: cli.global.format,
         quiet: cli.global.quiet,
         catalog: cli.global.catalog,
+        exit_by: None,
     };
     let result = match cli.verb {
         Verb::Generate(args) => generate::run(&mut run, &args),
@@ -157,6 +160,9 @@ impl Run {
             return ExitCode::from(2);
         }
         let worst = self.findings.iter().map(Diagnostic::severity).max();
+        let counts =
+            |d: &&Diagnostic| self.exit_by.is_none_or(|code| d.code == code || d.severity() == Severity::Error);
+        let decisive = self.findings.iter().filter(counts).map(Diagnostic::severity).max();
         let mut err = report::terminal::stderr();
         // Notes are about a result; where there is none, they would only hide the reason.
         let least = if self.quiet || worst == Some(Severity::Error) { Severity::Warning } else { Severity::Note };
@@ -175,7 +181,7 @@ impl Run {
                 break;
             }
         }
-        match (result, worst) {
+        match (result, decisive) {
             (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
             (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
             (Ok(()), _) => ExitCode::SUCCESS,

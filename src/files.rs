@@ -71,6 +71,12 @@ impl Drop for NewFolders {
 }
 
 impl Staged {
+    /// Files that [`Staged::commit`] will remove, sorted.
+    #[must_use]
+    pub fn stale(&self) -> &[PathBuf] {
+        &self.stale
+    }
+
     /// Puts every file in its place, one after the other in the order of the map, then removes what is stale.
     ///
     /// # Errors
@@ -142,16 +148,17 @@ pub fn compare(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) 
     Ok(differences)
 }
 
-/// Files of ours that are no longer written. `*` in a pattern stands for one name, and only at the end of a path.
+/// Files of ours that are no longer written. `*` in the last part of a pattern stands for any characters.
 fn stale(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<Vec<PathBuf>, FileError> {
     let mut stale = Vec::new();
     for pattern in owned {
-        let Some((parent, suffix)) = pattern.split_once('*') else {
+        let Some((head, suffix)) = pattern.split_once('*') else {
             if !files.contains_key(*pattern) && folder.join(pattern).is_file() {
                 stale.push(folder.join(pattern));
             }
             continue;
         };
+        let (parent, prefix) = head.rsplit_once('/').unwrap_or(("", head));
         let parent_path = folder.join(parent);
         let entries = match fs::read_dir(&parent_path) {
             Ok(entries) => entries,
@@ -161,8 +168,9 @@ fn stale(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Res
         for entry in entries {
             let entry = entry.map_err(on(&parent_path))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = name.ends_with(suffix) && !name.starts_with('.') && entry.path().is_file();
-            if ours && !files.contains_key(&format!("{parent}{name}")) {
+            let ours = name.starts_with(prefix) && name.ends_with(suffix) && entry.path().is_file();
+            let key = if parent.is_empty() { name } else { format!("{parent}/{name}") };
+            if ours && !files.contains_key(&key) {
                 stale.push(entry.path());
             }
         }
@@ -194,16 +202,16 @@ mod tests {
     #[test]
     fn what_is_written_compares_equal_and_old_files_go() {
         let folder = tempfile::tempdir().unwrap();
-        let owned = ["a.conf", "lists/*.txt"];
-        write(folder.path(), &files(&[("a.conf", "1"), ("lists/x.txt", "2")]), &owned).unwrap();
-        fs::write(folder.path().join("lists/mine.md"), "not outgate's").unwrap();
-        let next = files(&[("a.conf", "1"), ("lists/y.txt", "3")]);
+        let owned = ["a.conf", "lists/our_*.txt"];
+        write(folder.path(), &files(&[("a.conf", "1"), ("lists/our_x.txt", "2")]), &owned).unwrap();
+        fs::write(folder.path().join("lists/mine.txt"), "not outgate's").unwrap();
+        let next = files(&[("a.conf", "1"), ("lists/our_y.txt", "3")]);
         let differences = compare(folder.path(), &next, &owned).unwrap();
         let at = |name: &str| folder.path().join(name);
-        assert_eq!(differences, [Difference::Missing(at("lists/y.txt")), Difference::Stale(at("lists/x.txt"))]);
+        assert_eq!(differences, [Difference::Missing(at("lists/our_y.txt")), Difference::Stale(at("lists/our_x.txt"))]);
         write(folder.path(), &next, &owned).unwrap();
         assert!(compare(folder.path(), &next, &owned).unwrap().is_empty());
-        assert!(at("lists/mine.md").exists() && !at("lists/x.txt").exists());
+        assert!(at("lists/mine.txt").exists() && !at("lists/our_x.txt").exists());
     }
 
     #[test]

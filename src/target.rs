@@ -41,7 +41,8 @@ pub struct Target {
     pub limits: &'static [&'static str],
     /// The file that is loaded; `--stdout` prints it.
     pub main: &'static str,
-    /// Files it may write, below its folder; `*` stands for one name. What matches and is no longer written is removed.
+    /// Files it may write, below the output folder; `*` in a name stands for any characters. What matches and is no
+    /// longer written is removed.
     pub owns: &'static [&'static str],
     /// A command that checks the main file where the enforcer is installed; the file's path follows.
     pub check: &'static [&'static str],

@@ -109,7 +109,7 @@ fn servers(rules: &Ruleset) -> Vec<IpAddr> {
 
 /// Ports worth trying: every one of the rules and its neighbours.
 fn ports(rules: &Ruleset) -> Vec<u16> {
-    let of = |port: &outgate::port::Port| [port.first() - 1, port.first(), port.last(), port.last() + 1];
+    let of = |port: &outgate::port::Port| [port.first() - 1, port.first(), port.last(), port.last().saturating_add(1)];
     let all: BTreeSet<u16> = rules.rules.iter().flat_map(|rule| rule.ports.iter().flat_map(of)).collect();
     all.into_iter().filter(|&port| port > 0).collect()
 }
@@ -170,6 +170,34 @@ fn a_router_lets_out_what_the_model_allows_and_nothing_else() {
 }
 
 #[test]
+fn a_denial_holds_for_every_administrator_on_every_port() {
+    if !netns::ready() {
+        return;
+    }
+    // The administrators' prefix holds the appliance: one address, two sets of clients.
+    let admins =
+        ("admin: [192.0.2.20, \"2001:db8:10::20\"]", "admin: [192.0.2.0/26, 192.0.2.96/28, \"2001:db8:10::/64\"]");
+    let site = Site::new("home-lab", &[admins]);
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    judge(&lab, &site, flows(&site.rules, &CLIENTS, 500));
+
+    let sentry = site.rules.rules.iter().find(|rule| rule.key.as_str().starts_with("sentry")).unwrap();
+    let mut telemetry = Vec::new();
+    for server in sentry.addrs().singles() {
+        for client in ["192.0.2.20", "192.0.2.99", "192.0.2.10", "2001:db8:10::20", "2001:db8:10::99"] {
+            let src: IpAddr = client.parse().unwrap();
+            for proto in [Proto::Tcp, Proto::Udp].into_iter().filter(|_| src.is_ipv4() == server.is_ipv4()) {
+                telemetry.extend([80, 443, 8443].map(|port| (Flow { src, dst: server, proto, port }, false)));
+            }
+        }
+    }
+    assert!(telemetry.len() > 20);
+    let surprises = lab.surprises(&telemetry);
+    assert!(surprises.is_empty(), "telemetry gets out:\n{}", surprises.join("\n"));
+}
+
+#[test]
 fn a_system_with_jails_is_limited_by_client() {
     if !netns::ready() {
         return;
@@ -190,7 +218,9 @@ fn the_appliance_limits_itself_on_the_output_hook() {
     let site = Site::new("home-lab", &[("hook: forward", "hook: output")]);
     let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
     lab.load_nft_on_client(&site.file("nftables/outgate.nft")).unwrap();
-    judge(&lab, &site, flows(&site.rules, &CLIENTS, 500));
+    // The administrator is never seen there, and the program says so.
+    let seen = ["192.0.2.10", "2001:db8:10::10", "192.0.2.99", "2001:db8:10::99"];
+    judge(&lab, &site, flows(&site.rules, &seen, 700));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop, plain};
 use crate::diagnostic::{Code, Diagnostic, suggest};
-use crate::files::{self, Difference, Staged};
+use crate::files::{self, Difference};
 use crate::policy;
 use crate::report;
 use crate::ruleset;
@@ -70,6 +70,7 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let catalog = run.catalog()?;
     let (profile, folder) = run.site(&args.site, &args.target, &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    let all = named.is_empty();
     let targets = chosen_targets(run, named, &policy.settings)?;
     if args.stdout && targets.len() != 1 {
         let diagnostic = Diagnostic::new(Code::BadUsage, "--stdout prints one target's main file");
@@ -87,7 +88,7 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     }
     let ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
     let replaced = run.templates(args.templates.as_deref())?;
-    let mut rendered: Vec<(&Target, Vec<File>)> = Vec::new();
+    let mut rendered: Vec<(&'static Target, Vec<File>)> = Vec::new();
     for target in targets {
         let files = target::render(target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
         rendered.extend(files.map(|files| (target, files)));
@@ -96,9 +97,10 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     if run.findings.has_errors() {
         return Err(Stop::Found);
     }
-    let out = args.out.clone().unwrap_or_else(|| folder.join("out"));
+    let folder = args.out.clone().unwrap_or_else(|| folder.join("out"));
+    let output = Output::new(folder, rendered, all);
     if args.check {
-        return compare(run, &rendered, &out);
+        return compare(run, &output);
     }
     // The lock and the files are of one run: both are ready before the first is put in its place.
     let mut staged = Vec::new();
@@ -106,12 +108,45 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         staged.push(resolve::stage(run, &lock_path, &lock)?);
     }
     if !args.stdout {
-        staged.push(stage(run, &rendered, &out)?);
+        let files = files::stage(&output.folder, &output.files, &output.owned());
+        staged.push(files.or_else(|e| run.stop(resolve::unwritable(&e)))?);
     }
+    let removed: Vec<PathBuf> = staged.iter().flat_map(|files| files.stale().to_vec()).collect();
     for files in staged {
         files.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
     }
-    if args.stdout { print_main(&rendered) } else { print_paths(run, &rendered, &out) }
+    if args.stdout { print_main(&output) } else { print_paths(run, &output, &removed) }
+}
+
+/// What a run writes.
+struct Output {
+    folder: PathBuf,
+    /// Text by path below the folder, over all targets: what cannot be written is found before anything is replaced.
+    files: BTreeMap<String, String>,
+    /// The targets that were rendered, with the number of files of each.
+    targets: Vec<(&'static Target, usize)>,
+    /// Whether targets that were not rendered are gone from the site, and their files with them.
+    all: bool,
+}
+
+impl Output {
+    fn new(folder: PathBuf, rendered: Vec<(&'static Target, Vec<File>)>, all: bool) -> Self {
+        let targets = rendered.iter().map(|(target, files)| (*target, files.len())).collect();
+        let of_target = |(target, files): (&Target, Vec<File>)| {
+            files.into_iter().map(|file| (format!("{}/{}", target.name, file.path), file.text)).collect::<Vec<_>>()
+        };
+        Self { folder, files: rendered.into_iter().flat_map(of_target).collect(), targets, all }
+    }
+
+    /// Patterns of the files that are ours to remove.
+    fn owned(&self) -> Vec<&'static str> {
+        let rendered = |target: &Target| self.targets.iter().any(|(own, _)| own.name == target.name);
+        TARGETS.iter().filter(|target| self.all || rendered(target)).flat_map(|target| target.owns).copied().collect()
+    }
+
+    fn main_file(target: &Target) -> String {
+        format!("{}/{}", target.name, target.main)
+    }
 }
 
 fn named_targets(run: &mut Run, args: &Generate) -> Result<Vec<&'static Target>, Stop> {
@@ -150,84 +185,65 @@ fn chosen_targets(
     Ok(if named.is_empty() { have } else { named })
 }
 
-fn print_main(rendered: &[(&Target, Vec<File>)]) -> Result<(), Stop> {
+fn print_main(output: &Output) -> Result<(), Stop> {
     let mut out = report::terminal::stdout();
-    for (target, files) in rendered {
-        for file in files.iter().filter(|file| file.path == target.main) {
-            out.write_all(file.text.as_bytes())?;
+    for (target, _) in &output.targets {
+        if let Some(text) = output.files.get(&Output::main_file(target)) {
+            out.write_all(text.as_bytes())?;
         }
     }
     out.flush()?;
     Ok(())
 }
 
-fn as_map(files: &[File]) -> BTreeMap<String, String> {
-    files.iter().map(|file| (file.path.clone(), file.text.clone())).collect()
-}
-
-fn stage(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &Path) -> Result<Staged, Stop> {
-    // One set over all targets, so that a folder that cannot be written is found before any file is replaced.
-    let mut all = BTreeMap::new();
-    let mut owned = Vec::new();
-    for (target, files) in rendered {
-        all.extend(as_map(files).into_iter().map(|(path, text)| (format!("{}/{path}", target.name), text)));
-        owned.extend(target.owns.iter().map(|path| format!("{}/{path}", target.name)));
-    }
-    let owned: Vec<&str> = owned.iter().map(String::as_str).collect();
-    files::stage(out, &all, &owned).or_else(|e| run.stop(resolve::unwritable(&e)))
-}
-
-fn print_paths(run: &Run, rendered: &[(&Target, Vec<File>)], out: &Path) -> Result<(), Stop> {
+fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), Stop> {
     let mut stdout = report::terminal::stdout();
+    let shown = |path: &Path| path.display().to_string();
     if run.format == Format::Json {
-        let paths = rendered.iter().flat_map(|(target, files)| files.iter().map(|file| (target.name, &file.path)));
-        let mut paths: Vec<_> = paths.map(|(target, path)| format!("{target}/{path}")).collect();
-        paths.sort();
-        let paths: Vec<String> = paths.iter().map(|path| out.join(path).display().to_string()).collect();
-        let document = serde_json::json!({"format_version": report::json::FORMAT_VERSION, "written": paths});
+        let document = serde_json::json!({
+            "format_version": report::json::FORMAT_VERSION,
+            "written": output.files.keys().map(|path| shown(&output.folder.join(path))).collect::<Vec<_>>(),
+            "removed": removed.iter().map(|path| shown(path)).collect::<Vec<_>>(),
+        });
         writeln!(stdout, "{document:#}")?;
         return Ok(());
     }
-    for (target, files) in rendered {
-        let main = out.join(target.name).join(target.main);
-        let more = match files.len() - 1 {
+    for (target, count) in &output.targets {
+        let more = match count - 1 {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        writeln!(stdout, "{}{more}", main.display())?;
+        writeln!(stdout, "{}{more}", shown(&output.folder.join(Output::main_file(target))))?;
+    }
+    for path in removed {
+        writeln!(stdout, "removed {}", shown(path))?;
     }
     Ok(())
 }
 
-fn compare(run: &mut Run, rendered: &[(&Target, Vec<File>)], out: &Path) -> Result<(), Stop> {
-    let mut differences = Vec::new();
-    for (target, files) in rendered {
-        match files::compare(&out.join(target.name), &as_map(files), target.owns) {
-            Ok(found) => differences.extend(found),
-            Err(e) => {
-                let message = format!("cannot read {}: {}", e.path.display(), plain(&e.error));
-                return run.stop(Diagnostic::new(Code::Unreadable, message));
-            }
+fn compare(run: &mut Run, output: &Output) -> Result<(), Stop> {
+    let differences = match files::compare(&output.folder, &output.files, &output.owned()) {
+        Ok(differences) => differences,
+        Err(e) => {
+            let message = format!("cannot read {}: {}", e.path.display(), plain(&e.error));
+            return run.stop(Diagnostic::new(Code::Unreadable, message));
         }
-    }
+    };
+    // What stands in the way of nothing else must not look like a difference to whoever reads the exit code.
+    run.exit_by = Some(Code::Differs);
     for difference in &differences {
         let message = match difference {
             Difference::Missing(path) => format!("{} is missing", path.display()),
             Difference::Changed(path) => {
-                let wanted = rendered.iter().flat_map(|(target, files)| {
-                    files.iter().map(|file| (out.join(target.name).join(&file.path), &file.text))
-                });
-                let text =
-                    wanted.into_iter().find(|(p, _)| p == path).map(|(_, text)| text.as_str()).unwrap_or_default();
+                let wanted = output.files.iter().find(|(name, _)| output.folder.join(name) == *path);
                 let old = std::fs::read_to_string(path).unwrap_or_default();
-                format!("{} differs{}", path.display(), first_difference(&old, text))
+                format!("{} differs{}", path.display(), first_difference(&old, wanted.map_or("", |(_, text)| text)))
             }
             Difference::Stale(path) => format!("{} is no longer written", path.display()),
         };
         run.findings.push(Diagnostic::new(Code::Differs, message));
     }
-    if let Some(last) = differences.len().checked_sub(1) {
-        let _ = last;
+    if !differences.is_empty() {
         run.findings.push(
             Diagnostic::new(Code::Differs, "the files on disk are not what catalog, profile and lock say")
                 .help("run `outgate generate` and review the change"),

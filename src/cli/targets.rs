@@ -36,7 +36,7 @@ pub(super) fn run(run: &Run) -> Result<(), Stop> {
             Layer::Names => "goes by name",
         };
         writeln!(out, "{}: {} ({lock})", target.name, target.about)?;
-        writeln!(out, "  files: out/{}/{{{}}}", target.name, target.owns.join(", "))?;
+        writeln!(out, "  files: {}", target.owns.join(", "))?;
         if !target.check.is_empty() {
             writeln!(out, "  check: {} {}", target.check.join(" "), target.main)?;
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Header, Layer, Page, Target, Why, address_losses};
 use crate::addrs::AddrSet;
-use crate::diagnostic::Findings;
+use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Denied, Hook, Ipv6, Nftables, Settings};
@@ -19,7 +19,7 @@ pub const TARGET: Target = Target {
     layer: Layer::Addresses,
     limits: &["no wildcards: a list of addresses cannot hold names that are not known", "two names on one address are one"],
     main: "outgate.nft",
-    owns: &["outgate.nft"],
+    owns: &["nftables/outgate.nft"],
     check: &["nft", "-c", "-f"],
     templates: &[("nftables/outgate.nft.j2", include_str!("../../templates/nftables/outgate.nft.j2"))],
     chosen: |settings: &Settings| settings.nftables.is_some(),
@@ -79,6 +79,12 @@ struct Line {
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Nftables::default();
     let settings = ruleset.settings.nftables.as_ref().unwrap_or(&default);
+    if ruleset.ipv6 == Ipv6::DenyInterface && settings.interface.is_none() {
+        findings.push(
+            Diagnostic::new(Code::BadSetting, "`ipv6: deny-interface` needs the interface the clients are behind")
+                .help("add `interface:` under `targets: nftables:`"),
+        );
+    }
     let losses = address_losses("nftables", ruleset, settings.interface.is_some(), findings);
     let mut sets = BTreeMap::new();
     let limited = client_sets(&mut sets, "limited", &ruleset.limited());

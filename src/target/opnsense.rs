@@ -25,7 +25,7 @@ pub const TARGET: Target = Target {
         "from 26.7 on the factory rules `Default allow LAN to any` come first on `lan`: disable them",
     ],
     main: "aliases.json",
-    owns: &["aliases.json", "rules.csv", "rules.json"],
+    owns: &["opnsense/aliases.json", "opnsense/rules.csv", "opnsense/rules.json"],
     check: &[],
     templates: &[
         ("opnsense/aliases.json.j2", include_str!("../../templates/opnsense/aliases.json.j2")),

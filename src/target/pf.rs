@@ -20,7 +20,7 @@ pub const TARGET: Target = Target {
         "65,535 addresses a table on FreeBSD, 200,000 in all, unless the system's limits are raised",
     ],
     main: "outgate.conf",
-    owns: &["outgate.conf", "tables/og_*.txt", "tables/ogc_*.txt"],
+    owns: &["pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
     check: &["pfctl", "-nf"],
     templates: &[
         ("pf/outgate.conf.j2", include_str!("../../templates/pf/outgate.conf.j2")),

@@ -24,7 +24,7 @@ pub const TARGET: Target = Target {
         "what is inside TLS is not seen: a client that sends an allowed server name and another Host header gets through",
     ],
     main: "outgate.conf",
-    owns: &["outgate.conf", "lists/allow_*.txt", "lists/deny_*.txt"],
+    owns: &["squid/outgate.conf", "squid/lists/allow_*.txt", "squid/lists/deny_*.txt"],
     check: &["squid", "-k", "parse", "-f"],
     templates: &[
         ("squid/outgate.conf.j2", include_str!("../../templates/squid/outgate.conf.j2")),
