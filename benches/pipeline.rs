@@ -135,7 +135,8 @@ fn f_render_pf(bencher: Bencher<'_, '_>, hosts: u32) {
     render(bencher, hosts, "pf");
 }
 
-#[divan::bench(args = SIZES)]
+// At 10,000 rules the sequence numbers of OPNsense run out, which is an error and no measurement.
+#[divan::bench(args = [30, 1_000])]
 fn f_render_opnsense(bencher: Bencher<'_, '_>, hosts: u32) {
     render(bencher, hosts, "opnsense");
 }

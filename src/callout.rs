@@ -381,7 +381,7 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
                 .help("say who opens the connection: origin: [nas]"),
         );
     }
-    let feature = raw.feature.as_ref().and_then(|f| ctx.name(f, "feature", &known.features));
+    let feature = raw.feature.as_ref().filter(|_| known.strict).and_then(|f| ctx.name(f, "feature", &known.features));
     let slot = raw.slot.as_ref().and_then(|s| ctx.take(Id::parse(&s.value), Code::BadText, s));
     let mut endpoints = BTreeSet::new();
     for host in &raw.hosts {

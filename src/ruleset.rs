@@ -429,15 +429,14 @@ pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
 }
 
 /// Finds clients that are named in one address family only: rules by address would say nothing of the other.
-/// `interface` tells whether the target can deny all IPv6 of an interface.
-pub fn one_family(ruleset: &Ruleset, interface: bool, findings: &mut Findings) {
+pub fn one_family(ruleset: &Ruleset, findings: &mut Findings) {
     let bound: BTreeSet<Origin> = ruleset.rules.iter().flat_map(|rule| ruleset.bound(rule)).collect();
     for (origin, group) in ruleset.clients.iter().filter(|(origin, group)| group.default_deny || bound.contains(origin))
     {
         if group.addrs.has_v4() && group.addrs.has_v6() {
             continue;
         }
-        let denied = ruleset.ipv6 == Ipv6::DenyInterface && interface && group.addrs.has_v4();
+        let denied = ruleset.ipv6 == Ipv6::DenyInterface && group.addrs.has_v4();
         let same_as_nas =
             *origin == Origin::App && ruleset.clients.get(&Origin::Nas).is_some_and(|n| n.span == group.span);
         if denied || same_as_nas {

@@ -293,7 +293,7 @@ impl Why {
 
 /// What a target that goes by address must find settled: names in the lock, both families, no shared addresses.
 /// Returns what it cannot express, as lines for the header.
-fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &mut Findings) -> Vec<String> {
+fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
     let mut losses = Vec::new();
     let mut not_in_lock = Vec::new();
     for rule in &ruleset.rules {
@@ -333,7 +333,7 @@ fn address_losses(target: &str, ruleset: &Ruleset, interface: bool, findings: &m
                 .help("rules by address need a lock: run `outgate resolve`, or `outgate generate --resolve`, and commit `outgate.lock`"),
         );
     }
-    crate::ruleset::one_family(ruleset, interface, findings);
+    crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
     losses
 }

@@ -85,7 +85,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
                 .help("add `interface:` under `targets: nftables:`"),
         );
     }
-    let losses = address_losses("nftables", ruleset, settings.interface.is_some(), findings);
+    let losses = address_losses("nftables", ruleset, findings);
     let mut sets = BTreeMap::new();
     let limited = client_sets(&mut sets, "limited", &ruleset.limited());
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());

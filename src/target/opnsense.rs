@@ -80,7 +80,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
     match settings.resolve {
-        ResolveAt::Lock => _ = address_losses("opnsense", ruleset, true, findings),
+        ResolveAt::Lock => _ = address_losses("opnsense", ruleset, findings),
         ResolveAt::Firewall => name_losses(ruleset, findings),
     }
     let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), rows: Vec::new() };
@@ -135,7 +135,7 @@ fn name_losses(ruleset: &Ruleset, findings: &mut Findings) {
             }
         }
     }
-    crate::ruleset::one_family(ruleset, true, findings);
+    crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
 }
 

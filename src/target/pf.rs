@@ -85,7 +85,7 @@ struct TablePage<'a> {
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Pf::on("lan");
     let settings = ruleset.settings.pf.as_ref().unwrap_or(&default);
-    let losses = address_losses("pf", ruleset, true, findings);
+    let losses = address_losses("pf", ruleset, findings);
     let mut tables = vec![client_table("limited", &ruleset.limited())];
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
     for rule in super::seen_on_host("pf", ruleset, settings.side == Side::Host, findings) {
