@@ -265,6 +265,16 @@ impl Run {
         }
     }
 
+    /// A run without a profile must not replace the files of a site that has one here.
+    fn keep_off_site(&mut self, args: &SiteArgs, instead: &str) -> Result<(), Stop> {
+        if args.release.is_none() || !Path::new("outgate.yaml").exists() {
+            return Ok(());
+        }
+        let message = "this folder has an outgate.yaml, whose files a run without it would replace";
+        let help = format!("use the profile with -c outgate.yaml, or write elsewhere with {instead}");
+        self.stop(Diagnostic::new(Code::BadUsage, message).help(help))
+    }
+
     /// The site's profile and the folder its lock and output lie in.
     fn site(&mut self, args: &SiteArgs, targets: &[String], catalog: &Catalog) -> Result<(Profile, PathBuf), Stop> {
         let (id, folder) = match (&args.release, &args.config) {

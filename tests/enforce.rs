@@ -401,4 +401,14 @@ fn squid_lets_out_what_the_model_names_and_nothing_else() {
     let surprises = squid.surprises(&expected);
     assert!(surprises.is_empty(), "{} of {}:\n{}", surprises.len(), expected.len(), surprises.join("\n"));
     println!("{} requests, {passing} of them pass, no disagreement", expected.len());
+    drop(squid);
+
+    // A port of somebody else's looks at no server name, so nothing is let out there.
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("http_port 3129\n{text}")).unwrap();
+    let other = lab.start(&file, 3129).unwrap();
+    let expected: Vec<(Request, bool)> =
+        expected.into_iter().filter(|(_, pass)| *pass).map(|(request, _)| (request, false)).collect();
+    let surprises = other.surprises(&expected);
+    assert!(surprises.is_empty(), "on another port:\n{}", surprises.join("\n"));
 }

@@ -8,6 +8,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+mod support;
+use support::nsd;
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -86,6 +89,46 @@ fn committed_files_are_what_is_generated() {
             assert_same(&example.join("out"), &fresh.path().join("out"));
         }
     }
+}
+
+/// A lock without what differs from run to run: the day, and the port the name server happened to have.
+fn answers(lock: &str) -> String {
+    let no_days =
+        |text: &str| text.split("\"20").enumerate().map(|(i, t)| if i == 0 { t } else { &t[9..] }).collect::<String>();
+    let server = |line: &str| line.split(",\"by\":").next().unwrap_or(line).to_owned();
+    lock.lines().filter(|line| !line.starts_with("\"note\"")).map(|line| server(&no_days(line)) + "\n").collect()
+}
+
+#[test]
+fn the_locks_are_what_the_documentation_zone_says() {
+    let Some(server) = nsd::Nsd::serve(&root().join("examples/documentation.zone")) else { return };
+    for example in examples() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(example.join("outgate.yaml"), folder.path().join("outgate.yaml")).unwrap();
+        let output = outgate(&["resolve", "--resolver", &server.addr.to_string()], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let fresh = fs::read_to_string(folder.path().join("outgate.lock")).unwrap();
+        let committed = fs::read_to_string(example.join("outgate.lock")).unwrap();
+        assert!(committed.contains("documentation.zone"), "the lock does not say where its answers are from");
+        assert_eq!(answers(&fresh), answers(&committed), "{}", example.display());
+        // Asked again, nothing moves.
+        let again = outgate(&["resolve", "--resolver", &server.addr.to_string()], folder.path());
+        assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+        assert_eq!(fs::read_to_string(folder.path().join("outgate.lock")).unwrap(), fresh);
+    }
+}
+
+#[test]
+fn a_name_server_that_knows_nothing_makes_no_lock() {
+    let zone = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&zone, ". 300 IN SOA ns. host. 1 2 3 4 5\n. 300 IN NS ns.\n").unwrap();
+    let Some(server) = nsd::Nsd::serve(zone.path()) else { return };
+    let folder = copy(&root().join("examples/home-lab"));
+    let before = fs::read_to_string(folder.path().join("outgate.lock")).unwrap();
+    let output = outgate(&["resolve", "--resolver", &server.addr.to_string()], folder.path());
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("E025") && stderr(&output).contains("NXDOMAIN"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(folder.path().join("outgate.lock")).unwrap(), before);
 }
 
 #[test]

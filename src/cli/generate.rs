@@ -46,14 +46,8 @@ pub(super) struct Generate {
 
 pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let named = named_targets(run, args)?;
-    if args.site.release.is_some() && args.out.is_none() && !args.stdout && Path::new("outgate.yaml").exists() {
-        let diagnostic = Diagnostic::new(
-            Code::BadUsage,
-            "this folder has an outgate.yaml, whose files a run without it would replace",
-        );
-        return run.stop(
-            diagnostic.help("use the profile with -c outgate.yaml, or write elsewhere with --out DIR or --stdout"),
-        );
+    if args.out.is_none() && !args.stdout && !args.check {
+        run.keep_off_site(&args.site, "--out DIR or --stdout")?;
     }
     if args.site.release.is_some() && named.is_empty() {
         let names: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Run, SiteArgs, Stop, plain, progress};
+use super::{Format, Run, SiteArgs, Stop, plain, progress};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::files::{self, FileError, Staged};
+use crate::host::Query;
 use crate::lock::{self, Lock};
 use crate::policy::{self, Policy};
 use crate::report;
-use crate::resolve::{Resolve as _, dns::Dns};
+use crate::resolve::{Answer, Answers, Resolve as _, dns::Dns};
 use crate::text::Text;
 
 #[derive(Args)]
@@ -46,6 +47,9 @@ fn server(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
+    if args.lock.is_none() {
+        run.keep_off_site(&args.site, "--lock FILE")?;
+    }
     let catalog = run.catalog()?;
     let (profile, folder) = run.site(&args.site, &[], &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
@@ -54,14 +58,29 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     let lock = ask(run, &policy, old.as_ref(), &args.dns)?;
     stage(run, &path, &lock)?.commit().or_else(|e| run.stop(unwritable(&e)))?;
     let addresses: usize = lock.hosts.values().map(|entry| entry.addresses.len()).sum();
-    writeln!(report::terminal::stderr(), "{}: {} names, {addresses} addresses", path.display(), lock.hosts.len())?;
+    let (shown, names) = (path.display().to_string(), lock.hosts.len());
+    if run.format == Format::Json {
+        let version = report::json::FORMAT_VERSION;
+        let document =
+            serde_json::json!({"format_version": version, "lock": shown, "names": names, "addresses": addresses});
+        writeln!(report::terminal::stdout(), "{document:#}")?;
+    } else if !run.quiet {
+        writeln!(report::terminal::stdout(), "{shown}: {names} names, {addresses} addresses")?;
+    }
     Ok(())
 }
 
 /// The lock at a path, if there is one.
 pub(super) fn read(run: &mut Run, path: &Path) -> Result<Option<Lock>, Stop> {
-    if !path.exists() {
-        return Ok(None);
+    // Not to be seen is not the same as not to be there: a lock taken for missing would lose its history.
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) => {
+            let message = format!("cannot read {}: {}", path.display(), plain(&error));
+            return run.stop(Diagnostic::new(Code::Unreadable, message));
+        }
     }
     let id = run.read(path)?;
     match Lock::parse(&run.sources, id) {
@@ -80,12 +99,28 @@ pub(super) fn ask(run: &mut Run, policy: &Policy, old: Option<&Lock>, args: &Dns
     let queries: BTreeSet<_> = policy.queries().into_keys().collect();
     let answers = dns.and_then(|dns| progress::with_bar("asking", |tick| dns.resolve(&queries, tick)));
     match answers {
+        // A resolver that knows nothing at all is one that blocks, or one of an island: no lock is made of that.
+        Ok(answers)
+            if !queries.is_empty() && answers.values().all(|a| a.addresses.is_empty() && a.targets.is_empty()) =>
+        {
+            let message = format!("not one of {} names has an address: {}", queries.len(), said(&answers));
+            run.stop(
+                Diagnostic::new(Code::NoResolver, message)
+                    .help("the lock is as it was; ask another server with --resolver ADDR"),
+            )
+        }
         Ok(answers) => Ok(lock::update(policy, old, &answers, Day::today(), note, &mut run.findings)),
         Err(error) => {
             let diagnostic = Diagnostic::new(Code::NoResolver, error.to_string());
             run.stop(diagnostic.help("the lock is as it was; name a server with --resolver ADDR"))
         }
     }
+}
+
+/// What the name servers said to the first names.
+fn said(answers: &Answers) -> String {
+    let failure = |(query, answer): (&Query, &Answer)| Some(format!("`{query}` {}", answer.failures.values().next()?));
+    answers.iter().filter_map(failure).take(3).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes the lock beside its place.

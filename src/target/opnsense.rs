@@ -135,6 +135,12 @@ fn name_losses(ruleset: &Ruleset, findings: &mut Findings) {
             }
         }
     }
+    if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
+        findings.push(
+            Diagnostic::new(Code::OutOfReach, "opnsense: without a lock nobody knows whether a blocked and an allowed name share an address")
+                .help("run `outgate resolve`: what it finds is looked through each time the rules are made"),
+        );
+    }
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
 }
