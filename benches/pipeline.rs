@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use divan::{Bencher, black_box};
-use outgate::callout::Known;
 use outgate::catalog::{self, Catalog};
 use outgate::day::Day;
 use outgate::diagnostic::Findings;
@@ -15,7 +14,6 @@ use outgate::profile::{self, Profile};
 use outgate::ruleset::{self, Ruleset};
 use outgate::source::Sources;
 use outgate::target;
-use outgate::text::Id;
 
 const SIZES: [u32; 3] = [30, 1_000, 10_000];
 
@@ -47,12 +45,7 @@ fn profile_text(hosts: u32) -> String {
 
 fn read_profile(catalog: &Catalog, text: &str) -> Profile {
     let (mut sources, mut findings) = (Sources::default(), Findings::default());
-    let known = Known {
-        families: catalog.families.keys().map(Id::as_str).collect(),
-        features: catalog.features.keys().map(Id::as_str).collect(),
-        sources: catalog.sources.keys().map(Id::as_str).collect(),
-        strict: false,
-    };
+    let known = catalog.known(false);
     let id = sources.add("bench", text);
     profile::read(&sources, id, &known, &mut findings).unwrap()
 }

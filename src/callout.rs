@@ -2,7 +2,7 @@
 //!
 //! The shape is shared by the catalog's entries and by the extra ones a site adds in its profile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -49,6 +49,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(crate) use words;
 
 words! {
     /// class of a callout
@@ -245,8 +247,10 @@ pub struct Callout {
     pub origins: BTreeSet<Origin>,
     /// The feature that makes the call; `None` when the base system makes it by itself.
     pub feature: Option<Id>,
-    /// Where it leads. Every endpoint is contacted on every port.
+    /// Where it leads, its providers' hosts among them. Every endpoint is contacted on every port.
     pub endpoints: BTreeSet<Endpoint>,
+    /// The providers whose hosts it uses.
+    pub providers: BTreeSet<Id>,
     /// The kind of the site's own servers that take the place of the endpoints.
     pub slot: Option<Id>,
     /// Destination ports, merged.
@@ -255,6 +259,8 @@ pub struct Callout {
     pub releases: Vec<(Id, Interval)>,
     /// What is sent.
     pub data: Option<Text>,
+    /// How often, where it is known.
+    pub frequency: Option<Text>,
     /// How much breaks when it is blocked.
     pub blocked: BlockedLevel,
     /// What breaks when it is blocked.
@@ -293,11 +299,14 @@ pub struct RawCallout {
     feature: Option<Spanned<String>>,
     #[serde(default)]
     hosts: Vec<Spanned<String>>,
+    #[serde(default)]
+    providers: Vec<Spanned<String>>,
     slot: Option<Spanned<String>>,
     ports: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
     releases: Vec<RawInterval>,
     data: Option<Spanned<String>>,
+    frequency: Option<Spanned<String>>,
     blocked: Option<RawBlocked>,
     off_switch: Option<Spanned<String>>,
     strict: Option<Spanned<String>>,
@@ -343,6 +352,55 @@ struct RawCorrection {
     evidence: Vec<RawCitation>,
 }
 
+/// A service that several callouts use; its hosts are written once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// A few words.
+    pub title: Text,
+    /// What each host is for.
+    pub about: Text,
+    /// Its hosts.
+    pub endpoints: BTreeSet<Endpoint>,
+    /// Who says so.
+    pub sources: Vec<Citation>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// A provider as it stands in a file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawProvider {
+    /// Its name.
+    pub id: Spanned<String>,
+    title: Spanned<String>,
+    about: Spanned<String>,
+    hosts: Vec<Spanned<String>>,
+    sources: Vec<RawCitation>,
+}
+
+/// Checks one provider; every fault becomes a finding.
+pub fn check_provider(
+    raw: &RawProvider,
+    known: &[&str],
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Provider> {
+    let mut ctx = Context { source, findings, good: true };
+    let (title, about) = (ctx.text(&raw.title), ctx.text(&raw.about));
+    let endpoints = ctx.endpoints(&raw.hosts);
+    if raw.hosts.is_empty() {
+        ctx.fail(
+            Diagnostic::new(Code::Empty, format!("`{}` names no hosts", quoted(&raw.id.value)))
+                .at(raw.id.span(source), ""),
+        );
+    }
+    let sources = raw.sources.iter().filter_map(|c| ctx.citation(c, known)).collect();
+    let good = ctx.good;
+    let span = raw.id.span(source);
+    title.zip(about).filter(|_| good).map(|(title, about)| Provider { title, about, endpoints, sources, span })
+}
+
 /// The names an entry may refer to, and whether it must give account of itself as the catalog's entries do.
 pub struct Known<'a> {
     /// Families of releases.
@@ -351,6 +409,8 @@ pub struct Known<'a> {
     pub features: Vec<&'a str>,
     /// Documents.
     pub sources: Vec<&'a str>,
+    /// Providers with their hosts.
+    pub providers: &'a BTreeMap<Id, Provider>,
     /// The catalog's own entry: class, releases, effect, advice and sources must be there.
     pub strict: bool,
 }
@@ -383,14 +443,13 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
     }
     let feature = raw.feature.as_ref().filter(|_| known.strict).and_then(|f| ctx.name(f, "feature", &known.features));
     let slot = raw.slot.as_ref().and_then(|s| ctx.take(Id::parse(&s.value), Code::BadText, s));
-    let mut endpoints = BTreeSet::new();
-    for host in &raw.hosts {
-        match Endpoint::parse(&host.value) {
-            Ok(endpoint) => _ = endpoints.insert(endpoint),
-            Err((code, message)) => ctx.fail(Diagnostic::new(code, message).at(host.span(source), "")),
-        }
+    let mut endpoints = ctx.endpoints(&raw.hosts);
+    let names: Vec<&str> = known.providers.keys().map(Id::as_str).collect();
+    let providers: BTreeSet<Id> = raw.providers.iter().filter_map(|p| ctx.name(p, "provider", &names)).collect();
+    for provider in providers.iter().filter_map(|id| known.providers.get(id)) {
+        endpoints.extend(provider.endpoints.iter().cloned());
     }
-    if raw.hosts.is_empty() && raw.slot.is_none() {
+    if raw.hosts.is_empty() && raw.providers.is_empty() && raw.slot.is_none() {
         ctx.fail(
             Diagnostic::new(Code::Empty, format!("`{}` names no hosts", quoted(&raw.id.value)))
                 .at(raw.id.span(source), "")
@@ -415,6 +474,7 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         }
     }
     let data = raw.data.as_ref().and_then(|t| ctx.text(t));
+    let frequency = raw.frequency.as_ref().and_then(|t| ctx.text(t));
     let off_switch = raw.off_switch.as_ref().and_then(|t| ctx.text(t));
     let (blocked, blocked_effect) = match &raw.blocked {
         Some(raw) => (ctx.word(Some(&raw.level), BlockedLevel::read, BlockedLevel::Feature), ctx.text(&raw.effect)),
@@ -476,10 +536,12 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         origins,
         feature,
         endpoints,
+        providers,
         slot,
         ports,
         releases,
         data,
+        frequency,
         blocked,
         blocked_effect,
         off_switch,
@@ -530,6 +592,17 @@ impl Context<'_> {
                 self.fail(Diagnostic::new(code, format!("`{}` {e}", quoted(&at.value))).at(at.span(self.source), ""))
             })
             .ok()
+    }
+
+    fn endpoints(&mut self, hosts: &[Spanned<String>]) -> BTreeSet<Endpoint> {
+        let mut endpoints = BTreeSet::new();
+        for host in hosts {
+            match Endpoint::parse(&host.value) {
+                Ok(endpoint) => _ = endpoints.insert(endpoint),
+                Err((code, message)) => self.fail(Diagnostic::new(code, message).at(host.span(self.source), "")),
+            }
+        }
+        endpoints
     }
 
     fn text(&mut self, text: &Spanned<String>) -> Option<Text> {

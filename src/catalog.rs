@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::callout::{self, Callout, Citation, Known, RawCallout, RawCitation, quoted};
+use crate::callout::{self, Callout, Citation, Known, Provider, RawCallout, RawCitation, RawProvider, quoted, words};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity, nearest, suggest};
 use crate::release::{Overlap, Release};
@@ -15,7 +15,10 @@ use crate::source::{SourceId, Sources, Span};
 use crate::text::{Id, Text};
 use crate::yaml::{self, Spanned};
 
+pub mod coverage;
 pub mod embedded;
+pub mod facts;
+pub mod lint;
 
 /// Everything the catalog says, in an order that does not depend on the files'.
 #[derive(Clone, Debug)]
@@ -24,12 +27,20 @@ pub struct Catalog {
     pub families: BTreeMap<Id, Text>,
     /// Version lines, oldest first within a family.
     pub lines: Vec<Line>,
+    /// The product whose callouts these are.
+    pub product: Text,
+    /// What users write before a release number, such as `TN-`.
+    pub prefixes: Vec<String>,
     /// Documents cited, by id.
     pub sources: BTreeMap<Id, Document>,
+    /// Services that several callouts use, by id.
+    pub providers: BTreeMap<Id, Provider>,
     /// Features a site may use, by id.
     pub features: BTreeMap<Id, Feature>,
     /// Callouts, by id.
     pub callouts: BTreeMap<Id, Callout>,
+    /// Pages of the vendor that list callouts.
+    pub pages: Vec<Page>,
     /// What a document lists though nothing ever contacts it, by id.
     pub not_callouts: BTreeMap<Id, NotACallout>,
 }
@@ -94,6 +105,39 @@ pub struct NotACallout {
     pub span: Span,
 }
 
+words! {
+    /// verdict on a statement
+    Verdict {
+        /// True for every release it names.
+        Right = "right",
+        /// True, and not the whole truth.
+        Incomplete = "incomplete",
+        /// Was true of older releases.
+        Outdated = "outdated",
+        /// A name in it is misspelt.
+        Misspelt = "misspelt",
+        /// True of other releases or another origin than it says.
+        WrongScope = "wrong-scope",
+        /// Not true.
+        Wrong = "wrong",
+        /// Nothing is ever contacted.
+        NoCallout = "no-callout",
+    }
+}
+
+/// A page of a vendor that lists callouts, and how its statements were judged.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The document.
+    pub source: Id,
+    /// Headings of the sections that list callouts.
+    pub sections: Vec<Text>,
+    /// Lines of those sections that introduce others and state nothing.
+    pub prose: BTreeSet<usize>,
+    /// The verdict on each statement, by line.
+    pub statements: BTreeMap<usize, Verdict>,
+}
+
 /// A release the catalog knows: the line it belongs to, and the name as the user wrote it.
 #[derive(Clone, Debug)]
 pub struct KnownRelease<'a> {
@@ -116,7 +160,9 @@ impl Catalog {
         if let Some(line) = self.lines.iter().find(codename) {
             return Ok(KnownRelease { line, release: line.release.clone(), newer: false });
         }
-        let parsed = Release::parse(text);
+        let upper = text.to_ascii_uppercase();
+        let bare = self.prefixes.iter().find_map(|prefix| upper.strip_prefix(prefix.as_str())).unwrap_or(text);
+        let parsed = Release::parse(bare);
         let line = parsed.as_ref().ok().and_then(|r| self.lines.iter().find(|line| r.is_within(&line.release)));
         match (parsed, line) {
             (Ok(release), Some(line)) => {
@@ -152,6 +198,18 @@ impl Catalog {
         })
     }
 
+    /// The names an entry may refer to. `strict` for the catalog's own entries, which must give account of themselves.
+    #[must_use]
+    pub fn known(&self, strict: bool) -> Known<'_> {
+        Known {
+            families: self.families.keys().map(Id::as_str).collect(),
+            features: self.features.keys().map(Id::as_str).collect(),
+            sources: self.sources.keys().map(Id::as_str).collect(),
+            providers: &self.providers,
+            strict,
+        }
+    }
+
     /// Every kind of server a site can name, with the callouts it fills.
     #[must_use]
     pub fn slots(&self) -> BTreeSet<&Id> {
@@ -162,6 +220,9 @@ impl Catalog {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawReleases {
+    product: Option<Spanned<String>>,
+    #[serde(default)]
+    prefixes: Vec<Spanned<String>>,
     families: Vec<RawFamily>,
     lines: Vec<RawLine>,
 }
@@ -211,6 +272,35 @@ struct RawDocument {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawPages {
+    pages: Vec<RawPage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPage {
+    source: Spanned<String>,
+    sections: Vec<Spanned<String>>,
+    #[serde(default)]
+    prose: Vec<usize>,
+    statements: Vec<RawStatement>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStatement {
+    line: usize,
+    verdict: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProviders {
+    providers: Vec<RawProvider>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawFeatures {
     features: Vec<RawFeature>,
 }
@@ -253,6 +343,10 @@ pub struct Files {
     pub sources: SourceId,
     /// `features.yaml`.
     pub features: SourceId,
+    /// `providers.yaml`, where there is one.
+    pub providers: Option<SourceId>,
+    /// `pages.yaml`, where there is one.
+    pub pages: Option<SourceId>,
     /// `callouts/*.yaml`, in any order.
     pub callouts: Vec<SourceId>,
 }
@@ -264,18 +358,41 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
     let releases: Option<RawReleases> = take(yaml::read(sources, files.releases), findings);
     let documents: Option<RawSources> = take(yaml::read(sources, files.sources), findings);
     let features: Option<RawFeatures> = take(yaml::read(sources, files.features), findings);
+    let mut providers: Option<RawProviders> = Some(RawProviders { providers: Vec::new() });
+    if let Some(id) = files.providers {
+        providers = take(yaml::read(sources, id), findings);
+    }
+    let mut pages: Option<RawPages> = Some(RawPages { pages: Vec::new() });
+    if let Some(id) = files.pages {
+        pages = take(yaml::read(sources, id), findings);
+    }
     let mut subjects: Vec<(SourceId, RawSubject)> = Vec::new();
     for &id in &files.callouts {
         subjects.extend(take(yaml::read(sources, id), findings).map(|subject| (id, subject)));
     }
     let (releases, documents, features) = (releases?, documents?, features?);
+    let (providers, pages) = (providers?, pages?);
 
+    let product = releases.product.as_ref().map_or_else(|| Text::parse("unnamed product"), |p| Text::parse(&p.value));
+    let product = match product {
+        Ok(product) => product,
+        Err(error) => {
+            let at = releases.product.as_ref().map_or(0..0, |p| p.range.clone());
+            let span = Span { source: files.releases, range: at };
+            findings.push(Diagnostic::new(Code::BadText, format!("the name of the product {error}")).at(span, ""));
+            return None;
+        }
+    };
     let mut catalog = Catalog {
+        product,
         families: BTreeMap::new(),
         lines: Vec::new(),
+        prefixes: releases.prefixes.iter().map(|prefix| prefix.value.to_ascii_uppercase()).collect(),
         sources: BTreeMap::new(),
+        providers: BTreeMap::new(),
         features: BTreeMap::new(),
         callouts: BTreeMap::new(),
+        pages: Vec::new(),
         not_callouts: BTreeMap::new(),
     };
     let mut ids = Ids { seen: BTreeMap::new(), findings };
@@ -305,6 +422,14 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
             usual: feature.usual,
         })));
     }
+    for (raw, source) in files.pages.iter().flat_map(|&id| pages.pages.iter().map(move |raw| (raw, id))) {
+        catalog.pages.extend(check_page(raw, &catalog.sources, source, ids.findings));
+    }
+    let documents: Vec<&str> = catalog.sources.keys().map(Id::as_str).collect();
+    for (raw, source) in files.providers.iter().flat_map(|&id| providers.providers.iter().map(move |raw| (raw, id))) {
+        let id = ids.fresh("provider", &raw.id, source);
+        catalog.providers.extend(id.zip(callout::check_provider(raw, &documents, source, ids.findings)));
+    }
     if !faulty(ids.findings) {
         check_subjects(&subjects, &mut catalog, &mut ids);
     }
@@ -316,12 +441,7 @@ fn take<T>(result: Result<T, Diagnostic>, findings: &mut Findings) -> Option<T> 
 }
 
 fn check_subjects(subjects: &[(SourceId, RawSubject)], catalog: &mut Catalog, ids: &mut Ids<'_>) {
-    let known = Known {
-        families: catalog.families.keys().map(Id::as_str).collect(),
-        features: catalog.features.keys().map(Id::as_str).collect(),
-        sources: catalog.sources.keys().map(Id::as_str).collect(),
-        strict: true,
-    };
+    let known = catalog.known(true);
     let (mut callouts, mut not_callouts) = (Vec::new(), Vec::new());
     for (source, subject) in subjects {
         for raw in &subject.callouts {
@@ -403,6 +523,33 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
         released,
         note,
     })
+}
+
+fn check_page(
+    raw: &RawPage,
+    sources: &BTreeMap<Id, Document>,
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Page> {
+    let mut statements = BTreeMap::new();
+    for statement in &raw.statements {
+        match Verdict::read(&statement.verdict, source) {
+            Ok(verdict) => _ = statements.insert(statement.line, verdict),
+            Err(diagnostic) => findings.push(diagnostic),
+        }
+    }
+    let mut ids = Ids { seen: BTreeMap::new(), findings };
+    let sections = raw.sections.iter().filter_map(|section| ids.text(section, source)).collect();
+    let Some(document) = sources.keys().find(|id| id.as_str() == raw.source.value) else {
+        let known: Vec<&str> = sources.keys().map(Id::as_str).collect();
+        findings.push(
+            Diagnostic::new(Code::UnknownName, format!("there is no source `{}`", quoted(&raw.source.value)))
+                .at(raw.source.span(source), "")
+                .help(suggest(&raw.source.value, &known)),
+        );
+        return None;
+    };
+    Some(Page { source: document.clone(), sections, prose: raw.prose.iter().copied().collect(), statements })
 }
 
 fn check_document(raw: &RawDocument, source: SourceId, ids: &mut Ids<'_>) -> Option<Document> {

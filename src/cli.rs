@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::callout::Known;
 use crate::catalog::{self, Catalog};
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
 use crate::profile::{self, Profile};
@@ -15,6 +14,7 @@ use crate::report;
 use crate::source::{SourceId, Sources};
 use crate::text::Id;
 
+mod catalog_checks;
 mod catalog_verb;
 mod generate;
 mod progress;
@@ -51,6 +51,10 @@ struct Global {
 enum Format {
     Text,
     Json,
+    /// Tables for a page; lists of the catalog only
+    Markdown,
+    /// Rows for a spreadsheet; lists of the catalog only
+    Csv,
 }
 
 #[derive(Subcommand)]
@@ -174,7 +178,9 @@ impl Run {
                 continue;
             }
             let printed = match self.format {
-                Format::Text => report::terminal::print(diagnostic, &self.sources, &mut err),
+                Format::Text | Format::Markdown | Format::Csv => {
+                    report::terminal::print(diagnostic, &self.sources, &mut err)
+                }
                 Format::Json => writeln!(err, "{}", report::json::diagnostic(diagnostic, &self.sources)),
             };
             if printed.is_err() {
@@ -196,7 +202,7 @@ impl Run {
     /// Reads a text file into the sources.
     fn read(&mut self, path: &Path) -> Result<SourceId, Stop> {
         /// Longest file that is read, in bytes: a hundred times the largest catalog seen.
-        const MAX: u64 = 512 << 20;
+        const MAX: u64 = 64 << 20;
         let shown = path.display();
         let read = std::fs::metadata(path).and_then(|meta| {
             if meta.len() > MAX {
@@ -236,6 +242,11 @@ impl Run {
         let releases = self.read(&folder.join("releases.yaml"))?;
         let sources = self.read(&folder.join("sources.yaml"))?;
         let features = self.read(&folder.join("features.yaml"))?;
+        let mut maybe = |name: &str| {
+            let path = folder.join(name);
+            if path.exists() { self.read(&path).map(Some) } else { Ok(None) }
+        };
+        let (providers, pages) = (maybe("providers.yaml")?, maybe("pages.yaml")?);
         let mut callouts = Vec::new();
         let folder = folder.join("callouts");
         for path in self.list(&folder, "yaml")? {
@@ -245,7 +256,7 @@ impl Run {
             let message = format!("{} holds no file that ends in `.yaml`", folder.display());
             return self.stop(Diagnostic::new(Code::Empty, message).help("a catalog has its entries there"));
         }
-        Ok(catalog::Files { releases, sources, features, callouts })
+        Ok(catalog::Files { releases, sources, features, providers, pages, callouts })
     }
 
     /// The files of a folder with this ending, by name.
@@ -307,13 +318,7 @@ impl Run {
                 (self.read(path)?, PathBuf::new())
             }
         };
-        let known = Known {
-            families: catalog.families.keys().map(Id::as_str).collect(),
-            features: catalog.features.keys().map(Id::as_str).collect(),
-            sources: catalog.sources.keys().map(Id::as_str).collect(),
-            strict: false,
-        };
-        let profile = profile::read(&self.sources, id, &known, &mut self.findings).ok_or(Stop::Found)?;
+        let profile = profile::read(&self.sources, id, &catalog.known(false), &mut self.findings).ok_or(Stop::Found)?;
         Ok((profile, folder))
     }
 

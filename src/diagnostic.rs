@@ -105,6 +105,18 @@ codes! {
     ForeignTarget = "W106" Warning;
     /// A feature is named that the release has nothing for.
     IdleFeature = "W107" Warning;
+    /// A host is written in two places of a catalog.
+    HostTwice = "W108" Warning;
+    /// Two intervals of one entry overlap.
+    Overlap = "W109" Warning;
+    /// An entry begins or ends with a release the catalog does not know.
+    UnknownBound = "W110" Warning;
+    /// An entry corrects a document without evidence.
+    NoEvidence = "W111" Warning;
+    /// A page is not the text its entries were checked against.
+    Drifted = "W112" Warning;
+    /// A statement of a page is covered by no entry, or judged by nobody.
+    Uncovered = "W113" Warning;
     /// Something is on by default that the user did not name.
     Assumed = "N201" Note;
     /// A part of the policy that this kind of target never carries; its files say so.
@@ -117,6 +129,10 @@ codes! {
     NoClients = "N205" Note;
     /// The profile names no DNS servers.
     NoDns = "N206" Note;
+    /// Two hosts of a catalog differ by one letter.
+    SpellingTwin = "N207" Note;
+    /// A provider, feature or source of a catalog that no entry refers to.
+    Unused = "N208" Note;
 }
 
 /// How bad a finding is.

@@ -4,7 +4,7 @@
 //! environment and terminal.
 //!
 //! - **Words**, plain checked values that print as they are: [`host`], [`port`], [`addrs`], [`day`], [`release`],
-//!   [`text`].
+//!   [`text`], [`digest`].
 //! - **Reading**: [`source`] (texts and places in them), [`diagnostic`] (what there is to say), [`yaml`] (text → typed
 //!   values that know their place).
 //! - **What files say**: [`callout`] (the shape of an entry), [`settings`] (what may be said of each target),
@@ -30,6 +30,7 @@ pub mod catalog;
 pub mod cli;
 pub mod day;
 pub mod diagnostic;
+pub mod digest;
 pub mod files;
 pub mod host;
 pub mod lock;

@@ -214,11 +214,12 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         );
     }
     let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
+    let whole = if release.release == release.line.release { ", every point release" } else { "" };
     let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
     let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
     good.then(|| Policy {
         site: profile.site.clone(),
-        release: format!("{}{codename}, {family}", release.release),
+        release: format!("{}{codename}{whole}, {family}", release.release),
         clients,
         decisions,
         ipv6: profile.ipv6,

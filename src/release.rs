@@ -29,20 +29,19 @@ impl std::error::Error for ReleaseError {}
 const STAGES: [(&str, i32); 4] = [("NIGHTLY", -4), ("ALPHA", -3), ("BETA", -2), ("RC", -1)];
 
 impl Release {
-    /// Reads a release name; the vendor's prefixes `TrueNAS-`, `TN-` and `TS-` may stand before it.
+    /// Reads a release name. What a vendor writes before it is the catalog's to know.
     ///
     /// # Errors
     /// Anything that is not two or more numbers (one, from release 26 on) with a stage or update number.
     ///
     /// ```
     /// # use outgate::release::Release;
-    /// assert!(Release::parse("TrueNAS-25.10.2").unwrap().is_within(&Release::parse("25.10").unwrap()));
+    /// assert!(Release::parse("25.10.2").unwrap().is_within(&Release::parse("25.10").unwrap()));
     /// assert!(Release::parse("latest").is_err());
     /// ```
     pub fn parse(text: &str) -> Result<Self, ReleaseError> {
         const SHAPE: ReleaseError = ReleaseError("is no release name, such as `25.10`, `25.10.2` or `13.3-U1.2`");
-        let upper = text.to_ascii_uppercase();
-        let bare = ["TRUENAS-", "TN-", "TS-"].iter().find_map(|p| upper.strip_prefix(p)).unwrap_or(&upper);
+        let bare = text.to_ascii_uppercase();
         if bare.is_empty() || bare.len() > 32 {
             return Err(SHAPE);
         }
@@ -65,10 +64,10 @@ impl Release {
                 }
             }
         }
-        Ok(Self { text: bare.to_owned(), key })
+        Ok(Self { text: bare, key })
     }
 
-    /// The name without the vendor's prefix, upper case.
+    /// The name, upper case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -192,7 +191,7 @@ mod tests {
     #[test]
     fn a_line_holds_its_point_releases() {
         assert!(release("25.10.2").is_within(&release("25.10")));
-        assert!(release("ts-26.0.0-BETA.3").is_within(&release("26")));
+        assert!(release("26.0.0-beta.3").is_within(&release("26")));
         assert!(!release("25.1").is_within(&release("25.10")));
         assert!(!release("25.10").is_within(&release("25.1")));
     }

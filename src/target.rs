@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::callout::Origin;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
+use crate::digest::sha256;
 use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
 use crate::settings::Settings;
 use crate::source::{SourceId, Sources, Span};
@@ -381,13 +382,7 @@ fn seen_on_host<'a>(target: &str, ruleset: &'a Ruleset, on_host: bool, findings:
 
 /// A name of at most `max` characters: cut and told apart by a hash where it is longer.
 fn fit(name: &str, max: usize) -> String {
-    if name.len() <= max { name.to_owned() } else { format!("{}_{}", &name[..max - 7], &digest(name)[..6]) }
-}
-
-/// SHA-256 of a text, as hexadecimal digits.
-fn digest(text: &str) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    if name.len() <= max { name.to_owned() } else { format!("{}_{}", &name[..max - 7], &sha256(name)[..6]) }
 }
 
 #[cfg(test)]

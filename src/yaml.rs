@@ -39,8 +39,8 @@ fn bytes_of(location: serde_saphyr::Location) -> Option<Range<usize>> {
     Some(start..start + length)
 }
 
-/// Most nodes one file may hold. The reader's own default refuses the catalogs of big users; this is 40 times it.
-const MAX_NODES: usize = 10_000_000;
+/// Most nodes one file may hold. The reader's own default refuses the catalogs of big users; this is eight times it.
+const MAX_NODES: usize = 2_000_000;
 
 /// Reads one source as a `T`.
 ///

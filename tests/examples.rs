@@ -31,7 +31,7 @@ fn examples() -> Vec<PathBuf> {
         .filter(|path| path.join("outgate.yaml").exists())
         .collect();
     found.sort();
-    assert!(found.len() >= 2, "the examples are gone");
+    assert!(found.len() >= 3, "the examples are gone");
     found
 }
 
@@ -74,17 +74,29 @@ fn copy(example: &Path) -> TempDir {
     folder
 }
 
+/// The catalog of an example: its own, or the program's.
+fn catalog(example: &Path) -> PathBuf {
+    let own = example.join("catalog");
+    if own.exists() { own } else { root().join("catalog") }
+}
+
+/// Runs a verb on an example or a copy of it, with the example's catalog.
+fn run(verb: &[&str], example: &Path, folder: &Path) -> Output {
+    let catalog = catalog(example);
+    outgate(&[verb, &["--catalog", catalog.to_str().unwrap()]].concat(), folder)
+}
+
 #[test]
 fn committed_files_are_what_is_generated() {
     for example in examples() {
         if std::env::var_os("SNAPSHOTS").is_some_and(|v| v == "overwrite") {
-            assert!(outgate(&["generate"], &example).status.success());
+            assert!(run(&["generate"], &example, &example).status.success());
         }
-        let output = outgate(&["generate", "--check"], &example);
+        let output = run(&["generate", "--check"], &example, &example);
         assert_eq!(output.status.code(), Some(0), "{}: {}", example.display(), stderr(&output));
         for _ in 0..2 {
             let fresh = copy(&example);
-            let output = outgate(&["generate"], fresh.path());
+            let output = run(&["generate"], &example, fresh.path());
             assert_eq!(output.status.code(), Some(0), "{}: {}", example.display(), stderr(&output));
             assert_same(&example.join("out"), &fresh.path().join("out"));
         }
@@ -105,14 +117,14 @@ fn the_locks_are_what_the_documentation_zone_says() {
     for example in examples() {
         let folder = tempfile::tempdir().unwrap();
         fs::copy(example.join("outgate.yaml"), folder.path().join("outgate.yaml")).unwrap();
-        let output = outgate(&["resolve", "--resolver", &server.addr.to_string()], folder.path());
+        let output = run(&["resolve", "--resolver", &server.addr.to_string()], &example, folder.path());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let fresh = fs::read_to_string(folder.path().join("outgate.lock")).unwrap();
         let committed = fs::read_to_string(example.join("outgate.lock")).unwrap();
         assert!(committed.contains("documentation.zone"), "the lock does not say where its answers are from");
         assert_eq!(answers(&fresh), answers(&committed), "{}", example.display());
         // Asked again, nothing moves.
-        let again = outgate(&["resolve", "--resolver", &server.addr.to_string()], folder.path());
+        let again = run(&["resolve", "--resolver", &server.addr.to_string()], &example, folder.path());
         assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
         assert_eq!(fs::read_to_string(folder.path().join("outgate.lock")).unwrap(), fresh);
     }
@@ -199,13 +211,14 @@ fn the_order_of_the_input_does_not_matter() {
         fs::write(folder.path().join("outgate.yaml"), permuted).unwrap();
         let catalog = folder.path().join("catalog");
         fs::create_dir_all(catalog.join("callouts")).unwrap();
-        for name in ["releases.yaml", "sources.yaml", "features.yaml"] {
-            let text = fs::read_to_string(root().join("catalog").join(name)).unwrap();
+        let from = self::catalog(&example);
+        for name in ["releases.yaml", "sources.yaml", "features.yaml", "providers.yaml"] {
+            let text = fs::read_to_string(from.join(name)).unwrap();
             fs::write(catalog.join(name), permute(&text)).unwrap();
         }
         // All subjects in one file, backwards.
         let mut callouts = String::from("callouts:\n");
-        for (_, text) in tree(&root().join("catalog/callouts")) {
+        for (_, text) in tree(&from.join("callouts")) {
             if let Some((_, list)) = text.split_once("\ncallouts:\n") {
                 callouts.push_str(list);
             }

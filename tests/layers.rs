@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("day", &[]),
     ("release", &[]),
     ("text", &[]),
+    ("digest", &[]),
     ("addrs", &[]),
     ("host", &["port", "text"]),
     ("source", &[]),
@@ -17,7 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("yaml", &["text", "source", "diagnostic"]),
     ("callout", &["host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
     ("settings", &["callout", "source", "diagnostic", "yaml"]),
-    ("catalog", &["callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"]),
+    (
+        "catalog",
+        &["digest", "callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"],
+    ),
     ("profile", &["callout", "settings", "host", "port", "addrs", "text", "source", "diagnostic", "yaml"]),
     (
         "policy",
@@ -55,7 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Not the lock, not the policy's inputs: a target sees the rule set alone.
-    ("target", &["ruleset", "settings", "callout", "host", "port", "addrs", "text", "source", "diagnostic"]),
+    ("target", &["digest", "ruleset", "settings", "callout", "host", "port", "addrs", "text", "source", "diagnostic"]),
     ("report", &["source", "diagnostic"]),
     ("files", &[]),
     ("cli", &["*"]),
@@ -78,7 +82,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("idna", &["host.rs"]),
     ("psl", &["host.rs"]),
     ("tempfile", &["files.rs"]),
-    ("sha2", &["target.rs"]),
+    ("sha2", &["digest.rs"]),
     ("serde_json", &["lock.rs", "report/json.rs", "cli.rs", "cli/"]),
 ];
 

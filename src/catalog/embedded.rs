@@ -3,11 +3,13 @@
 use crate::catalog::Files;
 use crate::source::Sources;
 
-/// `releases.yaml`, `sources.yaml` and `features.yaml`, each with its path.
-const BASE: [(&str, &str); 3] = [
+/// The files beside the subjects, each with its path.
+const BASE: [(&str, &str); 5] = [
     ("catalog/releases.yaml", include_str!("../../catalog/releases.yaml")),
     ("catalog/sources.yaml", include_str!("../../catalog/sources.yaml")),
     ("catalog/features.yaml", include_str!("../../catalog/features.yaml")),
+    ("catalog/providers.yaml", include_str!("../../catalog/providers.yaml")),
+    ("catalog/pages.yaml", include_str!("../../catalog/pages.yaml")),
 ];
 
 /// One file a subject, by name.
@@ -30,7 +32,7 @@ pub const CALLOUTS: &[(&str, &str)] = &[
 
 /// Takes the embedded texts in.
 pub fn files(sources: &mut Sources) -> Files {
-    let [releases, documents, features] = BASE.map(|(path, text)| sources.add(path, text));
+    let [releases, documents, features, providers, pages] = BASE.map(|(path, text)| sources.add(path, text));
     let callouts = CALLOUTS.iter().map(|(path, text)| sources.add(*path, *text)).collect();
-    Files { releases, sources: documents, features, callouts }
+    Files { releases, sources: documents, features, providers: Some(providers), pages: Some(pages), callouts }
 }

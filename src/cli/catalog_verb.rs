@@ -1,4 +1,4 @@
-//! `outgate catalog list` and `outgate catalog show`
+//! `outgate catalog list` and `outgate catalog show`; the other verbs of the catalog are in `catalog_checks`.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Format, Run, Stop};
-use crate::callout::{Callout, Citation, Class};
+use crate::callout::{Callout, Citation, Class, Origin};
 use crate::catalog::{Catalog, NotACallout};
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::report;
@@ -18,6 +18,12 @@ pub(super) enum CatalogVerb {
     List(List),
     /// Show an entry whole: why, what is sent, what breaks, who says so
     Show(Show),
+    /// Look for doubtful entries: hosts written twice, spelling twins, unknown releases, overlaps, missing evidence
+    Lint,
+    /// Compare two releases, or two catalogs (folders or git revisions): what opens and what closes
+    Diff(super::catalog_checks::Diff),
+    /// Hold a vendor's page against the catalog, statement by statement
+    Coverage(super::catalog_checks::Coverage),
 }
 
 #[derive(Args)]
@@ -31,6 +37,18 @@ pub(super) struct List {
     /// Only callouts of this class
     #[arg(long, value_name = "CLASS")]
     class: Option<String>,
+    /// Only callouts this origin makes
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    /// Only callouts that lead to this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only callouts that a page of the vendor lists
+    #[arg(long, conflicts_with = "undocumented")]
+    documented: bool,
+    /// Only callouts that no page of the vendor lists
+    #[arg(long)]
+    undocumented: bool,
 }
 
 #[derive(Args)]
@@ -40,10 +58,19 @@ pub(super) struct Show {
 }
 
 pub(super) fn run(run: &mut Run, verb: &CatalogVerb) -> Result<(), Stop> {
+    if !matches!(verb, CatalogVerb::List(_)) && matches!(run.format, Format::Markdown | Format::Csv) {
+        return run.stop(
+            Diagnostic::new(Code::BadUsage, "only `catalog list` prints Markdown and CSV")
+                .help("use --format text or json"),
+        );
+    }
     let catalog = run.catalog()?;
     match verb {
         CatalogVerb::List(args) => list(run, &catalog, args),
         CatalogVerb::Show(args) => show(run, &catalog, &args.id),
+        CatalogVerb::Lint => super::catalog_checks::lint(run, &catalog),
+        CatalogVerb::Diff(args) => super::catalog_checks::diff(run, &catalog, args),
+        CatalogVerb::Coverage(args) => super::catalog_checks::coverage(run, &catalog, args),
     }
 }
 
@@ -58,8 +85,20 @@ fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
     if let Some(class) = &args.class {
         known(run, "class", class, Class::ALL.iter().map(|class| class.as_str()))?;
     }
+    if let Some(origin) = &args.origin {
+        known(run, "origin", origin, Origin::ALL.iter().map(|origin| origin.as_str()))?;
+    }
     let wanted = |callout: &&Callout| {
-        args.feature.as_ref().is_none_or(|f| callout.feature.as_ref().is_some_and(|own| own.as_str() == f))
+        let on_page = catalog
+            .pages
+            .iter()
+            .any(|page| callout.sources.iter().any(|c| c.source == page.source && c.path.is_none()));
+        let leads = |host: &String| callout.endpoints.iter().any(|e| e.to_string().eq_ignore_ascii_case(host));
+        (on_page || !args.documented)
+            && !(on_page && args.undocumented)
+            && args.origin.as_ref().is_none_or(|o| callout.origins.iter().any(|own| own.as_str() == o))
+            && args.host.as_ref().is_none_or(leads)
+            && args.feature.as_ref().is_none_or(|f| callout.feature.as_ref().is_some_and(|own| own.as_str() == f))
             && args.class.as_ref().is_none_or(|c| callout.class.as_str() == c)
     };
     let callouts: Vec<&Callout> = match &release {
@@ -73,17 +112,75 @@ fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
         writeln!(out, "{document:#}")?;
         return Ok(());
     }
+    match run.format {
+        Format::Markdown => markdown(&mut out, catalog, &callouts)?,
+        Format::Csv => csv(&mut out, &callouts)?,
+        _ => table(&mut out, &callouts)?,
+    }
+    Ok(())
+}
+
+fn table(out: &mut impl Write, callouts: &[&Callout]) -> std::io::Result<()> {
     let width = callouts.iter().map(|c| c.id.as_str().len()).max().unwrap_or(0);
     for callout in callouts {
-        let origins: Vec<&str> = callout.origins.iter().map(|o| o.as_str()).collect();
+        let (id, class) = (callout.id.as_str(), callout.class.as_str());
+        writeln!(out, "{id:width$}  {class:12}  {:11}  {}", origins(callout, ","), leads(callout))?;
+    }
+    Ok(())
+}
+
+fn origins(callout: &Callout, separator: &str) -> String {
+    callout.origins.iter().map(|o| o.as_str()).collect::<Vec<_>>().join(separator)
+}
+
+/// A table for a page. Plain texts hold no quote or backslash; what is left of Markdown is the bar.
+fn markdown(out: &mut impl Write, catalog: &Catalog, callouts: &[&Callout]) -> std::io::Result<()> {
+    let cell = |text: &str| text.replace('|', "\\|").replace('<', "&lt;");
+    writeln!(out, "| callout | leads to | opened by | class | feature | how often | if blocked | off-switch |")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|")?;
+    for callout in callouts {
+        let text = |text: &Option<Text>| cell(text.as_ref().map_or("", Text::as_str));
+        let feature =
+            callout.feature.as_ref().and_then(|id| catalog.features.get(id)).map_or("always", |f| f.title.as_str());
         writeln!(
             out,
-            "{:width$}  {:12}  {:11}  {}",
-            callout.id.as_str(),
+            "| **{}** `{}`<br>{} | {} | {} | {} | {} | {} | {} | {} |",
+            cell(callout.title.as_str()),
+            callout.id,
+            cell(callout.purpose.as_str()),
+            cell(&leads(callout)),
+            origins(callout, ", "),
             callout.class.as_str(),
-            origins.join(","),
-            leads(callout)
+            cell(feature),
+            text(&callout.frequency),
+            text(&callout.blocked_effect),
+            text(&callout.off_switch),
         )?;
+    }
+    Ok(())
+}
+
+/// RFC 4180; plain texts hold no quote, so a quoted cell needs no escaping.
+fn csv(out: &mut impl Write, callouts: &[&Callout]) -> std::io::Result<()> {
+    write!(out, "id,title,class,origin,feature,servers,ports,blocked,strict,confidence,source\r\n")?;
+    for callout in callouts {
+        let mut servers: Vec<String> = callout.endpoints.iter().map(ToString::to_string).collect();
+        servers.extend(callout.slot.iter().map(|slot| format!("({slot})")));
+        let ports: Vec<String> = callout.ports.iter().map(ToString::to_string).collect();
+        let cells = [
+            callout.id.to_string(),
+            callout.title.to_string(),
+            callout.class.as_str().to_owned(),
+            origins(callout, " "),
+            callout.feature.as_ref().map(Id::to_string).unwrap_or_default(),
+            servers.join(" "),
+            ports.join(" "),
+            callout.blocked.as_str().to_owned(),
+            callout.strict.as_str().to_owned(),
+            callout.confidence.as_str().to_owned(),
+            callout.first_source().replace('"', ""),
+        ];
+        write!(out, "{}\r\n", cells.map(|cell| format!("\"{cell}\"")).join(","))?;
     }
     Ok(())
 }
@@ -149,6 +246,13 @@ fn show_callout(out: &mut impl Write, run: &Run, catalog: &Catalog, callout: &Ca
     row("feature", callout.feature.as_ref().map_or("none: the base system does it by itself", Id::as_str))?;
     for (family, interval) in &callout.releases {
         row("releases", &format!("{family}: {interval}"))?;
+    }
+    for provider in &callout.providers {
+        let about = catalog.providers.get(provider).map_or("", |p| p.about.as_str());
+        row("provider", &format!("{provider}: {about}"))?;
+    }
+    if let Some(frequency) = &callout.frequency {
+        row("how often", frequency.as_str())?;
     }
     if let Some(data) = &callout.data {
         row("sends", data.as_str())?;
@@ -231,6 +335,8 @@ fn as_json(callout: &Callout) -> Value {
         "slot": callout.slot.as_ref().map(Id::as_str),
         "ports": callout.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "releases": callout.releases.iter().map(interval).collect::<Vec<_>>(),
+        "providers": callout.providers.iter().map(Id::as_str).collect::<Vec<_>>(),
+        "frequency": text(&callout.frequency),
         "data": text(&callout.data),
         "blocked": {"level": callout.blocked.as_str(), "effect": text(&callout.blocked_effect)},
         "off_switch": text(&callout.off_switch),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses, digest, fit, missed_denial, wildcard_loss};
+use super::{Header, Layer, Page, Target, Why, address_losses, fit, missed_denial, wildcard_loss};
 use crate::addrs::{AddrSet, short};
+use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
 use crate::port::{Port, Protocol};
@@ -319,7 +320,7 @@ fn describe(text: &str) -> String {
 /// A UUID that is the same for the same rule in every run, so an upload updates and does not add. Version nibble 4,
 /// the only one OPNsense takes.
 fn uuid(name: &str) -> String {
-    let h = digest(name);
+    let h = sha256(name);
     let variant = ["8", "9", "a", "b"][usize::from(h.as_bytes()[16] % 4)];
     format!("{}-{}-4{}-{variant}{}-{}", &h[..8], &h[8..12], &h[13..16], &h[17..20], &h[20..32])
 }

@@ -1,6 +1,5 @@
 //! The steps of the pipe as values, without the command line.
 
-use outgate::callout::Known;
 use outgate::catalog::{self, Catalog};
 use outgate::diagnostic::Findings;
 use outgate::policy::{self, Policy};
@@ -18,12 +17,7 @@ pub(crate) fn catalog() -> Catalog {
 /// The policy of a profile, or what is wrong with it: codes and messages, a line each.
 pub(crate) fn policy(catalog: &Catalog, profile: &str) -> Result<Policy, String> {
     let (mut sources, mut findings) = (Sources::default(), Findings::default());
-    let known = Known {
-        families: catalog.families.keys().map(outgate::text::Id::as_str).collect(),
-        features: catalog.features.keys().map(outgate::text::Id::as_str).collect(),
-        sources: catalog.sources.keys().map(outgate::text::Id::as_str).collect(),
-        strict: false,
-    };
+    let known = catalog.known(false);
     let id = sources.add("outgate.yaml", profile);
     let policy = profile::read(&sources, id, &known, &mut findings)
         .and_then(|profile| policy::decide(catalog, &profile, &mut findings));

@@ -1,0 +1,19 @@
+//! SHA-256, for names that must be the same in every run and for documents that must not have changed; the only door
+//! of `sha2`.
+
+use sha2::Digest;
+
+/// The hash of a text, as 64 hexadecimal digits in lower case.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_hash_is_that_of_others() {
+        // The empty text, as in every test vector of SHA-256.
+        assert_eq!(super::sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

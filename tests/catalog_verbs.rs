@@ -1,0 +1,228 @@
+//! `catalog lint`, `diff`, `coverage` and the forms of `list`, on small catalogs of their own and on ours.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use outgate::digest::sha256;
+use tempfile::TempDir;
+
+fn outgate(args: &[&str], folder: &Path) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_outgate"))
+        .args(args)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+const PAGE: &str = "# A page
+
+## Calls of the product
+
+The product calls home.
+
+| Port | Protocol |
+|:----:|:--------:|
+| 443  | TCP      |
+
+{{< expand >}}
+* Updates from https://update.acme.example/
+* Time from https://tiem.acme.example/
+{{< /expand >}}
+
+### More calls
+Nothing else is called.
+
+## Other things
+* https://not.a.call.example/
+";
+
+/// A catalog of a product that is not there, with one callout, written to a folder.
+fn catalog(callouts: &str, page: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join("catalog").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "releases.yaml",
+        "product: Acme\nprefixes: [\"ACME-\"]\nfamilies:\n  - {id: box, title: The box}\nlines:\n  \
+         - {line: \"1.0\", family: box, first: {release: \"1.0.0\", date: \"2020-01-01\"}, last: {release: \"1.0.5\", date: \"2021-01-01\"}}\n  \
+         - {line: \"2.0\", family: box, first: {release: \"2.0.0\", date: \"2022-01-01\"}, last: {release: \"2.0.1\", date: \"2023-01-01\"}}\n",
+    );
+    write(
+        "sources.yaml",
+        &format!(
+            "sources:\n  - {{id: page, title: The page, url: https://docs.acme.example/, sha256: {}}}\n",
+            sha256(page)
+        ),
+    );
+    write("features.yaml", "features:\n  - {id: updates, title: Updates, about: Updates of the box.}\n");
+    write(
+        "providers.yaml",
+        "providers:\n  - {id: cdn, title: A CDN, about: Files of all kinds., hosts: [cdn.acme.example], sources: [{source: page}]}\n",
+    );
+    write(
+        "pages.yaml",
+        "pages:\n  - source: page\n    sections: [Calls of the product]\n    prose: [5]\n    statements:\n      \
+         - {line: 9, verdict: incomplete}\n      - {line: 12, verdict: right}\n      - {line: 13, verdict: misspelt}\n      \
+         - {line: 17, verdict: wrong}\n",
+    );
+    write("callouts/all.yaml", callouts);
+    fs::write(folder.path().join("page.md"), page).unwrap();
+    folder
+}
+
+const GOOD: &str = "callouts:
+  - id: update
+    title: Updates
+    purpose: Fetches updates.
+    class: function
+    origin: [nas]
+    feature: updates
+    providers: [cdn]
+    hosts: [update.acme.example]
+    ports: [443/tcp]
+    releases: [{family: box, until: \"1.0.3\"}]
+    blocked: {level: feature, effect: no updates}
+    strict: allow
+    sources:
+      - {source: page, line: 9, quote: '| 443  | TCP      |'}
+      - {source: page, line: 12, quote: 'Updates from https://update.acme.example/'}
+      - {source: page, line: 17, quote: 'Nothing else is called.'}
+  - id: time
+    title: Time
+    purpose: Asks for the time.
+    class: function
+    origin: [nas]
+    hosts: [time.acme.example]
+    ports: [123/udp]
+    releases: [{family: box}]
+    blocked: {level: core, effect: no time}
+    strict: allow
+    sources: [{source: page, line: 13, quote: 'Time from https://tiem.acme.example/'}]
+    corrections:
+      - as-written: tiem.acme.example
+        right: The host is time.acme.example.
+        evidence: [{source: page}]
+";
+
+#[test]
+fn coverage_accounts_for_every_statement() {
+    let site = catalog(GOOD, PAGE);
+    let cover = |page: &str| outgate(&["catalog", "coverage", page, "--catalog", "catalog"], site.path());
+    let (code, out, err) = cover("page.md");
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.ends_with("4 of 4 statements covered\n"), "{out}");
+    assert!(out.contains("13 misspelt") && out.contains("right is     The host is time.acme.example."), "{out}");
+    assert!(!out.contains("not.a.call") && !out.contains("calls home"), "{out}");
+
+    // The page moves on: the text is another, a quote no longer stands there, and a statement is new.
+    fs::write(
+        site.path().join("new.md"),
+        PAGE.replace("update.acme", "updates.acme").replace("{{< /expand", "* News\n{{< /expand"),
+    )
+    .unwrap();
+    let (code, out, err) = cover("new.md");
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("W112") && err.contains("the words quoted by update do not stand there"), "{err}");
+    assert!(err.contains("line 14: no entry covers it; nobody has judged it: `* News`"), "{err}");
+    let (code, ..) = cover("missing.md");
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn lint_finds_each_kind_of_doubt() {
+    let lint = |callouts: &str| {
+        let site = catalog(callouts, PAGE);
+        outgate(&["catalog", "lint", "--catalog", "catalog"], site.path())
+    };
+    let (code, out, err) = lint(GOOD);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}{err}");
+    for (from, to, finding) in [
+        ("hosts: [time.acme.example]", "hosts: [update.acme.example]", "W108"),
+        ("hosts: [time.acme.example]", "hosts: [cdn.acme.example]", "W108"),
+        (
+            "releases: [{family: box}]",
+            "releases: [{family: box, until: \"1.0.4\"}, {family: box, since: \"1.0.2\"}]",
+            "W109",
+        ),
+        ("until: \"1.0.3\"", "until: \"1.1.3\"", "W110"),
+        ("evidence: [{source: page}]", "evidence: []", "W111"),
+        ("hosts: [time.acme.example]", "hosts: [updte.acme.example]", "N207"),
+        ("hosts: [time.acme.example]", "hosts: [updaet1.acme.example]", ""),
+        ("    providers: [cdn]\n", "", "N208"),
+        ("    feature: updates\n", "", "N208"),
+    ] {
+        assert!(GOOD.contains(from));
+        let (code, out, err) = lint(&GOOD.replace(from, to));
+        let expected = if finding.starts_with('W') { 1 } else { 0 };
+        assert_eq!(code, Some(expected), "{to}: {out}{err}");
+        assert_eq!(err.contains('['), !finding.is_empty(), "{to}: {err}");
+        assert!(err.contains(finding), "{to} gave no {finding}: {err}");
+    }
+}
+
+#[test]
+fn a_difference_is_what_opens_and_what_closes() {
+    let site = catalog(GOOD, PAGE);
+    let (code, out, _) = outgate(&["catalog", "diff", "1.0.3", "ACME-1.0.4", "--catalog", "catalog"], site.path());
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        out,
+        "- nas cdn.acme.example 443/tcp  (update; feature updates)\n- nas update.acme.example 443/tcp  (update; feature updates)\n\
+         0 opened, 2 closed from 1.0.3 to ACME-1.0.4\n"
+    );
+    // Two folders, and two revisions of git.
+    let other = catalog(&GOOD.replace("123/udp", "123/tcp"), PAGE);
+    let (first, second) = (site.path().join("catalog"), other.path().join("catalog"));
+    let (_, out, err) = outgate(&["catalog", "diff", first.to_str().unwrap(), second.to_str().unwrap()], site.path());
+    assert!(out.contains("+ nas time.acme.example 123/tcp  (time; always, box all)"), "{out}{err}");
+    assert!(out.contains("- nas time.acme.example 123/udp") && out.contains("1 opened, 1 closed"), "{out}{err}");
+    let git = |args: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"];
+        let output = Command::new("git").args(identity).args(args).current_dir(site.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["init", "-q"]);
+    git(&["add", "catalog"]);
+    git(&["commit", "-q", "-m", "first"]);
+    fs::write(site.path().join("catalog/callouts/all.yaml"), GOOD.replace("123/udp", "124/udp")).unwrap();
+    git(&["commit", "-q", "-a", "-m", "second"]);
+    let (code, out, err) = outgate(&["catalog", "diff", "HEAD~1", "HEAD"], site.path());
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("+ nas time.acme.example 124/udp") && out.contains("1 opened, 1 closed"), "{out}");
+    for bad in ["--output=x", "nonsense", "HEAD:catalog"] {
+        let (code, _, err) = outgate(&["catalog", "diff", "--", bad, "HEAD"], site.path());
+        assert_eq!(code, Some(2), "{bad}: {err}");
+    }
+}
+
+#[test]
+fn a_list_is_selected_and_printed_in_every_form() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = |args: &[&str]| outgate(&[&["catalog", "list"], args].concat(), root).1;
+    let all = list(&[]).lines().count();
+    let (documented, rest) = (list(&["--documented"]).lines().count(), list(&["--undocumented"]).lines().count());
+    assert_eq!(documented + rest, all);
+    assert!(documented > 20 && list(&["--host", "GitHub.com"]).contains("apps-catalog"));
+    let browser = list(&["--origin", "browser"]);
+    assert!(browser.lines().count() < all && browser.lines().all(|line| line.contains("browser")));
+    let csv = list(&["--format", "csv"]);
+    assert_eq!(csv.lines().count(), all + 1);
+    assert!(csv.lines().skip(1).all(|line| line.matches("\",\"").count() == 10), "a cell broke out of its row");
+    let markdown = list(&["--format", "markdown"]);
+    assert_eq!(markdown.lines().count(), all + 2);
+    assert!(
+        markdown.lines().all(|line| line.replace("\\|", "").matches('|').count() == 9),
+        "a cell broke out of its row"
+    );
+    let json: serde_json::Value = serde_json::from_str(&list(&["--format", "json"])).unwrap();
+    assert_eq!(json["callouts"].as_array().unwrap().len(), all);
+    assert_eq!(outgate(&["catalog", "list", "--origin", "nsa"], root).0, Some(2));
+    assert_eq!(outgate(&["targets", "--format", "json"], root).0, Some(0));
+}
