@@ -1,12 +1,16 @@
 //! `catalog lint`, `diff`, `coverage` and the forms of `list`, on small catalogs of their own and on ours.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use outgate::digest::sha256;
 use tempfile::TempDir;
+
+mod support;
+use support::model;
 
 fn outgate(args: &[&str], folder: &Path) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_outgate"))
@@ -225,4 +229,57 @@ fn a_list_is_selected_and_printed_in_every_form() {
     assert_eq!(json["callouts"].as_array().unwrap().len(), all);
     assert_eq!(outgate(&["catalog", "list", "--origin", "nsa"], root).0, Some(2));
     assert_eq!(outgate(&["targets", "--format", "json"], root).0, Some(0));
+}
+
+/// What a release contacts, as pages: `docs/releases/`, one a line and an index.
+/// `SNAPSHOTS=overwrite cargo test --test catalog_verbs` renews them.
+#[test]
+fn the_pages_of_the_releases_are_fresh() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join("docs/releases");
+    let catalog = model::catalog();
+    let mut pages = BTreeMap::new();
+    let mut index = String::from(
+        "# What each release contacts\n\nMade from the catalog; a test keeps these pages fresh. `outgate catalog show ID` has the \
+         sources of each entry.\n\n| release | codename | first | newest known | callouts |\n|---|---|---|---|---|\n",
+    );
+    for line in &catalog.lines {
+        let release = line.release.as_str();
+        let name = format!("{}-{release}.md", line.family);
+        let list = outgate(&["catalog", "list", "--release", release, "--format", "markdown"], root).1;
+        let codename = line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
+        let title = format!("{} {}{codename}", catalog.product, release);
+        let note = line.note.as_ref().map(|note| format!("{}. ", note.as_str().trim_end_matches('.'))).unwrap_or_default();
+        let text = format!(
+            "# {title}\n\n{}; {} of {} to {} of {}. {note}Callouts of every point release of the line, those of features \
+             that are not in use among them.\n\n{list}",
+            catalog.families[&line.family], line.first.0, line.first.1, line.last.0, line.last.1
+        );
+        index.push_str(&format!(
+            "| [{release}]({name}) | {} | {} | {} of {} | {} |\n",
+            codename.trim(),
+            line.first.1,
+            line.last.0,
+            line.last.1,
+            list.lines().count() - 2
+        ));
+        pages.insert(name, text);
+    }
+    pages.insert("README.md".to_owned(), index);
+    if std::env::var_os("SNAPSHOTS").is_some_and(|value| value == "overwrite") {
+        fs::create_dir_all(&folder).unwrap();
+        for (name, text) in &pages {
+            fs::write(folder.join(name), text).unwrap();
+        }
+    }
+    let on_disk: BTreeMap<String, String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap()))
+        .collect();
+    let names = |pages: &BTreeMap<String, String>| pages.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&on_disk), names(&pages));
+    for (name, text) in &pages {
+        assert!(on_disk[name] == *text, "docs/releases/{name} is not fresh");
+    }
 }

@@ -28,7 +28,11 @@ fn pages() -> Vec<String> {
     let mut pages: Vec<String> =
         ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
-        pages.push(format!("docs/{}", entry.unwrap().file_name().to_string_lossy()));
+        let entry = entry.unwrap();
+        // The folder of releases is generated; its own test keeps it.
+        if entry.path().is_file() {
+            pages.push(format!("docs/{}", entry.file_name().to_string_lossy()));
+        }
     }
     pages.sort();
     assert!(pages.len() >= 10, "pages are gone: {pages:?}");
