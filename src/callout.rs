@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::addrs::{self, parse_prefix};
@@ -32,6 +33,12 @@ macro_rules! words {
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim(),)+ }
             }
 
             /// Reads the word.
@@ -287,68 +294,126 @@ impl Callout {
     }
 }
 
-/// A callout as it stands in a file.
-#[derive(Clone, Debug, Deserialize)]
+/// Keys the catalog's own entries cannot do without, beside those no entry can.
+pub(crate) const ACCOUNT: [&str; 6] = ["title", "class", "releases", "blocked", "strict", "sources"];
+
+/// Keys a site's own callout cannot have: they say when it is in use, and it always is.
+pub(crate) const CATALOG_ONLY: [&str; 5] = ["feature", "slot", "strict", "confidence", "releases"];
+
+/// A callout: who contacts what, why, since when, on whose word.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawCallout {
+    /// Its unique name, such as `update-scale`. Never used again for another thing: rules and tables are named by it.
+    #[schemars(with = "Id")]
     id: Spanned<String>,
+    /// A few words, on one line.
     title: Option<Spanned<String>>,
+    /// What it does and when, on one line.
     purpose: Spanned<String>,
+    /// What kind of traffic it is. `strict` of a profile blocks by class.
+    #[schemars(with = "Option<Class>")]
     class: Option<Spanned<String>>,
+    /// Who opens the connection, such as `[nas]`.
+    #[schemars(with = "Vec<Origin>", length(min = 1))]
     origin: Vec<Spanned<String>>,
+    /// The feature of features.yaml that makes the call. Without it the base system makes it by itself.
+    #[schemars(with = "Option<Id>")]
     feature: Option<Spanned<String>>,
+    /// Where it leads: `update.truenas.com`, `*.example.com`, `_http._tcp.pkg.freebsd.org`, `192.0.2.0/24`.
     #[serde(default)]
     hosts: Vec<Spanned<String>>,
+    /// Providers whose hosts it uses as well.
     #[serde(default)]
+    #[schemars(with = "Vec<Id>")]
     providers: Vec<Spanned<String>>,
+    /// The kind of the site's own servers that take the place of the hosts, such as `dns`.
+    #[schemars(with = "Option<Id>")]
     slot: Option<Spanned<String>>,
+    /// Destination ports: `443/tcp`, `123/udp`, `8443-8450/tcp`. Every host is contacted on every port.
+    #[schemars(with = "Vec<Port>", length(min = 1))]
     ports: Spanned<Vec<Spanned<String>>>,
+    /// The releases that have it, such as `{family: scale, since: "24.10"}`.
     #[serde(default)]
     releases: Vec<RawInterval>,
+    /// What is sent, on one line.
     data: Option<Spanned<String>>,
+    /// How often, where it is known.
     frequency: Option<Spanned<String>>,
+    /// What breaks when it is blocked.
     blocked: Option<RawBlocked>,
+    /// The product's own switch, such as `System > General > Usage collection`.
     off_switch: Option<Spanned<String>>,
+    /// Advice for a privacy-strict site. Advice only: the profile decides by class.
+    #[schemars(with = "Option<Advice>")]
     strict: Option<Spanned<String>>,
+    /// How sure we are; `high` when left out.
+    #[schemars(with = "Option<Confidence>")]
     confidence: Option<Spanned<String>>,
+    /// Who says so: pages and source trees.
     #[serde(default)]
     sources: Vec<RawCitation>,
+    /// Where a source is wrong, and what is right.
     #[serde(default)]
     corrections: Vec<RawCorrection>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// A span of releases, both ends included; an end left out is open.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawInterval {
+    /// A family of releases.yaml, such as `scale`.
+    #[schemars(with = "Id")]
     family: Spanned<String>,
+    /// The first release with it, such as `"24.10"` or `"25.04-BETA.1"`.
+    #[schemars(with = "Option<Release>")]
     since: Option<Spanned<String>>,
+    /// The last release with it. `"25.10"` includes every point release of 25.10.
+    #[schemars(with = "Option<Release>")]
     until: Option<Spanned<String>>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// What breaks when it is blocked.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawBlocked {
+    /// How much breaks.
+    #[schemars(with = "BlockedLevel")]
     level: Spanned<String>,
+    /// What breaks, on one line, such as `no update check and no download`.
     effect: Spanned<String>,
 }
 
-/// A citation as it stands in a file.
-#[derive(Clone, Debug, Deserialize)]
+/// A place in a document or a source tree that says so.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCitation {
+    /// Id of the document in sources.yaml, such as `middleware`.
+    #[schemars(with = "Id")]
     source: Spanned<String>,
+    /// Line of the page, such as `86`.
+    #[schemars(extend("type" = ["integer", "string"]))]
     line: Option<Spanned<String>>,
+    /// Lines of the page or of the file at `path`, such as `"9-22"`.
+    #[schemars(extend("type" = ["integer", "string"]))]
     lines: Option<Spanned<String>>,
+    /// The words as written there, misspellings included.
     quote: Option<Spanned<String>>,
+    /// Tag or commit of a source tree, such as `TS-25.10.2`.
     at: Option<Spanned<String>>,
+    /// File in a source tree, such as `src/middlewared/middlewared/utils/git.py`.
     path: Option<Spanned<String>>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// Where a document is wrong, and what is right.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawCorrection {
+    /// The words as written. Nothing is generated from them.
     as_written: Spanned<String>,
+    /// What is right, on one line.
     right: Spanned<String>,
+    /// Citations that prove it.
     evidence: Vec<RawCitation>,
 }
 
@@ -368,14 +433,19 @@ pub struct Provider {
 }
 
 /// A provider as it stands in a file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawProvider {
     /// Its name.
+    #[schemars(with = "Id")]
     pub id: Spanned<String>,
+    /// A few words.
     title: Spanned<String>,
+    /// What each host is for, so that a use of it really succeeds.
     about: Spanned<String>,
+    /// Names, wildcards, service names, prefixes.
     hosts: Vec<Spanned<String>>,
+    /// Who says so.
     sources: Vec<RawCitation>,
 }
 
@@ -491,14 +561,14 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         corrections.extend(right.zip(as_written).map(|(right, as_written)| Correction { as_written, right, evidence }));
     }
     if !known.strict {
-        let catalog_only = [
-            ("feature", raw.feature.as_ref().map(|f| f.range.clone())),
-            ("slot", raw.slot.as_ref().map(|s| s.range.clone())),
-            ("strict", raw.strict.as_ref().map(|s| s.range.clone())),
-            ("confidence", raw.confidence.as_ref().map(|c| c.range.clone())),
-            ("releases", raw.releases.first().map(|r| r.family.range.clone())),
+        let there = [
+            raw.feature.as_ref().map(|f| f.range.clone()),
+            raw.slot.as_ref().map(|s| s.range.clone()),
+            raw.strict.as_ref().map(|s| s.range.clone()),
+            raw.confidence.as_ref().map(|c| c.range.clone()),
+            raw.releases.first().map(|r| r.family.range.clone()),
         ];
-        for (key, range) in catalog_only {
+        for (key, range) in CATALOG_ONLY.into_iter().zip(there) {
             if let Some(range) = range {
                 let message = format!("`{key}` has no meaning for a callout of the site itself: it is always in use");
                 ctx.fail(Diagnostic::new(Code::BadSetting, message).at(Span { source, range }, "").help("take it out"));
@@ -506,17 +576,16 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         }
     }
     if known.strict {
-        let missing: Vec<&str> = [
-            (raw.title.is_none(), "`title`"),
-            (raw.class.is_none(), "`class`"),
-            (raw.releases.is_empty(), "`releases`"),
-            (raw.blocked.is_none(), "`blocked`"),
-            (raw.strict.is_none(), "`strict`"),
-            (raw.sources.is_empty(), "`sources`"),
-        ]
-        .into_iter()
-        .filter_map(|(missing, key)| missing.then_some(key))
-        .collect();
+        let there = [
+            raw.title.is_some(),
+            raw.class.is_some(),
+            !raw.releases.is_empty(),
+            raw.blocked.is_some(),
+            raw.strict.is_some(),
+            !raw.sources.is_empty(),
+        ];
+        let missing: Vec<String> =
+            ACCOUNT.iter().zip(there).filter(|(_, there)| !there).map(|(key, _)| format!("`{key}`")).collect();
         if !missing.is_empty() {
             let message = format!("`{}` has no {}", quoted(&raw.id.value), missing.join(", no "));
             ctx.fail(

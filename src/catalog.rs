@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::callout::{self, Callout, Citation, Known, Provider, RawCallout, RawCitation, RawProvider, quoted, words};
@@ -217,120 +218,185 @@ impl Catalog {
     }
 }
 
-#[derive(Deserialize)]
+/// Families of releases and the version lines of each.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawReleases {
+pub(crate) struct RawReleases {
+    /// The product whose callouts these are.
     product: Option<Spanned<String>>,
+    /// What users write before a release number, such as `TN-`.
     #[serde(default)]
     prefixes: Vec<Spanned<String>>,
+    /// Families: what shares a base system.
     families: Vec<RawFamily>,
+    /// Version lines, in any order.
     lines: Vec<RawLine>,
 }
 
-#[derive(Deserialize)]
+/// A family of releases.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawFamily {
+    /// Its unique name, such as `scale`.
+    #[schemars(with = "Id")]
     id: Spanned<String>,
+    /// A few words, on one line.
     title: Spanned<String>,
 }
 
-#[derive(Deserialize)]
+/// A version line, such as 24.10 Electric Eel.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawLine {
+    /// The line as users name it, such as `"24.10"`.
+    #[schemars(with = "Release")]
     line: Spanned<String>,
+    /// Its family, one of `families`.
+    #[schemars(with = "Id")]
     family: Spanned<String>,
+    /// Its codename, such as `Goldeye`.
     codename: Option<Spanned<String>>,
+    /// Its first release, such as `{release: "24.10.0", date: "2024-10-29"}`.
     first: RawPoint,
+    /// The newest release that is known of it.
     last: RawPoint,
+    /// The day it was announced as released, such as `"2024-10-29"`.
+    #[schemars(with = "Option<Day>")]
     released: Option<Spanned<String>>,
+    /// Anything else worth knowing, on one line.
     note: Option<Spanned<String>>,
 }
 
-#[derive(Deserialize)]
+/// A release and its day.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawPoint {
+    /// The release, such as `"25.10.2"`, `"13.3-U1.2"` or `"25.04-BETA.1"`.
+    #[schemars(with = "Release")]
     release: Spanned<String>,
+    /// Its day, such as `"2026-11-21"`.
+    #[schemars(with = "Day")]
     date: Spanned<String>,
 }
 
-#[derive(Deserialize)]
+/// Documents and source trees that the catalog cites.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawSources {
+pub(crate) struct RawSources {
+    /// The documents, in any order.
     sources: Vec<RawDocument>,
 }
 
-#[derive(Deserialize)]
+/// A document or source tree.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawDocument {
+    /// Its unique name, by which it is cited.
+    #[schemars(with = "Id")]
     id: Spanned<String>,
+    /// Its title.
     title: Spanned<String>,
+    /// Where it is: an address that begins with `https://`.
+    #[schemars(regex(pattern = "^https://"))]
     url: Spanned<String>,
+    /// The day of the version that was read, such as `"2026-11-21"`.
+    #[schemars(with = "Option<Day>")]
     date: Option<Spanned<String>>,
+    /// SHA-256 of the text that was read: 64 hexadecimal digits in lower case.
+    #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
     sha256: Option<Spanned<String>>,
+    /// Commit, history, doubts, on one line.
     note: Option<Spanned<String>>,
 }
 
-#[derive(Deserialize)]
+/// Features an administrator uses or not. Callouts without a feature belong to the base system.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawPages {
+pub(crate) struct RawPages {
+    /// Pages of the vendor that list callouts.
     pages: Vec<RawPage>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawPage {
+    /// The document, by its id in sources.yaml.
     source: Spanned<String>,
+    /// Headings of the sections that list callouts.
     sections: Vec<Spanned<String>>,
+    /// Lines of those sections that introduce others and state nothing.
     #[serde(default)]
     prose: Vec<usize>,
+    /// The verdict on each statement.
     statements: Vec<RawStatement>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawStatement {
+    /// Its line, from 1.
     line: usize,
+    /// Whether it is right.
+    #[schemars(with = "Verdict")]
     verdict: Spanned<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawProviders {
+pub(crate) struct RawProviders {
+    /// Services that several entries use.
     providers: Vec<RawProvider>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawFeatures {
+pub(crate) struct RawFeatures {
+    /// The features, in any order.
     features: Vec<RawFeature>,
 }
 
-#[derive(Deserialize)]
+/// Something of the product a site uses or does not.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawFeature {
+    /// Its unique name, as profiles have it under `features`.
+    #[schemars(with = "Id")]
     id: Spanned<String>,
+    /// A few words, on one line.
     title: Spanned<String>,
+    /// A sentence for the user who decides.
     about: Spanned<String>,
+    /// Taken to be in use where a run without a profile names no features.
     #[serde(default)]
     usual: bool,
 }
 
-#[derive(Deserialize)]
+/// One subject: its callouts, and what only looks like callouts of it.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawSubject {
+pub(crate) struct RawSubject {
+    /// Who contacts what, in any order.
     #[serde(default)]
     callouts: Vec<RawCallout>,
+    /// What a document lists though nothing ever contacts it.
     #[serde(default)]
     not_a_callout: Vec<RawNotACallout>,
 }
 
-#[derive(Deserialize)]
+/// An item of a document that is no callout. No rule is made of it.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawNotACallout {
+    /// Its unique name, such as `not-angular-issues`.
+    #[schemars(with = "Id")]
     id: Spanned<String>,
+    /// A few words, on one line.
     title: Spanned<String>,
+    /// Why it is none, on one line.
     reason: Spanned<String>,
+    /// Where the document lists it.
     sources: Vec<RawCitation>,
+    /// On whose word it is none.
     #[serde(default)]
     evidence: Vec<RawCitation>,
 }

@@ -19,6 +19,7 @@ mod catalog_verb;
 mod generate;
 mod progress;
 mod resolve;
+mod schema;
 mod targets;
 
 /// Egress allow-lists for TrueNAS systems: documented callouts in; nftables, pf, OPNsense and Squid rules out.
@@ -68,6 +69,8 @@ enum Verb {
     Catalog(catalog_verb::CatalogVerb),
     /// List the targets and what they cannot express
     Targets,
+    /// Print the JSON Schema of a file, for editors
+    Schema(schema::Schema),
 }
 
 /// The site: a profile, or the few words of one.
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
+        Verb::Schema(args) => schema::run(&args),
     };
     run.end(result)
 }

@@ -12,6 +12,7 @@
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
+//! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
 //! ```text
@@ -41,6 +42,7 @@ pub mod release;
 pub mod report;
 pub mod resolve;
 pub mod ruleset;
+pub mod schema;
 pub mod settings;
 pub mod source;
 pub mod target;

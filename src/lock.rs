@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -226,36 +227,57 @@ impl fmt::Display for Refusal {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// What is known of one name. Empty parts are left out.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Line {
+    /// Of a service: the hosts its SRV records select, each with its port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     targets: Vec<String>,
+    /// The CNAME chain of the newest answer, in order, without the name itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     chain: Vec<String>,
-    #[serde(default = "Unique::default", skip_serializing_if = "Unique::is_empty")]
+    /// Addresses, each with its history.
+    #[serde(default = "Unique::default", skip_serializing_if = "Unique::<SeenLine>::is_empty")]
+    #[schemars(with = "BTreeMap<String, SeenLine>")]
     addresses: Unique<SeenLine>,
-    #[serde(default, skip_serializing_if = "Unique::is_empty")]
+    /// Record types that failed when last asked, with the failure.
+    #[serde(default, skip_serializing_if = "Unique::<String>::is_empty")]
+    #[schemars(with = "BTreeMap<RecordType, Failure>")]
     failed: Unique<String>,
+    /// The name servers that answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     by: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The history of one address under one name.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SeenLine {
+    /// The day it was first answered, such as `2026-11-21`.
+    #[schemars(with = "Day")]
     seen: String,
+    /// The day it was first no longer answered. Left out while it is answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Day>")]
     missing: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// DNS answers with their history, written by `outgate resolve` alone.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Document {
+pub(crate) struct Document {
+    /// Version of the format.
+    #[schemars(extend("enum" = [FORMAT]))]
     format: u32,
+    /// Day of the run that wrote it, UTC, such as `2026-11-21`.
+    #[schemars(with = "Day")]
     day: String,
+    /// What whoever ran it wanted to say.
     #[serde(default)]
     note: Option<String>,
+    /// Each name that was asked: a host, or a service name such as `_http._tcp.pkg.freebsd.org`.
+    #[schemars(with = "BTreeMap<String, Line>")]
     hosts: Unique<Line>,
 }
 
@@ -414,7 +436,7 @@ impl Entry {
             entry.addresses.insert(addr, Seen { first: day(&seen.seen)?, missing });
         }
         for (kind, failure) in &line.failed.0 {
-            let kind = [RecordType::A, RecordType::Aaaa, RecordType::Srv].into_iter().find(|k| k.as_str() == kind);
+            let kind = RecordType::ALL.into_iter().find(|k| k.as_str() == kind);
             let failure = Failure::ALL.iter().copied().find(|f| f.as_str() == failure);
             let (kind, failure) = kind.zip(failure).ok_or("an unknown failure")?;
             entry.failed.insert(kind, failure);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -13,9 +14,10 @@ use crate::callout::{self, Callout, Class, Endpoint, Known, Origin, RawCallout, 
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::NamePattern;
 use crate::port::Port;
+use crate::release::Release;
 use crate::settings::{Ipv6, RawSettings, Settings};
 use crate::source::{SourceId, Sources, Span};
-use crate::text::Text;
+use crate::text::{Id, Text};
 use crate::yaml::{self, Spanned};
 
 /// What one site says of itself.
@@ -72,55 +74,110 @@ pub struct Server {
 /// Days an address stays allowed after it was last answered, unless the profile says otherwise.
 pub const KEEP_DAYS: u16 = 14;
 
-#[derive(Deserialize)]
+/// Most days it may say.
+const KEEP_DAYS_MOST: u16 = 366;
+
+/// Kinds of address that answers may be allowed to hold.
+pub(crate) const ALLOWABLE: [SpecialUse; 2] = [SpecialUse::Documentation, SpecialUse::Private];
+
+/// A class that can be blocked as a whole: any but what the system is for.
+pub(crate) enum Blockable {}
+
+impl Blockable {
+    /// Every such class, in order.
+    pub(crate) fn all() -> impl Iterator<Item = Class> {
+        Class::ALL.iter().copied().filter(|&class| class != Class::Function)
+    }
+}
+
+/// What one site is and wants.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawProfile {
+pub(crate) struct RawProfile {
+    /// The site's name, for the head of each file.
     site: Option<Spanned<String>>,
+    /// The TrueNAS release the system runs: `"24.10"`, `"25.10.2"`, `"13.3-U1.2"` or a codename such as `goldeye`.
+    #[schemars(with = "Release")]
     release: Spanned<String>,
+    /// Who opens the connections. What is not allowed to a client is denied, except for `admin`.
     clients: RawClients,
+    /// The features in use, such as `[updates, apps]`; `outgate catalog list` shows what each leads to.
+    #[schemars(with = "Vec<Id>")]
     features: Spanned<Vec<Spanned<String>>>,
+    /// The site's own servers, by kind: `dns`, `ntp`, `mail`, `syslog`. They take the place of the catalog's.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<Id, Vec<RawServer>>")]
     servers: Entries<Vec<RawServer>>,
+    /// Classes of callouts that are blocked, before every allow.
     #[serde(default)]
+    #[schemars(with = "Vec<Blockable>")]
     strict: Vec<Spanned<String>>,
+    /// Entries of the catalog that get no rule, each with its reason.
     #[serde(default)]
     leave_out: Vec<RawLeftOut>,
+    /// Callouts of the site's own. They are always in use.
     #[serde(default)]
     extra: Vec<RawCallout>,
+    /// What DNS answers may be.
     #[serde(default)]
     answers: RawAnswers,
+    /// `clients`: every client is named in both address families. `deny-interface`: all their IPv6 is denied.
+    #[schemars(with = "Option<Ipv6>")]
     ipv6: Option<Spanned<String>>,
+    /// Where the rules go. A target is on when its key is there.
     #[serde(default)]
     targets: RawSettings,
 }
 
-#[derive(Deserialize)]
+/// The clients, by who opens the connection: addresses, or networks without host bits.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawClients {
+    /// The system itself, such as `[192.0.2.10, "2001:db8::10"]`.
+    #[schemars(length(min = 1))]
     nas: Spanned<Vec<Spanned<String>>>,
+    /// The machines whose browser shows the web interface. Packet filters give them denials only.
+    #[schemars(length(min = 1))]
     admin: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Jails and plugins of CORE with addresses of their own, such as `[192.0.2.64/28]`.
+    #[schemars(length(min = 1))]
     jails: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Apps and containers with addresses of their own. Without this key they leave with the system's.
+    #[schemars(length(min = 1))]
     apps: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
-#[derive(Deserialize)]
+/// A server of the site's own.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawServer {
+    /// Its name or address, such as `mail.example.org` or `192.0.2.53`. No wildcard.
     host: Spanned<String>,
+    /// Its ports, such as `[587/tcp]`, where they are not those of the catalog's entry.
+    #[schemars(with = "Option<Vec<Port>>", length(min = 1))]
     ports: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
-#[derive(Deserialize)]
+/// An entry of the catalog that gets no rule, neither an allow nor a strict denial.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawLeftOut {
+    /// Its id, such as `quay`.
+    #[schemars(with = "Id")]
     callout: Spanned<String>,
+    /// Why, on one line, for the next reader.
     reason: Spanned<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// What DNS answers may be.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct RawAnswers {
+    /// Kinds of address that answers may hold though no public name can have them.
+    #[schemars(with = "Vec<SpecialUse>")]
     allow: Vec<Spanned<String>>,
+    /// Days an address stays in the lock after it was last answered.
+    #[schemars(range(min = 0, max = KEEP_DAYS_MOST), extend("default" = KEEP_DAYS))]
     keep_days: Option<Spanned<i64>>,
 }
 
@@ -177,7 +234,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let mut blocked = BTreeSet::new();
     for word in &raw.strict {
         match Class::read(word, id) {
-            Ok(Class::Function) => check.findings.push(
+            Ok(class) if !Blockable::all().any(|blockable| blockable == class) => check.findings.push(
                 Diagnostic::new(
                     Code::UnknownName,
                     "`function` is what the system is for; it cannot be blocked as a class",
@@ -279,13 +336,12 @@ impl Check<'_> {
     }
 
     fn special(&mut self, word: &Spanned<String>) -> Option<SpecialUse> {
-        let choices = [SpecialUse::Documentation, SpecialUse::Private];
-        let found = choices.into_iter().find(|kind| kind.as_str() == word.value);
+        let found = ALLOWABLE.into_iter().find(|kind| kind.as_str() == word.value);
         if found.is_none() {
             self.findings.push(
                 Diagnostic::new(Code::UnknownName, format!("`{}` answers cannot be allowed", quoted(&word.value)))
                     .at(word.span(self.source), "")
-                    .help(suggest(&word.value, &["documentation", "private"])),
+                    .help(suggest(&word.value, &ALLOWABLE.map(SpecialUse::as_str))),
             );
         }
         found
@@ -294,12 +350,12 @@ impl Check<'_> {
     fn keep_days(&mut self, days: Option<&Spanned<i64>>) -> u16 {
         let Some(days) = days else { return KEEP_DAYS };
         match u16::try_from(days.value) {
-            Ok(n) if n <= 366 => n,
+            Ok(n) if n <= KEEP_DAYS_MOST => n,
             _ => {
                 self.findings.push(
                     Diagnostic::new(Code::BadSetting, format!("{} is out of range", days.value))
                         .at(days.span(self.source), "")
-                        .help("days from 0 to 366"),
+                        .help(format!("days from 0 to {KEEP_DAYS_MOST}")),
                 );
                 KEEP_DAYS
             }
@@ -307,17 +363,15 @@ impl Check<'_> {
     }
 
     fn ipv6(&mut self, word: Option<&Spanned<String>>) -> Ipv6 {
-        match word.map(|w| (w, w.value.as_str())) {
-            None | Some((_, "clients")) => Ipv6::Clients,
-            Some((_, "deny-interface")) => Ipv6::DenyInterface,
-            Some((word, other)) => {
-                self.findings.push(
-                    Diagnostic::new(Code::BadSetting, format!("`{}` is not a choice here", quoted(other)))
-                        .at(word.span(self.source), "")
-                        .help("`clients`: the clients' IPv6 addresses are listed; `deny-interface`: all IPv6 from their interface is denied"),
-                );
-                Ipv6::Clients
-            }
+        let Some(word) = word else { return Ipv6::default() };
+        if let Some(&(_, ipv6)) = Ipv6::NAMES.iter().find(|(name, _)| *name == word.value) {
+            return ipv6;
         }
+        self.findings.push(
+            Diagnostic::new(Code::BadSetting, format!("`{}` is not a choice here", quoted(&word.value)))
+                .at(word.span(self.source), "")
+                .help("`clients`: the clients' IPv6 addresses are listed; `deny-interface`: all IPv6 from their interface is denied"),
+        );
+        Ipv6::default()
     }
 }

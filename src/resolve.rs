@@ -54,6 +54,9 @@ pub enum RecordType {
 }
 
 impl RecordType {
+    /// Every record type, in order.
+    pub const ALL: [Self; 3] = [Self::A, Self::Aaaa, Self::Srv];
+
     /// The name as DNS writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -158,16 +159,22 @@ pub enum Ipv6 {
     DenyInterface,
 }
 
-/// The `targets` part of a profile as it stands in the file.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// The targets a site has. A target is on when its key is there.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSettings {
+    /// nftables on a Linux router or host. `nftables: {}` takes every default.
     #[serde(default, deserialize_with = "bare")]
     nftables: Option<RawNftables>,
+    /// pf on a FreeBSD or OpenBSD router or host.
     #[serde(default, deserialize_with = "with_interface")]
+    #[schemars(with = "RawPf")]
     pf: Option<RawPf>,
+    /// An OPNsense router.
     #[serde(default, deserialize_with = "with_interface")]
+    #[schemars(with = "RawOpnsense")]
     opnsense: Option<RawOpnsense>,
+    /// A Squid proxy. `squid: {}` takes every default.
     #[serde(default, deserialize_with = "bare")]
     squid: Option<RawSquid>,
 }
@@ -184,45 +191,96 @@ fn with_interface<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: 
 
 type Word = Option<Spanned<String>>;
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Least and most of each number; the reader and the schema have them from here.
+const PRIORITY: (i64, i64) = (-399, 399);
+const LOG_RATE: (i64, i64) = (1, 1000);
+/// The last sequence any version takes is 99999; our rules go up in tens.
+const SEQUENCE: (i64, i64) = (1, 80_000);
+const PORT: (i64, i64) = (1, 65_535);
+
+/// nftables. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct RawNftables {
+    /// The table, in family `inet`: `outgate`, or a name that begins with `outgate_`.
+    #[schemars(extend("default" = Nftables::default().table))]
     table: Word,
+    /// `forward` on a router, `output` on the NAS itself, `both` on a NAS that routes for jails or apps.
+    #[schemars(with = "Option<Hook>", extend("default" = name(&Hook::NAMES, Nftables::default().hook)))]
     hook: Word,
+    /// Priority of the base chains.
+    #[schemars(range(min = PRIORITY.0, max = PRIORITY.1), extend("default" = Nftables::default().priority))]
     priority: Option<Spanned<i64>>,
+    /// The interface the clients are behind, such as `lan0`. Used by `ipv6: deny-interface` alone, and needed there.
     interface: Word,
+    /// What a denied client sees: `reject` (an answer at once) or `drop` (nothing).
+    #[schemars(with = "Option<Denied>", extend("default" = name(&Denied::NAMES, Nftables::default().denied)))]
     denied: Word,
+    /// Beginning of each line in the kernel log.
+    #[schemars(extend("default" = Nftables::default().log_prefix))]
     log_prefix: Word,
+    /// Log lines a second, at most.
+    #[schemars(range(min = LOG_RATE.0, max = LOG_RATE.1), extend("default" = Nftables::default().log_rate))]
     log_rate: Option<Spanned<i64>>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// pf. The interface must be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawPf {
+    /// `freebsd` (14 and 15) or `openbsd` (7).
+    #[schemars(with = "Option<Dialect>", extend("default" = name(&Dialect::NAMES, Pf::on("").dialect)))]
     dialect: Word,
+    /// The interface the clients are behind, such as `em1`; with `side: host` the outer interface.
     interface: Spanned<String>,
+    /// `router`: packets are judged as they come in. `host`: as they go out.
+    #[schemars(with = "Option<Side>", extend("default" = name(&Side::NAMES, Pf::on("").side)))]
     side: Word,
+    /// The anchor: `outgate`, or a name that begins with `outgate_`.
+    #[schemars(extend("default" = Pf::on("").anchor))]
     anchor: Word,
+    /// Folder on the router that takes the files: `/usr/local/etc/outgate`, or `/etc/outgate` on OpenBSD.
     tables: Word,
+    /// What a denied client sees: `reject` (an answer at once) or `drop` (nothing).
+    #[schemars(with = "Option<Denied>", extend("default" = name(&Denied::NAMES, Pf::on("").denied)))]
     denied: Word,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// OPNsense. Version and interface must be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawOpnsense {
+    /// Its version, such as `"26.1"`. A point release counts as its series.
+    #[schemars(with = "OpnsenseVersion")]
     version: Spanned<String>,
+    /// The interface's key in config.xml, such as `lan` or `opt1`; not its description.
     interface: Spanned<String>,
+    /// Sequence of the first rule. Rules go up in tens.
+    #[schemars(range(min = SEQUENCE.0, max = SEQUENCE.1), extend("default" = Opnsense::on("").sequence))]
     sequence: Option<Spanned<i64>>,
+    /// Beginning of each alias name, at most 10 characters.
+    #[schemars(extend("default" = Opnsense::on("").prefix))]
     prefix: Word,
+    /// Who turns names into addresses: `firewall` (OPNsense, every few minutes) or `lock`.
+    #[schemars(with = "Option<ResolveAt>", extend("default" = name(&ResolveAt::NAMES, Opnsense::on("").resolve)))]
     resolve: Word,
+    /// What a denied client sees: `reject` (an answer at once) or `drop` (nothing).
+    #[schemars(with = "Option<Denied>", extend("default" = name(&Denied::NAMES, Opnsense::on("").denied)))]
     denied: Word,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Squid. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct RawSquid {
+    /// The port clients speak to.
+    #[schemars(range(min = PORT.0, max = PORT.1), extend("default" = Squid::default().port))]
     port: Option<Spanned<i64>>,
+    /// Certificate and key in one PEM file on the proxy. Shown with a denial only.
+    #[schemars(extend("default" = Squid::default().certificate))]
     certificate: Word,
+    /// Folder on the proxy that takes the list files.
+    #[schemars(extend("default" = Squid::default().lists))]
     lists: Word,
 }
 
@@ -276,8 +334,39 @@ impl Opnsense {
     }
 }
 
+impl Hook {
+    pub(crate) const NAMES: [(&'static str, Self); 3] =
+        [("forward", Self::Forward), ("output", Self::Output), ("both", Self::Both)];
+}
+
+impl Denied {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("reject", Self::Reject), ("drop", Self::Drop)];
+}
+
+impl Dialect {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("freebsd", Self::Freebsd), ("openbsd", Self::Openbsd)];
+}
+
+impl Side {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("router", Self::Router), ("host", Self::Host)];
+}
+
+impl ResolveAt {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("firewall", Self::Firewall), ("lock", Self::Lock)];
+}
+
+impl Ipv6 {
+    pub(crate) const NAMES: [(&'static str, Self); 2] =
+        [("clients", Self::Clients), ("deny-interface", Self::DenyInterface)];
+}
+
+/// The word of a value.
+fn name<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    names.iter().find(|(_, v)| *v == value).map_or("", |(name, _)| name)
+}
+
 impl OpnsenseVersion {
-    const NAMES: [(&'static str, Self); 5] = [
+    pub(crate) const NAMES: [(&'static str, Self); 5] = [
         ("24.7", Self::V24_7),
         ("25.1", Self::V25_1),
         ("25.7", Self::V25_7),
@@ -288,7 +377,7 @@ impl OpnsenseVersion {
 
 impl fmt::Display for OpnsenseVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::NAMES.iter().find(|(_, v)| v == self).map_or("", |(name, _)| name))
+        f.write_str(name(&Self::NAMES, *self))
     }
 }
 
@@ -387,7 +476,7 @@ impl Context<'_> {
     }
 
     fn denied(&mut self, raw: &Word) -> Denied {
-        self.choice(raw, &[("reject", Denied::Reject), ("drop", Denied::Drop)], Denied::Reject)
+        self.choice(raw, &Denied::NAMES, Denied::Reject)
     }
 
     fn interface(&mut self, raw: &Spanned<String>) -> String {
@@ -398,12 +487,8 @@ impl Context<'_> {
         let default = Nftables::default();
         Nftables {
             table: self.maybe(&raw.table, &default.table, |t| is_ours(t, 31), OURS),
-            hook: self.choice(
-                &raw.hook,
-                &[("forward", Hook::Forward), ("output", Hook::Output), ("both", Hook::Both)],
-                default.hook,
-            ),
-            priority: self.number(raw.priority.as_ref(), default.priority, (-399, 399)),
+            hook: self.choice(&raw.hook, &Hook::NAMES, default.hook),
+            priority: self.number(raw.priority.as_ref(), default.priority, PRIORITY),
             interface: raw.interface.as_ref().map(|raw| self.interface(raw)),
             denied: self.denied(&raw.denied),
             // The prefix is followed by a cause; the kernel takes 127 bytes.
@@ -413,7 +498,7 @@ impl Context<'_> {
                 |t| is_word(t, 31),
                 "a letter, then letters, digits or `_`, at most 31",
             ),
-            log_rate: self.number(raw.log_rate.as_ref(), default.log_rate, (1, 1000)),
+            log_rate: self.number(raw.log_rate.as_ref(), default.log_rate, LOG_RATE),
         }
     }
 
@@ -421,15 +506,14 @@ impl Context<'_> {
         let good = |text: &str| is_interface(text) && !PF_WORDS.contains(&text);
         let interface = self.fit(&raw.interface, good, "the name of one interface, such as `em1`");
         let default = Pf::on(&interface);
-        let dialect =
-            self.choice(&raw.dialect, &[("freebsd", Dialect::Freebsd), ("openbsd", Dialect::Openbsd)], default.dialect);
+        let dialect = self.choice(&raw.dialect, &Dialect::NAMES, default.dialect);
         let tables = match dialect {
             Dialect::Freebsd => "/usr/local/etc/outgate",
             Dialect::Openbsd => "/etc/outgate",
         };
         Pf {
             dialect,
-            side: self.choice(&raw.side, &[("router", Side::Router), ("host", Side::Host)], default.side),
+            side: self.choice(&raw.side, &Side::NAMES, default.side),
             anchor: self.maybe(&raw.anchor, &default.anchor, |t| is_ours(t, 63), OURS),
             tables: self.maybe(
                 &raw.tables,
@@ -451,19 +535,14 @@ impl Context<'_> {
         let default = Opnsense::on(&interface);
         Opnsense {
             version: self.opnsense_version(&raw.version),
-            // The last sequence any version takes is 99999; our rules go up in tens.
-            sequence: self.number(raw.sequence.as_ref(), default.sequence, (1, 80_000)),
+            sequence: self.number(raw.sequence.as_ref(), default.sequence, SEQUENCE),
             prefix: self.maybe(
                 &raw.prefix,
                 &default.prefix,
                 |t| is_word(t, 10),
                 "a letter, then letters, digits or `_`, at most 10",
             ),
-            resolve: self.choice(
-                &raw.resolve,
-                &[("firewall", ResolveAt::Firewall), ("lock", ResolveAt::Lock)],
-                default.resolve,
-            ),
+            resolve: self.choice(&raw.resolve, &ResolveAt::NAMES, default.resolve),
             denied: self.denied(&raw.denied),
             interface,
         }
@@ -480,7 +559,7 @@ impl Context<'_> {
         let default = Squid::default();
         let path = "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`";
         Squid {
-            port: self.number(raw.port.as_ref(), default.port, (1, 65_535)),
+            port: self.number(raw.port.as_ref(), default.port, PORT),
             certificate: self.maybe(&raw.certificate, &default.certificate, is_path, path),
             lists: self.maybe(&raw.lists, &default.lists, is_path, path),
         }

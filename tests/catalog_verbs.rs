@@ -249,7 +249,8 @@ fn the_pages_of_the_releases_are_fresh() {
         let list = outgate(&["catalog", "list", "--release", release, "--format", "markdown"], root).1;
         let codename = line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
         let title = format!("{} {}{codename}", catalog.product, release);
-        let note = line.note.as_ref().map(|note| format!("{}. ", note.as_str().trim_end_matches('.'))).unwrap_or_default();
+        let note =
+            line.note.as_ref().map(|note| format!("{}. ", note.as_str().trim_end_matches('.'))).unwrap_or_default();
         let text = format!(
             "# {title}\n\n{}; {} of {} to {} of {}. {note}Callouts of every point release of the line, those of features \
              that are not in use among them.\n\n{list}",
