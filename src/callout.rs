@@ -145,7 +145,7 @@ impl Endpoint {
         let shown = quoted(text);
         if let Some(parent) = text.strip_prefix("*.") {
             let host = Host::parse(parent).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")))?;
-            if host.is_public_suffix() {
+            if host.holds_public_suffixes() {
                 return Err((
                     Code::WideWildcard,
                     format!(

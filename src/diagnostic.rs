@@ -105,6 +105,8 @@ codes! {
     ForeignTarget = "W106" Warning;
     /// A feature is named that the release has nothing for.
     IdleFeature = "W107" Warning;
+    /// What is allowed is denied by another entry; the denial holds.
+    TakenBack = "W114" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.

@@ -95,6 +95,13 @@ impl Host {
         psl::suffix(self.0.as_bytes()).is_some_and(|suffix| suffix.as_bytes().len() == self.0.len())
     }
 
+    /// Whether every name right below this one is a public suffix: a wildcard would cover every registrant there, as
+    /// with `*.kawasaki.jp` or `*.elb.amazonaws.com`.
+    #[must_use]
+    pub fn holds_public_suffixes(&self) -> bool {
+        self.is_public_suffix() || Self(format!("any.{}", self.0)).is_public_suffix()
+    }
+
     /// The domain somebody registered that this name lies in: `freebsd.org` for `pkg.freebsd.org`.
     #[must_use]
     pub fn registered_domain(&self) -> Option<&str> {
@@ -335,6 +342,9 @@ mod tests {
         assert!(Host::parse("co.uk").unwrap().is_public_suffix());
         assert!(Host::parse("github.io").unwrap().is_public_suffix());
         assert!(!Host::parse("truenas.com").unwrap().is_public_suffix());
+        assert!(Host::parse("kawasaki.jp").unwrap().holds_public_suffixes());
+        assert!(Host::parse("elb.amazonaws.com").unwrap().holds_public_suffixes());
+        assert!(!Host::parse("docker.io").unwrap().holds_public_suffixes());
     }
 
     #[test]

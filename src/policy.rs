@@ -115,7 +115,7 @@ impl Policy {
         queries
     }
 
-    /// Every client prefix: no DNS answer may lead there.
+    /// Every client prefix: no DNS answer may lead there, but those for the site's own names.
     #[must_use]
     pub fn client_prefixes(&self) -> Vec<IpNet> {
         self.clients.values().flat_map(|client| client.prefixes.iter().copied()).collect()
@@ -199,6 +199,13 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     let Builder { mut decisions, clients, .. } = builder;
     decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
     let mut keys = BTreeSet::new();
+    for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
+        findings.push(
+            Diagnostic::new(Code::DuplicateId, format!("`{}` is the name of a rule every target has", decision.key))
+                .at(decision.callout.span.clone(), "")
+                .help("give this entry another id"),
+        );
+    }
     for decision in decisions.iter().filter(|d| !keys.insert(&d.key)) {
         findings.push(
             Diagnostic::new(Code::DuplicateId, format!("two rules would be named `{}`", decision.key))
@@ -469,6 +476,9 @@ impl Builder<'_> {
         }
     }
 }
+
+/// Names of rules that targets add by themselves.
+const RESERVED: [&str; 4] = ["denied", "denied-ipv6", "icmp6", "limited"];
 
 /// The first `max` characters of an id, without a hyphen at the end.
 fn cut(id: &str, max: usize) -> &str {

@@ -93,9 +93,22 @@ pub enum Gap {
     NoAddress(String),
     /// For one family or both nobody answered, and nothing is known from before; with what failed.
     Unanswered(String),
+    /// A denial of this rule takes it back.
+    Denied(Id),
 }
 
 impl Gap {
+    /// What the name servers said, or that they were not asked.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        match self {
+            Self::NoAddress(why) | Self::Unanswered(why) => why,
+            Self::Wildcard => "a wildcard",
+            Self::NotInLock => "not asked",
+            Self::Denied(by) => by.as_str(),
+        }
+    }
+
     /// The gap of a service, in words.
     #[must_use]
     pub fn about_service(&self) -> String {
@@ -103,6 +116,7 @@ impl Gap {
             Self::Wildcard => "a wildcard".to_owned(),
             Self::NotInLock => "the hosts it selects are not in the lock".to_owned(),
             Self::NoAddress(why) | Self::Unanswered(why) => format!("it selects no host ({why})"),
+            Self::Denied(by) => format!("{by} denies it"),
         }
     }
 }
@@ -246,11 +260,15 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         })
         .collect();
     let own = policy.client_prefixes();
+    // A name is trusted by whoever trusts it most, as when it was asked: two entries cannot see two answers.
+    let trusts = policy.queries();
     let mut rules = Vec::new();
     for decision in &policy.decisions {
-        let judge = Judge { trust: &decision.trust, clients: &own };
-        let destinations =
-            decision.endpoints.iter().map(|endpoint| destination(endpoint, decision, lock, judge, findings)).collect();
+        let resolved = decision.endpoints.iter().map(|endpoint| {
+            let trust = endpoint.query().and_then(|query| trusts.get(&query)).unwrap_or(&decision.trust);
+            destination(endpoint, decision, lock, Judge { trust, clients: &own }, findings)
+        });
+        let destinations = resolved.collect();
         rules.push(Rule {
             key: decision.key.clone(),
             action: decision.action,
@@ -264,10 +282,14 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     for rule in &rules {
         refuse_wide(&rule.literals(), &rule.callout.span, rule.key.as_str(), findings);
     }
+    let literals: Vec<AddrSet> = rules.iter().filter(|r| r.action == Action::Allow).map(Rule::literals).collect();
+    if let Some(rule) = rules.iter().rfind(|rule| !rule.literals().is_empty()) {
+        refuse_wide(&literals.iter().collect(), &rule.callout.span, "all entries", findings);
+    }
     for client in policy.clients.values() {
         refuse_wide(&client.prefixes.iter().copied().collect(), &client.span, "the clients", findings);
     }
-    Ruleset {
+    let mut ruleset = Ruleset {
         site: policy.site.clone(),
         release: policy.release.clone(),
         answered: lock.map(|lock| lock.day),
@@ -275,6 +297,41 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         rules,
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
+    };
+    deny_beats_allow(&mut ruleset, findings);
+    ruleset
+}
+
+/// Takes back what is allowed by name and denied by name for the same clients, or by a wildcard: no list of addresses
+/// could hold the wildcard, and an order of rules must not decide.
+fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
+    let denials: Vec<(Id, AddrSet, Vec<NamePattern>)> = ruleset
+        .rules
+        .iter()
+        .filter(|rule| rule.action == Action::Deny)
+        .map(|rule| (rule.key.clone(), ruleset.clients_of(&rule.origins), rule.names()))
+        .collect();
+    let allowed: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&rule.origins)).collect();
+    for (rule, clients) in ruleset.rules.iter_mut().zip(allowed).filter(|(rule, _)| rule.action == Action::Allow) {
+        for destination in &mut rule.destinations {
+            let by = denials.iter().find(|(_, denied, patterns)| {
+                let named = !destination.names.is_empty()
+                    && destination.names.iter().all(|name| patterns.iter().any(|pattern| pattern.covers(name)));
+                named && clients.minus(denied).is_empty()
+            });
+            if let Some((by, ..)) = by {
+                findings.push(
+                    Diagnostic::new(
+                        Code::TakenBack,
+                        format!("`{}` ({}) is allowed, and {by} denies it", destination.endpoint, rule.key),
+                    )
+                    .help("a denial beats an allow: take one of the two out if that is not meant"),
+                );
+                destination.names.clear();
+                destination.addrs = AddrSet::new();
+                destination.gap = Some(Gap::Denied(by.clone()));
+            }
+        }
     }
 }
 
@@ -332,8 +389,10 @@ fn destination(
                 addrs.push(more);
                 gap = gap.or(missing);
             }
+            let unanswered = entry.failed.get(&RecordType::Srv).is_some_and(|failure| !failure.is_final());
             if names.is_empty() {
-                gap = Some(Gap::NoAddress(failures(entry).unwrap_or_else(|| "no host is selected".to_owned())));
+                let why = failures(entry).unwrap_or_else(|| "no host is selected".to_owned());
+                gap = Some(if unanswered { Gap::Unanswered(why) } else { Gap::NoAddress(why) });
             }
             bare(names, addrs.iter().collect(), gap)
         }
@@ -436,10 +495,10 @@ pub fn one_family(ruleset: &Ruleset, findings: &mut Findings) {
         if group.addrs.has_v4() && group.addrs.has_v6() {
             continue;
         }
-        let denied = ruleset.ipv6 == Ipv6::DenyInterface && group.addrs.has_v4();
+        let no_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface && group.default_deny && group.addrs.has_v4();
         let same_as_nas =
             *origin == Origin::App && ruleset.clients.get(&Origin::Nas).is_some_and(|n| n.span == group.span);
-        if denied || same_as_nas {
+        if no_ipv6 || same_as_nas {
             continue;
         }
         let missing = if group.addrs.has_v4() { "IPv6" } else { "IPv4" };

@@ -167,7 +167,8 @@ fn guard(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(
         ValueKind::Number => write!(out, "{value}").map_err(Error::from),
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
-            // Only `block` makes safe values, and it has looked at every line.
+            // Safe values come from `block`, which has looked at every line, and from what a template captures, whose
+            // values were looked at when they were printed into it.
             if !value.is_safe() {
                 check(text)?;
             }
@@ -292,6 +293,34 @@ impl Why {
     }
 }
 
+/// What a gap in a rule comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Consequence {
+    /// The lock must be made first.
+    NotInLock,
+    /// Less is let out than the profile says.
+    Narrower,
+    /// Whatever is not allowed to these clients is denied to them all the same.
+    Covered,
+    /// What is to be blocked can be somewhere, and nothing would block it.
+    Missed,
+    /// What is to be blocked is nowhere as far as the name servers say; asked elsewhere it may be.
+    Nowhere,
+}
+
+fn consequence(ruleset: &Ruleset, rule: &Rule, gap: &Gap) -> Consequence {
+    let sole = ruleset.is_sole_denial(rule);
+    match (rule.action, gap) {
+        (_, Gap::NotInLock) => Consequence::NotInLock,
+        // Said when the rules were made.
+        (_, Gap::Denied(_)) => Consequence::Covered,
+        (Action::Allow, Gap::Wildcard | Gap::NoAddress(_) | Gap::Unanswered(_)) => Consequence::Narrower,
+        (Action::Deny, Gap::Wildcard | Gap::Unanswered(_)) if sole => Consequence::Missed,
+        (Action::Deny, Gap::NoAddress(_)) if sole => Consequence::Nowhere,
+        (Action::Deny, Gap::Wildcard | Gap::NoAddress(_) | Gap::Unanswered(_)) => Consequence::Covered,
+    }
+}
+
 /// What a target that goes by address must find settled: names in the lock, both families, no shared addresses.
 /// Returns what it cannot express, as lines for the header.
 fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
@@ -301,23 +330,32 @@ fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> V
         for destination in &rule.destinations {
             let (key, name) = (&rule.key, &destination.endpoint);
             let Some(gap) = &destination.gap else { continue };
-            match gap {
-                Gap::NotInLock => not_in_lock.push(name.to_string()),
-                Gap::Wildcard | Gap::Unanswered(_) if ruleset.is_sole_denial(rule) => {
-                    findings.push(missed_denial(target, rule, destination));
-                }
-                // Whatever is not allowed to these clients is denied to them.
-                _ if rule.action == Action::Deny => {}
-                Gap::Wildcard => {
-                    let loss = format!("{key}: {name} is a wildcard, no list of addresses holds it");
-                    findings.push(wildcard_loss(target, &loss));
+            match consequence(ruleset, rule, gap) {
+                Consequence::NotInLock => not_in_lock.push(name.to_string()),
+                Consequence::Covered => {}
+                Consequence::Missed => findings.push(missed_denial(target, rule, destination)),
+                Consequence::Nowhere => {
+                    let loss =
+                        format!("{key}: {name} is to be blocked, and no rule does: it has no address in the lock");
+                    findings.push(
+                        Diagnostic::new(Code::NoAddress, format!("{target}: {loss}"))
+                            .help("a client that asks another name server may reach it: make the lock with one that does not block the name"),
+                    );
                     losses.push(loss);
                 }
-                Gap::NoAddress(why) | Gap::Unanswered(why) => {
-                    let loss = format!("{key}: {name} has no address of one family or both in the lock ({why})");
-                    findings.push(Diagnostic::new(Code::NoAddress, format!("{target}: {loss}")));
-                    losses.push(loss);
-                }
+                Consequence::Narrower => match gap {
+                    Gap::Wildcard => {
+                        let loss = format!("{key}: {name} is a wildcard, no list of addresses holds it");
+                        findings.push(wildcard_loss(target, &loss));
+                        losses.push(loss);
+                    }
+                    gap => {
+                        let loss =
+                            format!("{key}: {name} has no address of one family or both in the lock: {}", gap.why());
+                        findings.push(Diagnostic::new(Code::NoAddress, format!("{target}: {loss}")));
+                        losses.push(loss);
+                    }
+                },
             }
         }
     }
@@ -339,6 +377,31 @@ fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> V
     losses
 }
 
+/// What a target that goes by name must know: the hosts that services select. Returns what it lacks, as lines.
+fn name_losses(target: &str, ruleset: &Ruleset, rules: &[&Rule], findings: &mut Findings) -> Vec<String> {
+    let mut losses = Vec::new();
+    for rule in rules {
+        for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
+            let Some(gap) = &destination.gap else { continue };
+            match (rule.action, consequence(ruleset, rule, gap)) {
+                (_, Consequence::Covered) if matches!(gap, Gap::Denied(_)) => {}
+                (Action::Deny, Consequence::NotInLock) => findings.push(missed_denial(target, rule, destination)),
+                (Action::Deny, _) if !matches!(gap, Gap::NoAddress(_)) => {
+                    findings.push(missed_denial(target, rule, destination));
+                }
+                (Action::Deny, _) => {}
+                (Action::Allow, _) => {
+                    let loss = format!("{}: {}: {}", rule.key, destination.endpoint, gap.about_service());
+                    findings
+                        .push(Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("run `outgate resolve`"));
+                    losses.push(loss);
+                }
+            }
+        }
+    }
+    losses
+}
+
 fn wildcard_loss(target: &str, loss: &str) -> Diagnostic {
     Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("the squid target goes by name and can")
 }
@@ -348,6 +411,7 @@ fn missed_denial(target: &str, rule: &Rule, destination: &Destination) -> Diagno
     let why = match &destination.gap {
         Some(Gap::Wildcard) => "a wildcard, which no list of addresses holds".to_owned(),
         Some(Gap::Unanswered(why)) => format!("not fully known ({why})"),
+        Some(Gap::NotInLock) => "a service whose hosts are not in the lock".to_owned(),
         _ => "not known".to_owned(),
     };
     let message = format!("{target}: `{}` ({}) is to be blocked, but it is {why}", destination.endpoint, rule.key);

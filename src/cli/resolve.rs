@@ -99,17 +99,20 @@ pub(super) fn ask(run: &mut Run, policy: &Policy, old: Option<&Lock>, args: &Dns
     let queries: BTreeSet<_> = policy.queries().into_keys().collect();
     let answers = dns.and_then(|dns| progress::with_bar("asking", |tick| dns.resolve(&queries, tick)));
     match answers {
-        // A resolver that knows nothing at all is one that blocks, or one of an island: no lock is made of that.
-        Ok(answers)
-            if !queries.is_empty() && answers.values().all(|a| a.addresses.is_empty() && a.targets.is_empty()) =>
-        {
-            let message = format!("not one of {} names has an address: {}", queries.len(), said(&answers));
-            run.stop(
-                Diagnostic::new(Code::NoResolver, message)
-                    .help("the lock is as it was; ask another server with --resolver ADDR"),
-            )
+        Ok(answers) => {
+            let lock = lock::update(policy, old, &answers, Day::today(), note, &mut run.findings);
+            let seen = |entry: &lock::Entry| {
+                !entry.targets.is_empty() || entry.addresses.values().any(|s| s.missing.is_none())
+            };
+            // A resolver that knows nothing at all is one that blocks, or one of an island: no lock is made of that.
+            if !queries.is_empty() && !lock.hosts.values().any(seen) {
+                let message =
+                    format!("not one of {} names has an address that can be: {}", queries.len(), said(&answers));
+                let diagnostic = Diagnostic::new(Code::NoResolver, message);
+                return run.stop(diagnostic.help("the lock is as it was; ask another server with --resolver ADDR"));
+            }
+            Ok(lock)
         }
-        Ok(answers) => Ok(lock::update(policy, old, &answers, Day::today(), note, &mut run.findings)),
         Err(error) => {
             let diagnostic = Diagnostic::new(Code::NoResolver, error.to_string());
             run.stop(diagnostic.help("the lock is as it was; name a server with --resolver ADDR"))
@@ -119,7 +122,10 @@ pub(super) fn ask(run: &mut Run, policy: &Policy, old: Option<&Lock>, args: &Dns
 
 /// What the name servers said to the first names.
 fn said(answers: &Answers) -> String {
-    let failure = |(query, answer): (&Query, &Answer)| Some(format!("`{query}` {}", answer.failures.values().next()?));
+    let failure = |(query, answer): (&Query, &Answer)| {
+        let address = || answer.addresses.first().map(ToString::to_string);
+        Some(format!("`{query}` {}", answer.failures.values().next().map(ToString::to_string).or_else(address)?))
+    };
     answers.iter().filter_map(failure).take(3).collect::<Vec<_>>().join(", ")
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses, fit, missed_denial, wildcard_loss};
+use super::{
+    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, missed_denial, name_losses, wildcard_loss,
+};
 use crate::addrs::{AddrSet, short};
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -82,14 +84,18 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
     match settings.resolve {
         ResolveAt::Lock => _ = address_losses("opnsense", ruleset, findings),
-        ResolveAt::Firewall => name_losses(ruleset, findings),
+        ResolveAt::Firewall => alias_losses(ruleset, findings),
     }
-    let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), rows: Vec::new() };
+    let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
     for rule in &ruleset.rules {
         plan.rule(rule);
     }
     plan.last_rules();
-    let Plan { aliases, mut rows, .. } = plan;
+    let Plan { aliases, clashes, mut rows, .. } = plan;
+    findings.extend(clashes.into_iter().map(|clash| {
+        Diagnostic::new(Code::TargetLimit, format!("opnsense: two aliases would have one name: {clash}"))
+            .help("give one of the entries another id")
+    }));
     for (row, i) in rows.iter_mut().zip(0_u32..) {
         row.sequence = settings.sequence + i * 10;
     }
@@ -115,27 +121,20 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
 }
 
 /// What an alias of names cannot hold.
-fn name_losses(ruleset: &Ruleset, findings: &mut Findings) {
+fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
     for rule in &ruleset.rules {
-        for destination in &rule.destinations {
-            let name = &destination.endpoint;
-            match &destination.gap {
-                Some(Gap::Wildcard) if ruleset.is_sole_denial(rule) => {
-                    findings.push(missed_denial("opnsense", rule, destination));
+        for destination in rule.destinations.iter().filter(|d| d.gap == Some(Gap::Wildcard)) {
+            match consequence(ruleset, rule, &Gap::Wildcard) {
+                Consequence::Missed => findings.push(missed_denial("opnsense", rule, destination)),
+                Consequence::Narrower => {
+                    let loss = format!("{}: {} is a wildcard, no alias holds it", rule.key, destination.endpoint);
+                    findings.push(wildcard_loss("opnsense", &loss));
                 }
-                Some(_) if rule.action == Action::Deny => {}
-                Some(Gap::Wildcard) => {
-                    findings.push(wildcard_loss("opnsense", &format!("{}: {name} is a wildcard, no alias holds it", rule.key)));
-                }
-                // A name needs no lock; the hosts a service selects do.
-                Some(gap) if destination.names.is_empty() => findings.push(
-                    Diagnostic::new(Code::Loss, format!("opnsense: {}: {name}: {}", rule.key, gap.about_service()))
-                        .help("run `outgate resolve`"),
-                ),
-                _ => {}
+                Consequence::NotInLock | Consequence::Covered | Consequence::Nowhere => {}
             }
         }
     }
+    name_losses("opnsense", ruleset, &ruleset.rules.iter().collect::<Vec<_>>(), findings);
     if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
         findings.push(
             Diagnostic::new(Code::OutOfReach, "opnsense: without a lock nobody knows whether a blocked and an allowed name share an address")
@@ -150,6 +149,7 @@ struct Plan<'a> {
     settings: &'a Opnsense,
     ruleset: &'a Ruleset,
     aliases: BTreeMap<String, Alias>,
+    clashes: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -304,6 +304,10 @@ impl Plan<'_> {
             content,
             description: describe(&format!("outgate {about}")),
         };
+        // Cut names can meet; the second must not take the first one's place.
+        if let Some(other) = self.aliases.get(&name).filter(|other| other.content != alias.content) {
+            self.clashes.push(format!("{} and {}", other.description, alias.description));
+        }
         self.aliases.insert(name.clone(), alias);
         name
     }

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::{Header, Layer, Page, Target, Why};
 use crate::addrs::{AddrSet, short};
+use crate::callout::Origin;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
-use crate::port::Protocol;
+use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Rule, Ruleset, prune};
 use crate::settings::{Settings, Squid};
 
@@ -49,6 +50,10 @@ impl Carrier {
             Self::Http => 80,
             Self::Tls => 443,
         }
+    }
+
+    fn carries(self, rule: &Rule) -> bool {
+        rule.ports.iter().any(|port| port.contains(Protocol::Tcp, self.port()))
     }
 
     fn name(self) -> &'static str {
@@ -111,19 +116,27 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let mut clients = BTreeMap::new();
     let mut groups: BTreeMap<(Action, String, Carrier), Vec<&Rule>> = BTreeMap::new();
     for rule in &ruleset.rules {
-        let group = ruleset.group_name(&rule.origins);
+        // An administrators' prefix may hold the appliance: what is theirs alone is not its own.
+        let limited: BTreeSet<Origin> = ruleset.bound(rule);
+        let mine = ruleset.clients_of(&rule.origins).minus(&ruleset.limited()).union(&ruleset.clients_of(&limited));
+        let (group, mine) = match rule.action {
+            Action::Allow => (format!("allow_{}", ruleset.group_name(&rule.origins)), mine),
+            Action::Deny => (format!("deny_{}", ruleset.group_name(&rule.origins)), ruleset.clients_of(&rule.origins)),
+        };
+        if mine.is_empty() {
+            continue;
+        }
         for carrier in Carrier::ALL {
-            let carried = rule.ports.iter().any(|p| p.contains(Protocol::Tcp, carrier.port()));
             // A blocked name is blocked on both, whichever its entry names.
-            if carried || rule.action == Action::Deny {
+            if carrier.carries(rule) || rule.action == Action::Deny {
                 groups.entry((rule.action, group.clone(), carrier)).or_default().push(rule);
-                clients.insert(group.clone(), ruleset.clients_of(&rule.origins));
+                clients.insert(group.clone(), mine.clone());
             }
         }
     }
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
     for ((action, group, carrier), rules) in &groups {
-        let list = list(*action, group, *carrier, rules);
+        let list = list(group, *carrier, rules);
         match action {
             Action::Deny => denied.push(list),
             Action::Allow => allowed.push(list),
@@ -156,7 +169,7 @@ fn client_group(name: &str, addrs: &AddrSet) -> Clients {
     Clients { name: name.to_owned(), prefixes: addrs.prefixes().iter().map(ToString::to_string).collect() }
 }
 
-fn list(action: Action, group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
+fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
     let patterns: BTreeSet<NamePattern> = prune(rules.iter().flat_map(|rule| rule.names())).into_iter().collect();
     let literals: AddrSet = rules.iter().map(|rule| rule.literals()).collect::<Vec<_>>().iter().collect();
     // An entry that a wildcard of another covers stands behind that wildcard.
@@ -181,7 +194,7 @@ fn list(action: Action, group: &str, carrier: Carrier, rules: &[&Rule]) -> List 
         ids: ids.into_iter().collect::<Vec<_>>().join(", "),
     });
     List {
-        name: format!("{}_{group}_{}", action.as_str(), carrier.name()),
+        name: format!("{group}_{}", carrier.name()),
         clients: group.to_owned(),
         tls: u8::from(carrier == Carrier::Tls),
         names: u8::from(!patterns.is_empty()),
@@ -205,29 +218,37 @@ fn losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
     let mut losses = Vec::new();
     let mut out_of_reach = Vec::new();
     for rule in ruleset.rules.iter().filter(|rule| rule.action == Action::Allow) {
-        let carried = |port: &crate::port::Port| {
-            port.protocol == Protocol::Tcp && port.first() == port.last() && Carrier::ALL.iter().any(|c| c.port() == port.first())
-        };
-        let left: Vec<String> = rule.ports.iter().filter(|p| !carried(p)).map(ToString::to_string).collect();
+        let left: Vec<String> = rule.ports.iter().filter_map(|port| left_over(*port)).collect();
         if !left.is_empty() {
             losses.push(format!("{}: {} does not go through a proxy", rule.key, left.join(", ")));
             out_of_reach.push(format!("{} ({})", rule.key, left.join(", ")));
         }
-        if left.len() == rule.ports.len() {
-            continue;
-        }
-        for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
-            let Some(gap) = &destination.gap else { continue };
-            let loss = format!("{}: {}: {}", rule.key, destination.endpoint, gap.about_service());
-            findings.push(Diagnostic::new(Code::Loss, format!("squid: {loss}")).help("run `outgate resolve`"));
-            losses.push(loss);
-        }
     }
+    let carried: Vec<&Rule> = ruleset
+        .rules
+        .iter()
+        .filter(|rule| rule.action == Action::Deny || Carrier::ALL.iter().any(|carrier| carrier.carries(rule)))
+        .collect();
+    losses.extend(super::name_losses("squid", ruleset, &carried, findings));
     if !out_of_reach.is_empty() {
         findings.push(
-            Diagnostic::new(Code::OutOfReach, format!("squid: does not go through a proxy: {}", out_of_reach.join("; ")))
-                .help("let these out by a packet filter, or keep the servers on the clients' own segment"),
+            Diagnostic::new(
+                Code::OutOfReach,
+                format!("squid: does not go through a proxy: {}", out_of_reach.join("; ")),
+            )
+            .help("let these out by a packet filter, or keep the servers on the clients' own segment"),
         );
     }
     losses
+}
+
+/// The part of a range of ports that no proxy carries, in words; `None` when it carries all.
+fn left_over(port: Port) -> Option<String> {
+    let carried: Vec<String> =
+        Carrier::ALL.iter().map(|c| c.port()).filter(|n| port.contains(Protocol::Tcp, *n)).map(|n| n.to_string()).collect();
+    match carried.len() {
+        0 => Some(port.to_string()),
+        n if n == usize::from(port.last() - port.first()) + 1 => None,
+        _ => Some(format!("{port} but for {}", carried.join(" and "))),
+    }
 }
