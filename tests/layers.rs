@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("callout", &["host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
     ("settings", &["callout", "source", "diagnostic", "yaml"]),
     ("catalog", &["callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"]),
-    ("profile", &["callout", "settings", "host", "port", "addrs", "text", "source", "diagnostic", "yaml"]),
+    ("profile", &["callout", "settings", "host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
     (
         "policy",
         &[
