@@ -230,9 +230,11 @@ callouts:
     origin: [nas]
     feature: things
     hosts: [one.example.org]
+    providers: [files]
     ports: [443/tcp, 8443-8450/tcp]
     releases: [{family: scale, since: "24.10", until: "25.10"}]
     data: nothing but the request
+    frequency: every hour
     blocked: {level: feature, effect: no things}
     off-switch: Things > Off
     strict: allow
@@ -261,6 +263,8 @@ not-a-callout:
     evidence: [{source: page, line: 12}]
 "#;
 const RELEASES: &str = r#"
+product: Product
+prefixes: ["P-"]
 families: [{id: scale, title: Debian-based}]
 lines:
   - line: "24.10"
@@ -270,6 +274,21 @@ lines:
     last: {release: "24.10.2", date: "2025-01-28"}
     released: "2024-10-29"
     note: A line.
+"#;
+const PROVIDERS: &str = r#"
+providers:
+  - id: files
+    title: Files
+    about: Files of all kinds.
+    hosts: [files.example.org]
+    sources: [{source: page}]
+"#;
+const PAGES: &str = r#"
+pages:
+  - source: page
+    sections: [Callouts]
+    prose: [3]
+    statements: [{line: 4, verdict: right}]
 "#;
 const SOURCES: &str = r#"
 sources:
@@ -305,6 +324,8 @@ fn good(name: &str) -> String {
         "callouts" => CALLOUTS.to_owned(),
         "releases" => RELEASES.to_owned(),
         "sources" => SOURCES.to_owned(),
+        "providers" => PROVIDERS.to_owned(),
+        "pages" => PAGES.to_owned(),
         "features" => FEATURES.to_owned(),
         "profile" => complete(),
         "lock" => LOCK.to_owned(),
@@ -343,6 +364,8 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("callouts", "strict: optional", "strict: perhaps", ".callouts[1].strict: enum"),
         ("callouts", "confidence: medium", "confidence: some", ".callouts[0].confidence: enum"),
         ("callouts", "    slot: dns\n", "", ".callouts[1]: anyOf"),
+        ("providers", "about:", "abuot:", ".providers[0]: additionalProperties\n.providers[0]: required"),
+        ("pages", "verdict: right", "verdict: rihgt", ".pages[0].statements[0].verdict: enum"),
         ("callouts", "    title: Two\n", "", ".callouts[1]: required"),
         ("callouts", "sources: [{source: page}]", "sources: []", ".callouts[1].sources: minItems"),
         ("callouts", "purpose: Asks", "porpose: Asks", ".callouts[1]: additionalProperties\n.callouts[1]: required"),
@@ -378,7 +401,9 @@ fn read_by_program(name: &str, text: &str) -> Result<(), String> {
     let read = match name {
         "profile" => {
             let id = add("profile");
-            let known = Known { families: vec![], features: vec![], sources: vec!["page"], strict: false };
+            let providers = std::collections::BTreeMap::new();
+            let (families, features) = (vec![], vec![]);
+            let known = Known { families, features, sources: vec!["page"], providers: &providers, strict: false };
             profile::read(&sources, id, &known, &mut findings).is_some()
         }
         "lock" => {
@@ -392,6 +417,8 @@ fn read_by_program(name: &str, text: &str) -> Result<(), String> {
                 releases: add("releases"),
                 sources: add("sources"),
                 features: add("features"),
+                providers: Some(add("providers")),
+                pages: Some(add("pages")),
                 callouts: vec![add("callouts")],
             };
             catalog::read(&sources, &files, &mut findings).is_some()
