@@ -14,7 +14,7 @@ use crate::host::{Host, NamePattern, Query, Service};
 use crate::port::{self, Port};
 use crate::release::{Interval, Release};
 use crate::source::{SourceId, Span};
-pub use crate::text::quoted;
+use crate::text::quoted;
 use crate::text::{self, Id, Text};
 use crate::yaml::Spanned;
 

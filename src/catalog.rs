@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::callout::{self, Callout, Citation, Known, Provider, RawCallout, RawCitation, RawProvider, quoted, words};
+use crate::callout::{self, Callout, Citation, Known, Provider, RawCallout, RawCitation, RawProvider, words};
 use crate::day::Day;
-use crate::diagnostic::{Code, Diagnostic, Findings, Severity, nearest, suggest};
+use crate::diagnostic::{Code, Diagnostic, Findings, nearest, suggest};
 use crate::release::{Overlap, Release};
 use crate::source::{SourceId, Sources, Span};
+use crate::text::quoted;
 use crate::text::{Id, Text};
 use crate::yaml::{self, Spanned};
 
@@ -419,7 +420,7 @@ pub struct Files {
 
 /// Reads and checks a catalog. Every fault becomes a finding; with one error there is no catalog.
 pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option<Catalog> {
-    let before = findings.iter().count();
+    let mark = findings.mark();
     // Every file is parsed before any is judged, so one run names every file that is no YAML.
     let releases: Option<RawReleases> = take(yaml::read(sources, files.releases), findings);
     let documents: Option<RawSources> = take(yaml::read(sources, files.sources), findings);
@@ -468,7 +469,7 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
         catalog.families.extend(id.zip(title));
     }
     // What a file below refers to is not judged by a list that is faulty itself: one fault, one message.
-    let faulty = |findings: &Findings| findings.iter().skip(before).any(|d| d.severity() == Severity::Error);
+    let faulty = |findings: &Findings| findings.errors_since(mark);
     let lines: &[RawLine] = if faulty(ids.findings) { &[] } else { &releases.lines };
     for line in lines {
         catalog.lines.extend(check_line(line, &catalog.families, files.releases, ids.findings));

@@ -233,6 +233,18 @@ impl Findings {
         self.0.iter().any(|d| d.severity() == Severity::Error)
     }
 
+    /// How many there are: a place to look back to with [`Findings::errors_since`].
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether an error was found since that mark.
+    #[must_use]
+    pub fn errors_since(&self, mark: usize) -> bool {
+        self.0.iter().skip(mark).any(|d| d.severity() == Severity::Error)
+    }
+
     /// All, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()

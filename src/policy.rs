@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::addrs::SpecialUse;
-use crate::callout::{Callout, Endpoint, Origin, quoted};
+use crate::callout::{Callout, Endpoint, Origin};
 use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::Query;
@@ -17,6 +17,7 @@ use crate::profile::{Profile, Server};
 use crate::release::Overlap;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
+use crate::text::quoted;
 use crate::text::{ID_MAX, Id, Text};
 
 /// Who may contact what, and who may not.
@@ -124,7 +125,7 @@ impl Policy {
 
 /// Decides. Every fault becomes a finding; with one error there is no policy.
 pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> Option<Policy> {
-    let before = findings.iter().count();
+    let mark = findings.mark();
     let release = match catalog.release(&profile.release.value) {
         Ok(release) => release,
         Err((message, help)) => {
@@ -223,7 +224,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
     let whole = if release.release == release.line.release { ", every point release" } else { "" };
     let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
-    let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
+    let good = !findings.errors_since(mark);
     good.then(|| Policy {
         site: profile.site.clone(),
         release: format!("{}{codename}{whole}, {family}", release.release),

@@ -82,12 +82,6 @@ impl Port {
         Ok(Self { protocol, first, last })
     }
 
-    /// One port of a protocol.
-    #[must_use]
-    pub fn single(protocol: Protocol, number: std::num::NonZeroU16) -> Self {
-        Self { protocol, first: number.get(), last: number.get() }
-    }
-
     /// Every port of a protocol.
     #[must_use]
     pub fn every(protocol: Protocol) -> Self {
@@ -110,12 +104,6 @@ impl Port {
     #[must_use]
     pub fn contains(self, protocol: Protocol, number: u16) -> bool {
         self.protocol == protocol && (self.first..=self.last).contains(&number)
-    }
-
-    /// Whether the two ranges have a port in common.
-    #[must_use]
-    pub fn overlaps(self, other: Self) -> bool {
-        self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
     }
 
     /// `443`, or the range with the target's own separator: `8443-8450`, `8443:8450`.

@@ -10,13 +10,14 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::addrs::{SpecialUse, parse_prefix};
-use crate::callout::{self, Callout, Class, Endpoint, Known, Origin, RawCallout, quoted};
+use crate::callout::{self, Callout, Class, Endpoint, Known, Origin, RawCallout};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::NamePattern;
 use crate::port::Port;
 use crate::release::Release;
 use crate::settings::{Ipv6, RawSettings, Settings};
 use crate::source::{SourceId, Sources, Span};
+use crate::text::quoted;
 use crate::text::{Id, Text};
 use crate::yaml::{self, Spanned};
 
@@ -212,7 +213,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
 
 /// Reads and checks a profile. Every fault becomes a finding; with one error there is no profile.
 pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut Findings) -> Option<Profile> {
-    let before = findings.iter().count();
+    let mark = findings.mark();
     let raw: RawProfile = yaml::read(sources, id).map_err(|d| findings.push(d)).ok()?;
     let mut check = Check { source: id, findings };
     let site = match &raw.site {
@@ -253,7 +254,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let ipv6 = check.ipv6(raw.ipv6.as_ref());
     let settings = raw.targets.check(id, check.findings);
     let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
-    let good = !findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error);
+    let good = !findings.errors_since(mark);
     good.then_some(Profile {
         site: site?,
         release: raw.release,

@@ -1,4 +1,4 @@
-//! The rule set: [`Policy`] + [`Lock`] → [`Ruleset`], what every target reads and `diff` and `explain` will.
+//! The rule set: [`Policy`] + [`Lock`] → [`Ruleset`], what every target reads.
 //!
 //! Sets are aggregated, names checked, notes one line each. What a rule cannot say by address is kept as a gap, so
 //! that a target can refuse it or report it; nothing is widened to make it fit.
@@ -187,8 +187,7 @@ impl Ruleset {
     /// Nothing limits the others, so an allow for them would be no rule, or open what somebody else closes.
     #[must_use]
     pub fn bound(&self, rule: &Rule) -> BTreeSet<Origin> {
-        let limited = |origin: &&Origin| self.clients.get(origin).is_some_and(|group| group.default_deny);
-        rule.origins.iter().filter(|origin| rule.action == Action::Deny || limited(origin)).copied().collect()
+        rule.origins.iter().filter(|o| rule.action == Action::Deny || self.is_limited(o)).copied().collect()
     }
 
     /// The clients of these origins.
@@ -200,8 +199,11 @@ impl Ruleset {
     /// Whether a rule denies something to clients that are not denied by default: if it cannot be made, it is missed.
     #[must_use]
     pub fn is_sole_denial(&self, rule: &Rule) -> bool {
-        let limited = |origin: &Origin| self.clients.get(origin).is_some_and(|group| group.default_deny);
-        rule.action == Action::Deny && !rule.origins.iter().all(limited)
+        rule.action == Action::Deny && !rule.origins.iter().all(|origin| self.is_limited(origin))
+    }
+
+    fn is_limited(&self, origin: &Origin) -> bool {
+        self.clients.get(origin).is_some_and(|group| group.default_deny)
     }
 
     /// Words for a set of origins, by the clients they really stand for: apps that leave with the appliance's

@@ -439,7 +439,7 @@ impl Context<'_> {
 
     fn fit(&mut self, raw: &Spanned<String>, good: impl Fn(&str) -> bool, what: &str) -> String {
         if !good(&raw.value) {
-            self.fail(raw, format!("`{}` cannot be used here", crate::callout::quoted(&raw.value)), what);
+            self.fail(raw, format!("`{}` cannot be used here", crate::text::quoted(&raw.value)), what);
         }
         raw.value.clone()
     }
@@ -455,7 +455,7 @@ impl Context<'_> {
         }
         let known: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let help = crate::diagnostic::suggest(&raw.value, &known);
-        self.fail(raw, format!("`{}` is not a choice here", crate::callout::quoted(&raw.value)), &help);
+        self.fail(raw, format!("`{}` is not a choice here", crate::text::quoted(&raw.value)), &help);
         default
     }
 

@@ -103,9 +103,9 @@ pub fn render(
     sources: &mut Sources,
     findings: &mut Findings,
 ) -> Option<Vec<File>> {
-    let before = findings.iter().count();
+    let mark = findings.mark();
     let pages = (target.plan)(ruleset, findings)?;
-    if findings.iter().skip(before).any(|d| d.severity() == crate::diagnostic::Severity::Error) {
+    if findings.errors_since(mark) {
         return None;
     }
     let mut env = environment();

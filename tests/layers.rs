@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("diagnostic", &["source"]),
     ("yaml", &["text", "source", "diagnostic"]),
     ("callout", &["host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
-    ("settings", &["callout", "source", "diagnostic", "yaml"]),
+    ("settings", &["text", "source", "diagnostic", "yaml"]),
     (
         "catalog",
         &["digest", "callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"],

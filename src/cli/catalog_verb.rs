@@ -190,7 +190,7 @@ fn known<'a>(run: &mut Run, what: &str, word: &str, all: impl Iterator<Item = &'
     if all.contains(&word) {
         return Ok(());
     }
-    let message = format!("there is no {what} `{}`", crate::callout::quoted(word));
+    let message = format!("there is no {what} `{}`", crate::text::quoted(word));
     run.stop(Diagnostic::new(Code::UnknownName, message).help(suggest(word, &all)))
 }
 

@@ -54,7 +54,7 @@ struct Set {
 }
 
 /// `ip saddr @set`.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Match {
     family: &'static str,
     set: String,
@@ -122,16 +122,12 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             Ipv6::Clients => "",
         },
         sets: sets.into_values().collect(),
-        watched: if watched.is_empty() { client_matches(&limited) } else { watched },
+        watched: if watched.is_empty() { limited.clone() } else { watched },
         limited,
         denied,
         allowed,
     };
     Some(vec![Page::new("outgate.nft", "nftables/outgate.nft.j2", values)])
-}
-
-fn client_matches(matches: &[Match]) -> Vec<Match> {
-    matches.iter().map(|m| Match { family: m.family, set: m.set.clone() }).collect()
 }
 
 fn client_sets(sets: &mut BTreeMap<String, Set>, name: &str, clients: &AddrSet) -> Vec<Match> {

@@ -21,7 +21,7 @@ pub const TARGET: Target = Target {
     ],
     main: "outgate.conf",
     owns: &["pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
-    check: &["pfctl", "-nf"],
+    check: &["pfctl", "-a", "outgate", "-nf"],
     templates: &[
         ("pf/outgate.conf.j2", include_str!("../../templates/pf/outgate.conf.j2")),
         ("pf/table.txt.j2", include_str!("../../templates/pf/table.txt.j2")),

@@ -86,9 +86,9 @@ struct Clients {
 struct List {
     name: String,
     clients: String,
-    tls: u8,
+    tls: bool,
     /// Whether there are names.
-    names: u8,
+    names: bool,
     /// Names that Squid's dot form would take with a wildcard though the wildcard does not mean them.
     bare: Vec<String>,
     /// Addresses the site names itself.
@@ -146,7 +146,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let mut pages: Vec<Page> = denied
         .iter()
         .chain(&allowed)
-        .filter(|list| list.names == 1)
+        .filter(|list| list.names)
         .map(|list| {
             let values = ListPage { header: header.clone(), list: list.clone() };
             Page::new(format!("lists/{}.txt", list.name), "squid/list.txt.j2", values)
@@ -196,8 +196,8 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
     List {
         name: format!("{group}_{}", carrier.name()),
         clients: group.to_owned(),
-        tls: u8::from(carrier == Carrier::Tls),
-        names: u8::from(!patterns.is_empty()),
+        tls: carrier == Carrier::Tls,
+        names: !patterns.is_empty(),
         bare,
         literals: literals.prefixes().iter().map(short).collect(),
         entries: entries.collect(),
