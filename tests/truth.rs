@@ -132,21 +132,15 @@ fn group(endpoint: &Endpoint) -> String {
         Endpoint::Name(NamePattern::Exact(host)) => host,
         Endpoint::Name(NamePattern::Below(_)) | Endpoint::Net(_) => return endpoint.to_string(),
     };
-    let mirror = |of: &str| {
-        let first = host.as_str().split('.').next().unwrap_or_default();
-        let number =
-            first.strip_prefix("update").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        host.is_below(&Host::parse("freebsd.org").unwrap())
-            && match of {
-                "pkg" => matches!(first, "pkg0" | "pkgmir"),
-                _ => number && host.as_str().matches('.').count() == 2,
-            }
-    };
-    if mirror("pkg") {
-        return "pkg.freebsd.org".to_owned();
-    }
-    if mirror("update") {
-        return "update.freebsd.org".to_owned();
+    let (first, rest) = host.as_str().split_once('.').unwrap_or_default();
+    let numbered = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    match (first, rest) {
+        ("pkgmir", "geo.freebsd.org") => return "pkg.freebsd.org".to_owned(),
+        ("pkg0", rest) if rest.ends_with(".freebsd.org") => return "pkg.freebsd.org".to_owned(),
+        (first, "freebsd.org") if first.strip_prefix("update").is_some_and(numbered) => {
+            return "update.freebsd.org".to_owned();
+        }
+        _ => {}
     }
     host.to_string()
 }
