@@ -128,8 +128,8 @@ fn table() -> Table {
     Table { contacts, slots }
 }
 
-/// The name a host goes by in the table. SRV records select mirrors, so a name, the service names in front of it and the
-/// mirrors we know of are one.
+/// The name a host goes by in the table. SRV records select mirrors, so a name, the service names in front of it and
+/// the mirrors we know of are one.
 fn group(endpoint: &Endpoint) -> String {
     let host = match endpoint {
         Endpoint::Service(service) => service.host(),
@@ -259,8 +259,8 @@ fn what_only_the_site_can_name_has_a_slot() {
         }
     }
     let missing = report("the catalog lacks a slot, by entry of the table", &slots, &found);
-    // And the other way round: a slot with nothing of the table behind it. Where an entry has hosts as well, its slot only
-    // takes their place.
+    // And the other way round: a slot with nothing of the table behind it. Where an entry has hosts as well, its slot
+    // only takes their place.
     let mut extra = String::new();
     for (family, line, callouts) in &lines {
         for callout in callouts.iter().filter(|c| c.slot.is_some() && c.endpoints.is_empty()) {
@@ -289,8 +289,8 @@ fn profile(release: &str, feature: &str, callouts: &[&Callout], strict: &str) ->
     )
 }
 
-/// What a decision leads to beyond the facts of a line: a host, or a port of one where something is allowed. A denial is
-/// for every port.
+/// What a decision leads to beyond the facts of a line: a host, or a port of one where something is allowed. A denial
+/// is for every port.
 fn beyond(decision: &Decision, family: &str, line: &str, facts: &Contacts) -> Vec<String> {
     let of_line = |host: &str, origin: Origin| -> BTreeSet<&str> {
         facts
