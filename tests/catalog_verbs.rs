@@ -172,6 +172,12 @@ fn lint_finds_each_kind_of_doubt() {
 }
 
 #[test]
+fn our_own_catalog_has_no_doubts_but_twins() {
+    let (code, out, err) = outgate(&["catalog", "lint"], Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(code, Some(0), "{out}{err}");
+}
+
+#[test]
 fn a_difference_is_what_opens_and_what_closes() {
     let site = catalog(GOOD, PAGE);
     let (code, out, _) = outgate(&["catalog", "diff", "1.0.3", "ACME-1.0.4", "--catalog", "catalog"], site.path());

@@ -210,7 +210,8 @@ fn every_real_file_holds_to_its_schema() {
 
 #[test]
 fn files_that_users_edit_name_their_schema() {
-    for (path, name, _) in files().into_iter().filter(|(_, name, _)| name == "profile") {
+    // A lock is JSON, which takes no comment.
+    for (path, name, _) in files().into_iter().filter(|(_, name, _)| name != "lock") {
         let text = fs::read_to_string(&path).unwrap();
         let first = text.lines().next().unwrap();
         let schema = first.strip_prefix("# yaml-language-server: $schema=").unwrap_or_else(|| panic!("{first}"));
