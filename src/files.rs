@@ -93,14 +93,6 @@ impl Staged {
     }
 }
 
-/// Writes every file of a folder, then removes those that match `owned` and are not among them.
-///
-/// # Errors
-/// As [`stage`], which leaves everything as it was, and [`Staged::commit`].
-pub fn write(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<(), FileError> {
-    stage(folder, files, owned)?.commit()
-}
-
 /// Writes every file of a folder beside its place, and finds those that match `owned` and are not among them. Nothing
 /// that was there is changed before [`Staged::commit`].
 ///
@@ -194,6 +186,10 @@ fn readable(_: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn write(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Result<(), FileError> {
+        stage(folder, files, owned)?.commit()
+    }
 
     fn files(list: &[(&str, &str)]) -> BTreeMap<String, String> {
         list.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()

@@ -293,6 +293,13 @@ impl Why {
     }
 }
 
+/// The lines of one rule of the model, with why they are there.
+#[derive(Clone, Debug, Serialize)]
+struct Group<Line> {
+    why: Why,
+    lines: Vec<Line>,
+}
+
 /// What a gap in a rule comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Consequence {
@@ -378,19 +385,17 @@ fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> V
 }
 
 /// What a target that goes by name must know: the hosts that services select. Returns what it lacks, as lines.
-fn name_losses(target: &str, ruleset: &Ruleset, rules: &[&Rule], findings: &mut Findings) -> Vec<String> {
+fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, findings: &mut Findings) -> Vec<String> {
     let mut losses = Vec::new();
     for rule in rules {
         for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
             let Some(gap) = &destination.gap else { continue };
-            match (rule.action, consequence(ruleset, rule, gap)) {
-                (_, Consequence::Covered) if matches!(gap, Gap::Denied(_)) => {}
-                (Action::Deny, Consequence::NotInLock) => findings.push(missed_denial(target, rule, destination)),
-                (Action::Deny, _) if !matches!(gap, Gap::NoAddress(_)) => {
+            match (rule.action, gap) {
+                (_, Gap::Denied(_)) | (Action::Deny, Gap::NoAddress(_)) => {}
+                (Action::Deny, Gap::NotInLock | Gap::Unanswered(_) | Gap::Wildcard) => {
                     findings.push(missed_denial(target, rule, destination));
                 }
-                (Action::Deny, _) => {}
-                (Action::Allow, _) => {
+                (Action::Allow, Gap::NotInLock | Gap::Unanswered(_) | Gap::NoAddress(_) | Gap::Wildcard) => {
                     let loss = format!("{}: {}: {}", rule.key, destination.endpoint, gap.about_service());
                     findings
                         .push(Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("run `outgate resolve`"));

@@ -71,11 +71,9 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         return run.stop(diagnostic.help("add --target NAME"));
     }
     let lock_path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
-    if args.lock.is_some() && !args.resolve {
-        // A lock that is named is there; only one that is asked for may come into being.
-        run.read(&lock_path)?;
-    }
-    let mut lock = resolve::read(run, &lock_path)?;
+    // A lock that is named is there; only one that is asked for may come into being.
+    let must_be_there = args.lock.is_some() && !args.resolve;
+    let mut lock = if must_be_there { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
     if args.resolve {
         let fresh = resolve::ask(run, &policy, lock.as_ref(), &args.dns)?;
         lock = Some(fresh);

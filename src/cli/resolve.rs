@@ -82,11 +82,13 @@ pub(super) fn read(run: &mut Run, path: &Path) -> Result<Option<Lock>, Stop> {
             return run.stop(Diagnostic::new(Code::Unreadable, message));
         }
     }
+    parse(run, path).map(Some)
+}
+
+/// The lock at a path, which must be there.
+pub(super) fn parse(run: &mut Run, path: &Path) -> Result<Lock, Stop> {
     let id = run.read(path)?;
-    match Lock::parse(&run.sources, id) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(diagnostic) => run.stop(diagnostic),
-    }
+    Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))
 }
 
 /// Asks every name of the policy.

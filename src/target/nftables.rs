@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses};
+use super::{Group, Header, Layer, Page, Target, Why, address_losses};
 use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -40,8 +40,8 @@ struct Values<'a> {
     sets: Vec<Set>,
     watched: Vec<Match>,
     limited: Vec<Match>,
-    denied: Vec<Group>,
-    allowed: Vec<Group>,
+    denied: Vec<Group<Line>>,
+    allowed: Vec<Group<Line>>,
 }
 
 /// A named set. Its name says its kind, so a refill never meets a set of another type under the same name.
@@ -58,13 +58,6 @@ struct Set {
 struct Match {
     family: &'static str,
     set: String,
-}
-
-/// The lines of one rule of the model.
-#[derive(Serialize)]
-struct Group {
-    why: Why,
-    lines: Vec<Line>,
 }
 
 #[derive(Serialize)]
@@ -144,7 +137,7 @@ fn client_sets(sets: &mut BTreeMap<String, Set>, name: &str, clients: &AddrSet) 
     matches
 }
 
-fn group(rule: &Rule, clients_name: &str, clients: &AddrSet, sets: &mut BTreeMap<String, Set>) -> Group {
+fn group(rule: &Rule, clients_name: &str, clients: &AddrSet, sets: &mut BTreeMap<String, Set>) -> Group<Line> {
     let sources = client_sets(sets, clients_name, clients);
     let mut lines = Vec::new();
     for (family, set) in server_sets(rule) {

@@ -134,7 +134,7 @@ fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
             }
         }
     }
-    name_losses("opnsense", ruleset, &ruleset.rules.iter().collect::<Vec<_>>(), findings);
+    name_losses("opnsense", &ruleset.rules, findings);
     if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
         findings.push(
             Diagnostic::new(Code::OutOfReach, "opnsense: without a lock nobody knows whether a blocked and an allowed name share an address")

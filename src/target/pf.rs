@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses, fit};
+use super::{Group, Header, Layer, Page, Target, Why, address_losses, fit};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -49,8 +49,8 @@ struct Values<'a> {
     deny_ipv6: bool,
     limited: String,
     tables: Vec<Table>,
-    denied: Vec<Group>,
-    allowed: Vec<Group>,
+    denied: Vec<Group<Line>>,
+    allowed: Vec<Group<Line>>,
 }
 
 #[derive(Clone, Serialize)]
@@ -60,12 +60,6 @@ struct Table {
     entries: String,
     #[serde(skip)]
     count: usize,
-}
-
-#[derive(Serialize)]
-struct Group {
-    why: Why,
-    lines: Vec<Line>,
 }
 
 #[derive(Serialize)]

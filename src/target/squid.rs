@@ -224,12 +224,8 @@ fn losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
             out_of_reach.push(format!("{} ({})", rule.key, left.join(", ")));
         }
     }
-    let carried: Vec<&Rule> = ruleset
-        .rules
-        .iter()
-        .filter(|rule| rule.action == Action::Deny || Carrier::ALL.iter().any(|carrier| carrier.carries(rule)))
-        .collect();
-    losses.extend(super::name_losses("squid", ruleset, &carried, findings));
+    let carried = |rule: &&Rule| rule.action == Action::Deny || Carrier::ALL.iter().any(|carrier| carrier.carries(rule));
+    losses.extend(super::name_losses("squid", ruleset.rules.iter().filter(carried), findings));
     if !out_of_reach.is_empty() {
         findings.push(
             Diagnostic::new(
