@@ -36,6 +36,7 @@ pub mod files;
 pub mod host;
 pub mod lock;
 pub mod policy;
+pub mod pool;
 pub mod port;
 pub mod profile;
 pub mod release;

@@ -9,37 +9,59 @@ use std::net::IpAddr;
 
 use crate::host::{Host, Query};
 
+pub mod answer;
 pub mod dns;
 pub mod table;
 
 /// Something that can be asked for addresses.
 pub trait Resolve {
-    /// Asks every query and answers each, good or bad: one dead name never stops the others.
+    /// Asks every query and reports what was said to each, good or bad: one dead name never stops the others.
     ///
-    /// For a [`Query::Service`] the targets of its SRV records are asked as hosts too; their answers stand in the map
-    /// under their own names. `progress` is called with (done, total) as answers come in.
+    /// For a [`Query::Service`] the targets of its SRV records are asked as hosts too; their replies stand in the map
+    /// under their own names. `progress` is called with (done, total) as replies come in.
     ///
     /// # Errors
     /// Only when no query can be asked at all: no resolver configured, or none that responds.
-    fn resolve(&self, queries: &BTreeSet<Query>, progress: &dyn Fn(usize, usize)) -> Result<Answers, ResolveError>;
+    fn resolve(&self, queries: &BTreeSet<Query>, progress: &dyn Fn(usize, usize)) -> Result<Heard, ResolveError>;
 }
 
-/// Every answer, by what was asked.
-pub type Answers = BTreeMap<Query, Answer>;
-
-/// What came back for one query.
+/// What a run of questions came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Who said it: addresses with port of the name servers, sorted; or `table` for a fixed table.
-    pub resolvers: BTreeSet<String>,
+pub struct Heard {
+    /// What was said, by what was asked: one reply for each resolver and round, round by round. Never an empty list.
+    pub replies: BTreeMap<Query, Vec<Reply>>,
+    /// The resolvers that said nothing at all: found once, at the start, and not asked further.
+    pub silent: BTreeSet<String>,
+    /// Whether the time for the whole run was over before every question had been asked.
+    pub out_of_time: bool,
+}
+
+/// What one resolver said, one time, about one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// Who said it, as the user would name it: an address with port of a name server, or `table` for a fixed table.
+    /// Two where one server of the system's list answered for A and the next for AAAA.
+    pub by: BTreeSet<String>,
     /// For a service: the targets of its SRV records with their ports, sorted.
     pub targets: BTreeSet<(Host, u16)>,
-    /// The names the answer went through, in order, without the asked one (the CNAME chain).
-    pub chain: Vec<Host>,
-    /// A and AAAA records at the end of the chain. Not yet judged: loopback and the like are in here as answered.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The names the reply went through, in order, without the asked one (the CNAME chain).
+    pub chain: Vec<Link>,
+    /// A and AAAA records at the end of the chain, each with its TTL in seconds (RFC 2181, 8: one with the top bit set
+    /// is 0). Not yet judged: loopback and the like are in here as answered.
+    pub addresses: BTreeMap<IpAddr, u32>,
     /// What failed, by record type. A host without AAAA records is no failure.
     pub failures: BTreeMap<RecordType, Failure>,
+    /// The resolver says that it validated every part of this with DNSSEC (the AD bit). Its word, no proof of ours.
+    pub authentic: bool,
+}
+
+/// One step of a CNAME chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it leads.
+    pub host: Host,
+    /// How long that may be believed, in seconds.
+    pub ttl: u32,
 }
 
 /// The record types that are asked for.
@@ -83,8 +105,12 @@ pub enum Failure {
     Timeout,
     /// The answer was cut and could not be had whole over TCP. A part of an answer is no answer.
     Truncated,
+    /// The resolver could not validate what it found: DNSSEC says it is forged or broken.
+    Bogus,
     /// CNAME records that lead back to themselves, or a chain of more than 16.
     Loop,
+    /// More addresses than one host may have. No part of them is believed.
+    TooMany,
     /// An answer that makes no sense: malformed, for another question, or a name that is no host name.
     Malformed,
 }
@@ -98,7 +124,9 @@ impl Failure {
         Self::Refused,
         Self::Timeout,
         Self::Truncated,
+        Self::Bogus,
         Self::Loop,
+        Self::TooMany,
         Self::Malformed,
     ];
 
@@ -118,7 +146,9 @@ impl Failure {
             Self::Refused => "REFUSED",
             Self::Timeout => "timeout",
             Self::Truncated => "truncated",
+            Self::Bogus => "bogus",
             Self::Loop => "CNAME loop",
+            Self::TooMany => "too many addresses",
             Self::Malformed => "malformed",
         }
     }

@@ -23,7 +23,7 @@ use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Qu
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType as Kind};
 use tokio::time::Instant;
 
-use super::{Answer, Answers, Failure, RecordType, Resolve, ResolveError};
+use super::{Failure, Heard, Link, RecordType, Reply, Resolve, ResolveError};
 use crate::host::{Host, Query, Service};
 
 /// Port of a name server whose address came without one.
@@ -100,7 +100,7 @@ impl Dns {
         &self.servers
     }
 
-    async fn run(&self, queries: &BTreeSet<Query>, progress: &dyn Fn(usize, usize)) -> Result<Answers, ResolveError> {
+    async fn run(&self, queries: &BTreeSet<Query>, progress: &dyn Fn(usize, usize)) -> Result<Heard, ResolveError> {
         let mut session = Session {
             servers: self.servers.clone(),
             settings: self.settings,
@@ -113,7 +113,8 @@ impl Dns {
             return Err(self.nobody());
         }
 
-        let mut answers = Answers::new();
+        let silent = self.servers.iter().filter(|server| !session.servers.contains(server));
+        let mut heard = Heard { silent: silent.map(ToString::to_string).collect(), ..Heard::default() };
         let mut wanted = queries.clone();
         let mut total = wanted.len();
         // Twice at most: targets of services are hosts, and hosts want nothing more.
@@ -122,16 +123,17 @@ impl Dns {
                 .map(|query| session.answer(query))
                 .buffer_unordered(self.settings.concurrency.max(1));
             let mut targets = BTreeSet::new();
-            while let Some((query, answer)) = asked.next().await {
-                targets.extend(answer.targets.iter().map(|(host, _)| Query::Host(host.clone())));
-                answers.insert(query, answer);
-                progress(answers.len(), total);
+            while let Some((query, reply)) = asked.next().await {
+                targets.extend(reply.targets.iter().map(|(host, _)| Query::Host(host.clone())));
+                heard.replies.insert(query, vec![reply]);
+                progress(heard.replies.len(), total);
             }
             drop(asked);
-            wanted = targets.into_iter().filter(|target| !answers.contains_key(target)).collect();
+            wanted = targets.into_iter().filter(|target| !heard.replies.contains_key(target)).collect();
             total += wanted.len();
         }
-        Ok(answers)
+        heard.out_of_time = session.limit().is_err();
+        Ok(heard)
     }
 
     fn nobody(&self) -> ResolveError {
@@ -147,9 +149,9 @@ impl Dns {
 }
 
 impl Resolve for Dns {
-    fn resolve(&self, queries: &BTreeSet<Query>, progress: &dyn Fn(usize, usize)) -> Result<Answers, ResolveError> {
+    fn resolve(&self, queries: &BTreeSet<Query>, progress: &dyn Fn(usize, usize)) -> Result<Heard, ResolveError> {
         if queries.is_empty() {
-            return Ok(Answers::new());
+            return Ok(Heard::default());
         }
         if self.servers.is_empty() {
             return Err(ResolveError("there is no name server to ask: name a resolver".to_owned()));
@@ -175,9 +177,9 @@ struct Found {
     /// Who said so.
     by: BTreeSet<SocketAddr>,
     /// The CNAME targets, as far as they could be followed.
-    chain: Vec<Host>,
+    chain: Vec<Link>,
     /// Records of the type asked for at the end of the chain; never none.
-    records: Result<Vec<RData>, Failure>,
+    records: Result<Vec<Record>, Failure>,
 }
 
 /// Why no server's answer could be used, and who gave the reason unless it was silence.
@@ -202,7 +204,7 @@ impl Session {
         join_all(probes).await.into_iter().flatten().collect()
     }
 
-    async fn answer(&self, query: Query) -> (Query, Answer) {
+    async fn answer(&self, query: Query) -> (Query, Reply) {
         let answer = match &query {
             Query::Host(host) => self.host(host).await,
             Query::Service(service) => self.service(service).await,
@@ -210,13 +212,13 @@ impl Session {
         (query, answer)
     }
 
-    async fn host(&self, host: &Host) -> Answer {
+    async fn host(&self, host: &Host) -> Reply {
         let name = host.fqdn();
         let (a, aaaa) = join(self.find(&name, Kind::A), self.find(&name, Kind::AAAA)).await;
         host_answer(a, aaaa)
     }
 
-    async fn service(&self, service: &Service) -> Answer {
+    async fn service(&self, service: &Service) -> Reply {
         service_answer(self.find(&format!("{service}."), Kind::SRV).await)
     }
 
@@ -235,8 +237,8 @@ impl Session {
         names: &mut Vec<Name>,
         kind: Kind,
         by: &mut BTreeSet<SocketAddr>,
-        chain: &mut Vec<Host>,
-    ) -> Result<Vec<RData>, Failure> {
+        chain: &mut Vec<Link>,
+    ) -> Result<Vec<Record>, Failure> {
         loop {
             let before = names.len();
             let Some(last) = names.last() else { return Err(Failure::Malformed) };
@@ -380,32 +382,32 @@ fn is_referral(response: &DnsResponse) -> bool {
 }
 
 /// Follows the CNAMEs of one response from the last of `names`.
-fn walk(answers: &[Record], names: &mut Vec<Name>, chain: &mut Vec<Host>) -> Result<(), Failure> {
+fn walk(answers: &[Record], names: &mut Vec<Name>, chain: &mut Vec<Link>) -> Result<(), Failure> {
     while let Some(at) = names.last() {
-        let mut targets = records_of(answers, at, Kind::CNAME).into_iter().filter_map(|data| match data {
-            RData::CNAME(target) => Some(target.0),
+        let mut targets = records_of(answers, at, Kind::CNAME).into_iter().filter_map(|record| match record.data {
+            RData::CNAME(target) => Some((target.0, record.ttl)),
             _ => None,
         });
-        let Some(target) = targets.next() else { break };
+        let Some((target, ttl)) = targets.next() else { break };
         // A name has one CNAME; of two, nobody can say which is meant.
-        if targets.any(|other| other != target) {
+        if targets.any(|(other, _)| other != target) {
             return Err(Failure::Malformed);
         }
         if names.contains(&target) || chain.len() == CHAIN_MAX {
             return Err(Failure::Loop);
         }
-        chain.push(host_of(&target)?);
+        chain.push(Link { host: host_of(&target)?, ttl: believed(ttl) });
         names.push(target);
     }
     Ok(())
 }
 
 /// The records of one name and one type. What else a response holds was not asked for and is not believed.
-fn records_of(answers: &[Record], name: &Name, kind: Kind) -> Vec<RData> {
+fn records_of(answers: &[Record], name: &Name, kind: Kind) -> Vec<Record> {
     answers
         .iter()
         .filter(|record| record.dns_class == DNSClass::IN && record.record_type() == kind && record.name == *name)
-        .map(|record| record.data.clone())
+        .cloned()
         .collect()
 }
 
@@ -414,66 +416,68 @@ fn host_of(name: &Name) -> Result<Host, Failure> {
     Host::parse(&name.to_ascii()).map_err(|_| Failure::Malformed)
 }
 
-fn host_answer(a: Found, aaaa: Found) -> Answer {
-    let mut answer = Answer::default();
+/// A TTL, in seconds: one with the top bit set is 0 (RFC 2181, 8).
+fn believed(ttl: u32) -> u32 {
+    if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
+}
+
+fn host_answer(a: Found, aaaa: Found) -> Reply {
+    let mut reply = Reply::default();
     let both = [(RecordType::A, a), (RecordType::Aaaa, aaaa)];
     let good = both.iter().any(|(_, found)| found.records.is_ok());
     for (kind, found) in both {
-        answer.resolvers.extend(found.by.iter().map(ToString::to_string));
+        reply.by.extend(found.by.iter().map(ToString::to_string));
         // The way to a failure is only of interest when nothing else was found.
         if found.records.is_ok() || !good {
-            for host in found.chain {
-                if !answer.chain.contains(&host) {
-                    answer.chain.push(host);
+            for link in found.chain {
+                if !reply.chain.iter().any(|known| known.host == link.host) {
+                    reply.chain.push(link);
                 }
             }
         }
         match found.records {
-            Ok(records) => answer.addresses.extend(records.iter().filter_map(address_of)),
+            Ok(records) => reply.addresses.extend(records.iter().filter_map(address_of)),
             Err(failure) => {
-                answer.failures.insert(kind, failure);
+                reply.failures.insert(kind, failure);
             }
         }
     }
-    if answer.addresses.len() > ADDRESSES_MAX {
-        answer.addresses.clear();
-        answer.failures = BTreeMap::from([RecordType::A, RecordType::Aaaa].map(|kind| (kind, Failure::Malformed)));
+    if reply.addresses.len() > ADDRESSES_MAX {
+        reply.addresses.clear();
+        reply.failures = BTreeMap::from([RecordType::A, RecordType::Aaaa].map(|kind| (kind, Failure::TooMany)));
     }
     // A family without records is normal. It is worth a word only when the other has none either, for the same reason.
-    if good || answer.failures.values().any(|failure| *failure != Failure::NoData) {
-        answer.failures.retain(|_, failure| *failure != Failure::NoData);
+    if good || reply.failures.values().any(|failure| *failure != Failure::NoData) {
+        reply.failures.retain(|_, failure| *failure != Failure::NoData);
     }
-    answer
+    reply
 }
 
-fn address_of(data: &RData) -> Option<IpAddr> {
-    match data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+fn address_of(record: &Record) -> Option<(IpAddr, u32)> {
+    match &record.data {
+        RData::A(address) => Some((IpAddr::V4(address.0), believed(record.ttl))),
+        RData::AAAA(address) => Some((IpAddr::V6(address.0), believed(record.ttl))),
         _ => None,
     }
 }
 
-fn service_answer(found: Found) -> Answer {
-    let mut answer = Answer {
-        resolvers: found.by.iter().map(ToString::to_string).collect(),
-        chain: found.chain,
-        ..Answer::default()
-    };
+fn service_answer(found: Found) -> Reply {
+    let mut reply =
+        Reply { by: found.by.iter().map(ToString::to_string).collect(), chain: found.chain, ..Reply::default() };
     match found.records.and_then(|records| targets_of(&records)) {
-        Ok(targets) => answer.targets = targets,
+        Ok(targets) => reply.targets = targets,
         Err(failure) => {
-            answer.failures.insert(RecordType::Srv, failure);
+            reply.failures.insert(RecordType::Srv, failure);
         }
     }
-    answer
+    reply
 }
 
 /// All targets or none: a service of which half is known would be locked without the other half.
-fn targets_of(records: &[RData]) -> Result<BTreeSet<(Host, u16)>, Failure> {
+fn targets_of(records: &[Record]) -> Result<BTreeSet<(Host, u16)>, Failure> {
     let mut targets = BTreeSet::new();
     for record in records {
-        let RData::SRV(srv) = record else { continue };
+        let RData::SRV(srv) = &record.data else { continue };
         // "The service is decidedly not available at this domain" (RFC 2782).
         if srv.target.is_root() {
             continue;
