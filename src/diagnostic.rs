@@ -123,6 +123,8 @@ codes! {
     FamilyGone = "W118" Warning;
     /// Only a part of a name's addresses has been seen, so rules by address will deny some of its traffic.
     LowCoverage = "W119" Warning;
+    /// A target is in audit mode: its files log what they would deny, and block nothing.
+    NotEnforced = "W120" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.
@@ -151,6 +153,8 @@ codes! {
     OtherSites = "N210" Note;
     /// The profile has terms for the answers of a name that no rule asks for.
     IdleTerms = "N209" Note;
+    /// A name is let out by what a name server answers, and names below it with it.
+    ByDns = "N211" Note;
     /// Two hosts of a catalog differ by one letter.
     SpellingTwin = "N207" Note;
     /// A provider, feature or source of a catalog that no entry refers to.

@@ -243,9 +243,16 @@ impl NamePattern {
 }
 
 impl NamePattern {
+    /// The name, or the one that all its names are below.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        let (Self::Exact(host) | Self::Below(host)) = self;
+        host
+    }
+
     /// The patterns other than this one that cover it: all names below one of its parents.
     pub fn covering(&self) -> impl Iterator<Item = Self> + '_ {
-        let (Self::Exact(host) | Self::Below(host)) = self;
+        let host = self.host();
         let parents = host.as_str().match_indices('.').map(|(dot, _)| &host.as_str()[dot + 1..]);
         parents.filter(|parent| parent.contains('.')).map(|parent| Self::Below(Host(parent.to_owned())))
     }

@@ -20,7 +20,7 @@ use crate::port::{Port, Protocol};
 use crate::profile::{ALLOWABLE, Blockable, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
-use crate::settings::{Denied, Dialect, Hook, Ipv6, OpnsenseVersion, ResolveAt, Side};
+use crate::settings::{Denied, Dialect, Hook, Ipv6, Mode, OpnsenseVersion, ResolveAt, Side};
 use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::yaml::Spanned;
@@ -168,6 +168,7 @@ texts! {
     Verdict: told(Verdict::ALL.iter().map(|word| (word.as_str(), word.about()))),
     SpecialUse: words(ALLOWABLE.map(SpecialUse::as_str)),
     Hook: words(Hook::NAMES.map(|(name, _)| name)),
+    Mode: words(Mode::NAMES.map(|(name, _)| name)),
     Denied: words(Denied::NAMES.map(|(name, _)| name)),
     Dialect: words(Dialect::NAMES.map(|(name, _)| name)),
     Side: words(Side::NAMES.map(|(name, _)| name)),

@@ -1,13 +1,16 @@
 //! What a profile may say of each target, checked: values that can stand in that target's files as they are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::source::SourceId;
+use crate::host::NamePattern;
+use crate::source::{SourceId, Span};
 use crate::yaml::Spanned;
 
 /// The targets a site has, each with its settings. `None`: the site does not have that target.
@@ -40,6 +43,31 @@ pub struct Nftables {
     pub log_prefix: String,
     /// Log lines a second, at most.
     pub log_rate: u16,
+    /// Whether anything is blocked.
+    pub mode: Mode,
+    /// What a packet is known by beside its client's addresses.
+    pub marks: BTreeMap<Origin, Marks>,
+    /// Names whose addresses dnsmasq puts in as it answers, each with its place.
+    pub by_dns: Vec<(NamePattern, Span)>,
+}
+
+/// Whether a target blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// What no rule allows is denied.
+    #[default]
+    Enforce,
+    /// It is counted and logged as if it were denied, and let through.
+    Audit,
+}
+
+/// What packets of a client are known by, whatever their address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Hardware addresses, in lower case with colons.
+    pub macs: BTreeSet<String>,
+    /// Interfaces they come in by.
+    pub interfaces: BTreeSet<String>,
 }
 
 /// Which packets nftables judges.
@@ -222,6 +250,38 @@ struct RawNftables {
     /// Log lines a second, at most.
     #[schemars(range(min = LOG_RATE.0, max = LOG_RATE.1), extend("default" = Nftables::default().log_rate))]
     log_rate: Option<Spanned<i64>>,
+    /// `enforce`, or `audit`: everything is counted and logged as if it were denied, and let through.
+    #[schemars(with = "Option<Mode>", extend("default" = name(&Mode::NAMES, Mode::default())))]
+    mode: Word,
+    /// What packets of the clients are known by beside their addresses: both families at once.
+    clients: RawMarkedClients,
+    /// Names whose addresses cannot be listed, such as `[cdn.example.org, "*.example.net"]`: dnsmasq puts them into the
+    /// sets as it answers. dnsmasq takes every name below each of them too.
+    by_dns: Vec<Spanned<String>>,
+}
+
+/// What packets of the clients are known by, by who opens the connection.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawMarkedClients {
+    /// The system itself.
+    nas: RawMarks,
+    /// The machines whose browser shows the web interface.
+    admin: RawMarks,
+    /// Jails and plugins.
+    jails: RawMarks,
+    /// Apps and containers.
+    apps: RawMarks,
+}
+
+/// What packets of one kind of client are known by.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawMarks {
+    /// Hardware addresses on the router's own segment, such as `["02:00:5e:10:00:01"]`.
+    mac: Vec<Spanned<String>>,
+    /// Interfaces of the router that nothing but these clients is behind, such as `[lan1]`.
+    interface: Vec<Spanned<String>>,
 }
 
 /// pf. The interface must be there.
@@ -294,6 +354,9 @@ impl Default for Nftables {
             denied: Denied::Reject,
             log_prefix: "outgate".to_owned(),
             log_rate: 5,
+            mode: Mode::default(),
+            marks: BTreeMap::new(),
+            by_dns: Vec::new(),
         }
     }
 }
@@ -337,6 +400,10 @@ impl Opnsense {
 impl Hook {
     pub(crate) const NAMES: [(&'static str, Self); 3] =
         [("forward", Self::Forward), ("output", Self::Output), ("both", Self::Both)];
+}
+
+impl Mode {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("enforce", Self::Enforce), ("audit", Self::Audit)];
 }
 
 impl Denied {
@@ -400,6 +467,17 @@ pub fn is_interface(text: &str) -> bool {
     (1..=15).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Whether a text is the hardware address of one machine.
+fn is_mac(text: &str) -> bool {
+    let pairs: Vec<&str> = text.split(':').collect();
+    let hexadecimal = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+    let first = pairs.first().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    pairs.len() == 6
+        && pairs.iter().all(hexadecimal)
+        && first.is_some_and(|byte| byte & 1 == 0)
+        && text.bytes().any(|b| !matches!(b, b'0' | b':'))
 }
 
 fn is_word(text: &str, max: usize) -> bool {
@@ -499,6 +577,49 @@ impl Context<'_> {
                 "a letter, then letters, digits or `_`, at most 31",
             ),
             log_rate: self.number(raw.log_rate.as_ref(), default.log_rate, LOG_RATE),
+            mode: self.choice(&raw.mode, &Mode::NAMES, Mode::default()),
+            marks: self.marks(&raw.clients),
+            by_dns: raw.by_dns.iter().filter_map(|name| self.pattern(name)).collect(),
+        }
+    }
+
+    fn marks(&mut self, raw: &RawMarkedClients) -> BTreeMap<Origin, Marks> {
+        let origins = [
+            (Origin::Nas, &raw.nas),
+            (Origin::Browser, &raw.admin),
+            (Origin::Jail, &raw.jails),
+            (Origin::App, &raw.apps),
+        ];
+        let mut all = BTreeMap::new();
+        for (origin, raw) in origins {
+            let what = "six pairs of hexadecimal digits with colons, of one machine: no multicast and not all zero";
+            let macs = raw.mac.iter().map(|mac| self.fit(mac, is_mac, what).to_ascii_lowercase()).collect();
+            let what = "an interface name: a letter, then at most 14 letters, digits, `_`, `.` or `-`";
+            let good = |text: &str| is_interface(text) && text.starts_with(|c: char| c.is_ascii_alphabetic());
+            let interfaces = raw.interface.iter().map(|name| self.fit(name, good, what)).collect();
+            let marks = Marks { macs, interfaces };
+            if marks != Marks::default() {
+                all.insert(origin, marks);
+            }
+        }
+        all
+    }
+
+    fn pattern(&mut self, raw: &Spanned<String>) -> Option<(NamePattern, Span)> {
+        match Endpoint::parse(&raw.value) {
+            Ok(Endpoint::Name(pattern)) => Some((pattern, raw.span(self.source))),
+            Ok(_) => {
+                self.fail(
+                    raw,
+                    format!("`{}` is no name", crate::text::quoted(&raw.value)),
+                    "name a host or a wildcard",
+                );
+                None
+            }
+            Err((code, message)) => {
+                self.findings.push(Diagnostic::new(code, message).at(raw.span(self.source), ""));
+                None
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde::Serialize;
 
-use crate::callout::Origin;
+use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::digest::sha256;
 use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
@@ -335,12 +335,22 @@ fn consequence(ruleset: &Ruleset, rule: &Rule, gap: &Gap) -> Consequence {
 /// What a target that goes by address must find settled: names in the lock, both families, no shared addresses.
 /// Returns what it cannot express, as lines for the header.
 fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
+    address_losses_but(&|_| false, target, ruleset, findings)
+}
+
+/// The same for a target that has the addresses of some endpoints in another way than from the lock.
+fn address_losses_but(
+    elsewhere: &dyn Fn(&Endpoint) -> bool,
+    target: &str,
+    ruleset: &Ruleset,
+    findings: &mut Findings,
+) -> Vec<String> {
     let mut losses = Vec::new();
     let mut not_in_lock = Vec::new();
     for rule in &ruleset.rules {
         for destination in &rule.destinations {
             let (key, name) = (&rule.key, &destination.endpoint);
-            let Some(gap) = &destination.gap else { continue };
+            let Some(gap) = destination.gap.as_ref().filter(|_| !elsewhere(name)) else { continue };
             match consequence(ruleset, rule, gap) {
                 Consequence::NotInLock => not_in_lock.push(name.to_string()),
                 Consequence::Covered => {}

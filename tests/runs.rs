@@ -247,7 +247,12 @@ fn a_lock_that_somebody_changed_meanwhile_is_not_overwritten() {
     let slow = Behaviour::Slow(Duration::from_millis(800), ips(&OTHER));
     let new = Nameserver::start(&[("one.example.org", slow.clone()), ("two.example.org", slow)]);
     let child = outgate(&["resolve", "--resolver", &new.addr.to_string()], at, &day(1)).spawn().unwrap();
-    thread::sleep(Duration::from_millis(400));
+    // Once it asks it has read the old lock.
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while new.total() == 0 {
+        assert!(std::time::Instant::now() < deadline, "nobody asked");
+        thread::sleep(Duration::from_millis(10));
+    }
     // An editor or a checkout does not ask for our hold.
     let theirs = lock_text(at).replace("2026-11-21", "2026-11-20");
     fs::write(at.join("outgate.lock"), &theirs).unwrap();

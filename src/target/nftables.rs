@@ -1,103 +1,141 @@
-//! nftables 1.0.6 and later: one table of our own, kept and refilled in one transaction.
+//! nftables 1.0.6 and later: one table of our own, kept and refilled in one transaction; a file that refills its sets
+//! alone; and, where the site wants it, what dnsmasq needs to fill the sets of names that cannot be listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Group, Header, Layer, Page, Target, Why, address_losses};
+use super::{Group, Header, Layer, Page, Target, Why, address_losses_but};
 use crate::addrs::AddrSet;
+use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::digest::sha256;
+use crate::host::NamePattern;
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
-use crate::settings::{Denied, Hook, Ipv6, Nftables, Settings};
+use crate::settings::{Denied, Hook, Ipv6, Marks, Mode, Nftables, Settings};
 
 /// The target.
 pub const TARGET: Target = Target {
     name: "nftables",
     about: "nftables 1.0.6 and later, on a Linux router or on the NAS itself",
     layer: Layer::Addresses,
-    limits: &["no wildcards: a list of addresses cannot hold names that are not known", "two names on one address are one"],
+    limits: &[
+        "no wildcards, but for those that dnsmasq puts in by name: a list of addresses cannot hold names that are not known",
+        "two names on one address are one",
+    ],
     main: "outgate.nft",
-    owns: &["nftables/outgate.nft"],
+    owns: &["nftables/outgate.nft", "nftables/outgate-sets.nft", "nftables/outgate-dnsmasq.conf"],
     check: &["nft", "-c", "-f"],
-    templates: &[("nftables/outgate.nft.j2", include_str!("../../templates/nftables/outgate.nft.j2"))],
+    templates: &[
+        ("nftables/outgate.nft.j2", include_str!("../../templates/nftables/outgate.nft.j2")),
+        ("nftables/outgate-sets.nft.j2", include_str!("../../templates/nftables/outgate-sets.nft.j2")),
+        ("nftables/outgate-dnsmasq.conf.j2", include_str!("../../templates/nftables/outgate-dnsmasq.conf.j2")),
+    ],
     chosen: |settings: &Settings| settings.nftables.is_some(),
     plan,
 };
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Values<'a> {
     header: Header,
     table: &'a str,
     priority: String,
     forward: bool,
     output: bool,
+    audit: bool,
     drop: bool,
     log_prefix: &'a str,
     log_rate: u16,
     deny_interface: &'a str,
+    /// Tells these rules from others, so that sets are refilled for the rules they are for.
+    version: String,
     sets: Vec<Set>,
-    watched: Vec<Match>,
-    limited: Vec<Match>,
+    /// Sets that dnsmasq fills. They are never emptied: it adds no address that is in its cache.
+    open_sets: Vec<Set>,
+    watched: Vec<From>,
+    limited: Vec<From>,
     denied: Vec<Group<Line>>,
     allowed: Vec<Group<Line>>,
+    by_dns: Vec<ByDns>,
 }
 
 /// A named set. Its name says its kind, so a refill never meets a set of another type under the same name.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Set {
     name: String,
-    family: &'static str,
+    kind: &'static str,
     interval: bool,
     elements: String,
 }
 
-/// `ip saddr @set`.
+/// Whose packets: a set of addresses of one family, of hardware addresses, or interfaces.
 #[derive(Clone, Serialize)]
-struct Match {
-    family: &'static str,
-    set: String,
+#[serde(rename_all = "lowercase", tag = "by")]
+enum From {
+    Address { family: &'static str, set: String },
+    Mac { set: String },
+    Interface { names: Vec<String> },
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Line {
+    from: From,
     family: &'static str,
-    clients: String,
     servers: String,
     protocol: &'static str,
     ports: String,
 }
 
+/// A name that dnsmasq feeds, and the sets of its rule.
+#[derive(Clone, Serialize)]
+struct ByDns {
+    name: String,
+    rule: String,
+    v4: String,
+    v6: String,
+}
+
+/// Who sends: what a rule's clients are known by.
+struct Clients<'a> {
+    name: String,
+    addrs: AddrSet,
+    marks: Vec<&'a Marks>,
+}
+
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Nftables::default();
     let settings = ruleset.settings.nftables.as_ref().unwrap_or(&default);
-    if ruleset.ipv6 == Ipv6::DenyInterface && settings.interface.is_none() {
-        findings.push(
-            Diagnostic::new(Code::BadSetting, "`ipv6: deny-interface` needs the interface the clients are behind")
-                .help("add `interface:` under `targets: nftables:`"),
-        );
-    }
-    let losses = address_losses("nftables", ruleset, findings);
+    check(ruleset, settings, findings);
+    let losses = address_losses_but(&|name| fed(settings, name), "nftables", ruleset, findings);
     let mut sets = BTreeMap::new();
-    let limited = client_sets(&mut sets, "limited", &ruleset.limited());
-    let (mut denied, mut allowed) = (Vec::new(), Vec::new());
-    let mut watched = ruleset.limited();
+    let everybody = ruleset.clients.keys().copied();
+    let limited: BTreeSet<Origin> = everybody.filter(|origin| ruleset.clients[origin].default_deny).collect();
+    let limited_from = sources(&mut sets, &clients("limited", &limited, ruleset, settings));
+    let (mut denied, mut allowed, mut by_dns) = (Vec::new(), Vec::new(), Vec::new());
+    let mut open_sets = BTreeMap::new();
+    let mut watched = limited.clone();
     for rule in super::seen_on_host("nftables", ruleset, settings.hook == Hook::Output, findings) {
         let origins = ruleset.bound(rule);
-        let clients = ruleset.clients_of(&origins);
-        if clients.is_empty() {
+        let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
+        if clients.addrs.is_empty() {
             continue;
         }
-        watched = watched.union(&clients);
-        let group = group(rule, &ruleset.group_name(&origins), &clients, &mut sets);
+        watched.extend(origins);
+        let (names, open) = fed_sets(rule, settings);
+        let group = group(rule, &clients, open.iter().map(|set| (set.kind, set.name.clone())), &mut sets);
+        open_sets.extend(open.into_iter().map(|set| (set.name.clone(), set)));
+        by_dns.extend(names);
         match rule.action {
             Action::Deny => denied.push(group),
             Action::Allow => allowed.push(group),
         }
     }
-    let watched = if watched == ruleset.limited() { Vec::new() } else { client_sets(&mut sets, "watched", &watched) };
-    let values = Values {
+    let same = ruleset.clients_of(&watched) == ruleset.clients_of(&limited) && !settings.marks.contains_key(&Origin::Browser);
+    let watched = if same { limited_from.clone() } else { sources(&mut sets, &clients("watched", &watched, ruleset, settings)) };
+    let mut values = Values {
         header: Header::new(ruleset, losses),
         table: &settings.table,
         priority: match settings.priority {
@@ -107,6 +145,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         },
         forward: settings.hook != Hook::Output,
         output: settings.hook != Hook::Forward,
+        audit: settings.mode == Mode::Audit,
         drop: settings.denied == Denied::Drop,
         log_prefix: &settings.log_prefix,
         log_rate: settings.log_rate,
@@ -114,62 +153,222 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             Ipv6::DenyInterface => settings.interface.as_deref().unwrap_or(""),
             Ipv6::Clients => "",
         },
+        version: String::new(),
         sets: sets.into_values().collect(),
-        watched: if watched.is_empty() { limited.clone() } else { watched },
-        limited,
+        open_sets: open_sets.into_values().collect(),
+        watched,
+        limited: limited_from,
         denied,
         allowed,
+        by_dns,
     };
-    Some(vec![Page::new("outgate.nft", "nftables/outgate.nft.j2", values)])
+    values.version = version(&values);
+    let mut pages = vec![
+        Page::new("outgate.nft", "nftables/outgate.nft.j2", values.clone()),
+        Page::new("outgate-sets.nft", "nftables/outgate-sets.nft.j2", values.clone()),
+    ];
+    if !values.by_dns.is_empty() {
+        pages.push(Page::new("outgate-dnsmasq.conf", "nftables/outgate-dnsmasq.conf.j2", values));
+    }
+    Some(pages)
 }
 
-fn client_sets(sets: &mut BTreeMap<String, Set>, name: &str, clients: &AddrSet) -> Vec<Match> {
-    let mut matches = Vec::new();
-    let v4: Vec<String> = clients.v4_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
-    let v6: Vec<String> = clients.v6_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
-    for (family, short, list) in [("ip", 4, v4), ("ip6", 6, v6)] {
-        if !list.is_empty() {
-            let set = format!("c_{name}_{short}");
-            sets.insert(set.clone(), Set { name: set.clone(), family, interval: true, elements: list.join(",\n") });
-            matches.push(Match { family, set });
+/// Settings that do not fit together, and those that somebody should hear of.
+fn check(ruleset: &Ruleset, settings: &Nftables, findings: &mut Findings) {
+    if ruleset.ipv6 == Ipv6::DenyInterface && settings.interface.is_none() {
+        findings.push(
+            Diagnostic::new(Code::BadSetting, "`ipv6: deny-interface` needs the interface the clients are behind")
+                .help("add `interface:` under `targets: nftables:`"),
+        );
+    }
+    if settings.mode == Mode::Audit {
+        findings.push(
+            Diagnostic::new(Code::NotEnforced, "nftables: `mode: audit`: what would be denied is logged and let through")
+                .help("take `mode` out once the log holds nothing that is wanted"),
+        );
+    }
+    if settings.hook == Hook::Output && !settings.marks.is_empty() {
+        findings.push(
+            Diagnostic::new(Code::BadSetting, "what leaves the appliance itself has no hardware address and comes in by no interface")
+                .help("take `clients` out from under `targets: nftables:`"),
+        );
+    }
+    for origin in settings.marks.keys().filter(|origin| !ruleset.clients.contains_key(origin)) {
+        findings.push(
+            Diagnostic::new(Code::BadSetting, format!("nftables: the profile names no clients of origin `{}`", origin.as_str()))
+                .help("name their addresses under `clients` of the profile as well: the other targets know no others"),
+        );
+    }
+    for (pattern, span) in &settings.by_dns {
+        let named = |rule: &&Rule| rule.destinations.iter().any(|d| d.endpoint == Endpoint::Name(pattern.clone()));
+        let rules: Vec<&Rule> = ruleset.rules.iter().filter(named).collect();
+        if rules.is_empty() {
+            findings.push(
+                Diagnostic::new(Code::UnknownName, format!("no rule of this site names `{pattern}`"))
+                    .at(span.clone(), "")
+                    .help("spell it as the entry does"),
+            );
+        } else if rules.iter().any(|rule| rule.action == Action::Deny) {
+            findings.push(
+                Diagnostic::new(Code::BadSetting, format!("`{pattern}` is blocked: what dnsmasq answers must not say where"))
+                    .at(span.clone(), "")
+                    .help("a name on the same address would be blocked with it: block it by name"),
+            );
+        } else {
+            let host = pattern.host();
+            findings.push(
+                Diagnostic::new(Code::ByDns, format!("nftables: dnsmasq lets out `{host}` and every name below it, wherever they lead"))
+                    .at(span.clone(), "")
+                    .help("dnsmasq knows no exact names; its clients must ask it and nobody else"),
+            );
         }
     }
-    matches
 }
 
-fn group(rule: &Rule, clients_name: &str, clients: &AddrSet, sets: &mut BTreeMap<String, Set>) -> Group<Line> {
-    let sources = client_sets(sets, clients_name, clients);
-    let mut lines = Vec::new();
-    for (family, set) in server_sets(rule) {
-        let Some(source) = sources.iter().find(|m| m.family == family) else { continue };
-        for protocol in Protocol::ALL {
-            let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers("-")).collect();
-            if !ports.is_empty() {
-                lines.push(Line {
-                    family,
-                    clients: source.set.clone(),
-                    servers: set.name.clone(),
-                    protocol: protocol.as_str(),
-                    ports: ports.join(", "),
-                });
+/// Whether dnsmasq puts the addresses of this endpoint in.
+fn fed(settings: &Nftables, endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Name(name) if settings.by_dns.iter().any(|(pattern, _)| pattern == name))
+}
+
+/// The names of a rule that dnsmasq feeds, and their sets.
+fn fed_sets(rule: &Rule, settings: &Nftables) -> (Vec<ByDns>, Vec<Set>) {
+    let names: Vec<&NamePattern> = rule
+        .destinations
+        .iter()
+        .filter(|d| rule.action == Action::Allow && fed(settings, &d.endpoint))
+        .filter_map(|d| if let Endpoint::Name(name) = &d.endpoint { Some(name) } else { None })
+        .collect();
+    if names.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let set = |number: u8| format!("n_{}_{number}", rule.key.underscored());
+    let (v4, v6) = (set(4), set(6));
+    let feeds = names.into_iter().map(|name| ByDns {
+        name: name.host().to_string(),
+        rule: rule.key.to_string(),
+        v4: v4.clone(),
+        v6: v6.clone(),
+    });
+    let empty = |name: &String, kind| Set { name: name.clone(), kind, interval: false, elements: String::new() };
+    (feeds.collect(), vec![empty(&v4, "ipv4_addr"), empty(&v6, "ipv6_addr")])
+}
+
+/// A number of everything but the elements of the sets: rules and sets of another number are other rules.
+fn version(values: &Values<'_>) -> String {
+    let mut text = String::new();
+    let mut add = |parts: &[&str]| {
+        let _ = writeln!(text, "{parts:?}");
+    };
+    for set in values.sets.iter().chain(&values.open_sets) {
+        add(&[&set.name, set.kind]);
+    }
+    for (kind, groups) in [("deny", &values.denied), ("allow", &values.allowed)] {
+        for group in groups {
+            add(&[kind, &group.why.id]);
+            for line in &group.lines {
+                add(&[&line.from.text(), line.family, &line.servers, line.protocol, &line.ports]);
             }
         }
-        sets.insert(set.name.clone(), set);
+    }
+    for from in values.watched.iter().chain(&values.limited) {
+        add(&[&from.text()]);
+    }
+    let flags = [values.forward, values.output, values.audit, values.drop];
+    add(&[&values.priority, values.log_prefix, values.deny_interface, &format!("{flags:?} {}", values.log_rate)]);
+    format!("0x{}", &sha256(&text)[..8])
+}
+
+impl From {
+    fn text(&self) -> String {
+        match self {
+            Self::Address { family, set } => format!("{family} {set}"),
+            Self::Mac { set } => format!("mac {set}"),
+            Self::Interface { names } => format!("interface {}", names.join(" ")),
+        }
+    }
+}
+
+fn clients<'a>(name: &str, origins: &BTreeSet<Origin>, ruleset: &Ruleset, settings: &'a Nftables) -> Clients<'a> {
+    let addrs = ruleset.clients_of(origins);
+    let mut marks = Vec::new();
+    for origin in origins {
+        // Apps without addresses of their own leave with the appliance's, and are known as it is.
+        let same = |a, b| ruleset.clients.get(a).map(|g| &g.addrs) == ruleset.clients.get(b).map(|g| &g.addrs);
+        let as_nas = *origin == Origin::App && same(&Origin::App, &Origin::Nas);
+        marks.extend(settings.marks.get(if as_nas { &Origin::Nas } else { origin }));
+    }
+    Clients { name: name.to_owned(), addrs, marks }
+}
+
+/// The sets of some clients, and how a packet is found to be theirs.
+fn sources(sets: &mut BTreeMap<String, Set>, clients: &Clients<'_>) -> Vec<From> {
+    let mut from = Vec::new();
+    let v4: Vec<String> = clients.addrs.v4_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
+    let v6: Vec<String> = clients.addrs.v6_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
+    for (family, kind, short, list) in [("ip", "ipv4_addr", 4, v4), ("ip6", "ipv6_addr", 6, v6)] {
+        if !list.is_empty() {
+            let name = format!("c_{}_{short}", clients.name);
+            sets.insert(name.clone(), Set { name: name.clone(), kind, interval: true, elements: list.join(",\n") });
+            from.push(From::Address { family, set: name });
+        }
+    }
+    let macs: BTreeSet<&str> = clients.marks.iter().flat_map(|marks| &marks.macs).map(String::as_str).collect();
+    if !macs.is_empty() {
+        let name = format!("c_{}_mac", clients.name);
+        let elements = macs.into_iter().collect::<Vec<_>>().join(",\n");
+        sets.insert(name.clone(), Set { name: name.clone(), kind: "ether_addr", interval: false, elements });
+        from.push(From::Mac { set: name });
+    }
+    let names: BTreeSet<&String> = clients.marks.iter().flat_map(|marks| &marks.interfaces).collect();
+    if !names.is_empty() {
+        from.push(From::Interface { names: names.into_iter().cloned().collect() });
+    }
+    from
+}
+
+fn group(
+    rule: &Rule,
+    clients: &Clients<'_>,
+    open: impl Iterator<Item = (&'static str, String)>,
+    sets: &mut BTreeMap<String, Set>,
+) -> Group<Line> {
+    let sources = sources(sets, clients);
+    let own = server_sets(rule);
+    let servers: Vec<(&str, String)> = own.iter().map(|set| (set.kind, set.name.clone())).chain(open).collect();
+    sets.extend(own.into_iter().map(|set| (set.name.clone(), set)));
+    let mut lines = Vec::new();
+    for (kind, name) in servers {
+        let family = if kind == "ipv4_addr" { "ip" } else { "ip6" };
+        for from in &sources {
+            if matches!(from, From::Address { family: of, .. } if *of != family) {
+                continue;
+            }
+            for protocol in Protocol::ALL {
+                let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers("-")).collect();
+                if !ports.is_empty() {
+                    let (from, servers, protocol) = (from.clone(), name.clone(), protocol.as_str());
+                    lines.push(Line { from, family, servers, protocol, ports: ports.join(", ") });
+                }
+            }
+        }
     }
     Group { why: Why::of(rule), lines }
 }
 
 /// Single addresses in hash sets, which take a refresh element by element; prefixes in interval sets, merged.
-fn server_sets(rule: &Rule) -> Vec<(&'static str, Set)> {
+fn server_sets(rule: &Rule) -> Vec<Set> {
     let name = |kind: &str| format!("d_{}_{kind}", rule.key.underscored());
     let hosts: Vec<IpAddr> = rule.hosts().singles().collect();
     let texts = |v4: bool| hosts.iter().filter(|a| a.is_ipv4() == v4).map(ToString::to_string).collect::<Vec<_>>();
     let nets = rule.nets();
     let v4: Vec<String> = nets.v4_prefixes().iter().map(ToString::to_string).collect();
     let v6: Vec<String> = nets.v6_prefixes().iter().map(ToString::to_string).collect();
-    [("ip", "h4", false, texts(true)), ("ip6", "h6", false, texts(false)), ("ip", "n4", true, v4), ("ip6", "n6", true, v6)]
-        .into_iter()
-        .filter(|(.., list)| !list.is_empty())
-        .map(|(family, kind, interval, list)| (family, Set { name: name(kind), family, interval, elements: list.join(",\n") }))
-        .collect()
+    let sets = [
+        ("ipv4_addr", "h4", false, texts(true)),
+        ("ipv6_addr", "h6", false, texts(false)),
+        ("ipv4_addr", "n4", true, v4),
+        ("ipv6_addr", "n6", true, v6),
+    ];
+    let filled = sets.into_iter().filter(|(.., list)| !list.is_empty());
+    filled.map(|(kind, short, interval, list)| Set { name: name(short), kind, interval, elements: list.join(",\n") }).collect()
 }

@@ -212,6 +212,16 @@ impl Lab {
         &self.router_ns
     }
 
+    /// The namespace of the clients.
+    pub(crate) fn client(&self) -> &Namespace {
+        &self.client_ns
+    }
+
+    /// The namespace of everybody else.
+    pub(crate) fn internet(&self) -> &Namespace {
+        &self.internet_ns
+    }
+
     /// Probes and compares: a readable line for every flow that is allowed and should not be, or the other way round.
     pub(crate) fn surprises(&self, expected: &[(Flow, bool)]) -> Vec<String> {
         let flows: Vec<Flow> = expected.iter().map(|(flow, _)| *flow).collect();
