@@ -255,6 +255,7 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("docs/profile.md", "answers.hosts.<name>.", "src/profile.rs", "RawHostAnswers"),
     ("docs/profile.md", "targets.", "src/settings.rs", "RawSettings"),
     ("docs/profile.md", "targets.nftables.", "src/settings.rs", "RawNftables"),
+    ("docs/profile.md", "targets.nftables.clients.<who>.", "src/settings.rs", "RawMarks"),
     ("docs/profile.md", "targets.pf.", "src/settings.rs", "RawPf"),
     ("docs/profile.md", "targets.opnsense.", "src/settings.rs", "RawOpnsense"),
     ("docs/profile.md", "targets.squid.", "src/settings.rs", "RawSquid"),
@@ -290,6 +291,7 @@ fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
                 let key = match at {
                     "servers" => "<kind>",
                     "answers.hosts" => "<name>",
+                    "targets.nftables.clients" => "<who>",
                     _ => key,
                 };
                 paths(value, &if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }, found);
