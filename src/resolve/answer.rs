@@ -210,7 +210,11 @@ mod tests {
     fn a_copy_out_of_a_cache_is_no_second_sample() {
         let times = |replies: &[Reply]| Answer::of(replies).sampled.times;
         assert_eq!(times(&[reply("a", &[1, 2], 60), reply("a", &[1, 2], 30)]), 1);
-        assert_eq!(times(&[reply("a", &[1, 2], 60), reply("a", &[1, 2], 30), reply("a", &[1, 2], 60)]), 2, "asked anew");
+        assert_eq!(
+            times(&[reply("a", &[1, 2], 60), reply("a", &[1, 2], 30), reply("a", &[1, 2], 60)]),
+            2,
+            "asked anew"
+        );
         assert_eq!(times(&[reply("a", &[1, 2], 60), reply("a", &[1, 3], 30)]), 2, "another answer");
         assert_eq!(times(&[reply("a", &[1, 2], 60), reply("b", &[1, 2], 30)]), 2, "another server");
         // What was seen before something else came between is a copy all the same.
