@@ -96,6 +96,7 @@ fn print(status: &Status, path: &Path, markdown: bool) -> io::Result<()> {
     writeln!(out, "{}: {}\n", path.display(), summary(status))?;
     let table = Table {
         head: vec!["name", "state", "age", "of", "addresses", "kept", "covered", "what"],
+        right: vec![2, 3, 4, 5, 6],
         rows: status.names.iter().map(row).collect(),
     };
     let leaving = leaving(status);
@@ -215,7 +216,7 @@ fn leaving(status: &Status) -> Table {
     let rows = status.leaving().into_iter().take(SHOWN).map(|(leaving, query)| {
         vec![leaving.on.to_string(), leaving.addr.to_string(), query.to_string(), leaving.missing.to_string()]
     });
-    Table { head: vec!["leaves", "address", "name", "missing since"], rows: rows.collect() }
+    Table { head: vec!["leaves", "address", "name", "missing since"], right: Vec::new(), rows: rows.collect() }
 }
 
 fn strings<T: Display>(items: &BTreeSet<T>) -> Vec<String> {

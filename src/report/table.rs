@@ -7,12 +7,14 @@ use std::io::{self, Write};
 pub struct Table {
     /// The heads of its columns.
     pub head: Vec<&'static str>,
+    /// The columns of numbers, counted from 0: they stand to the right.
+    pub right: Vec<usize>,
     /// Its rows, each with a cell for every column.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// Prints it with columns as wide as their widest cell. Columns of numbers stand to the right.
+    /// Prints it with columns as wide as their widest cell.
     ///
     /// # Errors
     /// Those of the writer.
@@ -26,7 +28,7 @@ impl Table {
             let mut line = String::new();
             for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
                 line += if i == 0 { "" } else { "  " };
-                line += &if self.is_numeric(i) { format!("{cell:>width$}") } else { format!("{cell:width$}") };
+                line += &if self.right.contains(&i) { format!("{cell:>width$}") } else { format!("{cell:width$}") };
             }
             writeln!(out, "{}", line.trim_end())?;
         }
@@ -41,7 +43,8 @@ impl Table {
         let cell = |text: &str| text.replace('|', "\\|").replace('<', "&lt;");
         let row = |cells: &[String]| format!("| {} |", cells.join(" | "));
         writeln!(out, "{}", row(&self.head.iter().map(|text| cell(text)).collect::<Vec<_>>()))?;
-        let rules: Vec<&str> = (0..self.head.len()).map(|i| if self.is_numeric(i) { "---:" } else { "---" }).collect();
+        let rules: Vec<&str> =
+            (0..self.head.len()).map(|i| if self.right.contains(&i) { "---:" } else { "---" }).collect();
         writeln!(out, "|{}|", rules.join("|"))?;
         for cells in &self.rows {
             writeln!(out, "{}", row(&cells.iter().map(|text| cell(text)).collect::<Vec<_>>()))?;
@@ -52,12 +55,6 @@ impl Table {
     fn column(&self, i: usize) -> impl Iterator<Item = &str> {
         self.rows.iter().filter_map(move |row| row.get(i)).map(String::as_str)
     }
-
-    /// Whether every cell of a column begins with a digit, or says that there is none.
-    fn is_numeric(&self, i: usize) -> bool {
-        let mut cells = self.column(i).filter(|cell| *cell != "-").peekable();
-        cells.peek().is_some() && cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit()))
-    }
 }
 
 #[cfg(test)]
@@ -67,7 +64,7 @@ mod tests {
     fn table() -> Table {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).into();
         let rows = vec![row(["a", "7", "x|y"]), row(["bcdef", "-", ""]), row(["ä", "120", "<z>"])];
-        Table { head: vec!["name", "n", "what"], rows }
+        Table { head: vec!["name", "n", "what"], right: vec![1], rows }
     }
 
     #[test]
