@@ -5,6 +5,7 @@
 //! there is a warning, for no list of addresses mends that.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::callout::Endpoint;
 use crate::day::Day;
@@ -29,8 +30,11 @@ pub struct Coverage {
     pub known: usize,
     /// Addresses of the newest answer.
     pub answered: usize,
-    /// Addresses of the newest answer that the lock had never had before.
+    /// Addresses of the newest answer that were not known before: before that run where the lock of before is at hand,
+    /// before that day where it is not.
     pub fresh: usize,
+    /// Whether anything was known before, so that what is not fresh was known.
+    pub compared: bool,
     /// Days within the last [`WINDOW_DAYS`] on which new addresses came, not counting the first the lock knows of.
     pub arrivals: usize,
     /// The newest samples, where they were not all the same.
@@ -57,58 +61,80 @@ impl Missed {
 }
 
 impl Coverage {
-    /// The evidence about one name of a lock of that day.
+    /// The evidence about one name of a lock of that day. `before` is what was known of it before the newest run.
     #[must_use]
-    pub fn of(entry: &Entry, day: Day) -> Self {
+    pub fn of(entry: &Entry, day: Day, before: Option<&Entry>) -> Self {
         let asked = entry.asked.unwrap_or(day);
         let answered: Vec<_> = entry.answered().collect();
-        let first = |addr| entry.addresses.get(addr).map(|seen| seen.first);
         // What came with the first answer of all was not new to anybody.
         let began = entry.addresses.values().map(|seen| seen.first).min();
+        let compared = before.map_or(began.is_some_and(|began| began < asked), |before| !before.addresses.is_empty());
+        let is_fresh = |addr: &&IpAddr| match before {
+            Some(before) => !before.addresses.contains_key(*addr),
+            None => entry.addresses.get(*addr).is_some_and(|seen| seen.first == asked),
+        };
         let recent = |day: &Day| (0..=WINDOW_DAYS).contains(&asked.days_since(*day));
         let days: BTreeSet<Day> = entry.addresses.values().map(|seen| seen.first).collect();
         Self {
             known: entry.addresses.len(),
             answered: answered.len(),
-            fresh: answered.iter().filter(|addr| first(addr) == Some(asked) && began != Some(asked)).count(),
+            fresh: if compared { answered.iter().filter(is_fresh).count() } else { 0 },
+            compared,
             arrivals: days.into_iter().filter(|day| Some(*day) != began && recent(day)).count(),
             sampled: entry.sampled,
         }
     }
 
-    /// The size of the pool, at the least. `None` without samples that differ.
-    #[must_use]
-    pub fn pool(&self) -> Option<u32> {
-        self.sampled.and_then(|sampled| sampled.pool())
+    /// The samples, where they are those of the newest answer and not of a run before it.
+    fn newest_samples(&self) -> Option<Sampled> {
+        self.sampled.filter(|sampled| usize::try_from(sampled.addresses) == Ok(self.answered))
     }
 
-    /// The share of new connections that go to a known address, from 0 to 1, at the most. `None` where nothing tells.
+    /// The size of the pool, at the least. `None` without samples that differ.
     ///
-    /// The better of two estimates: what the newest samples cover by themselves, and what part of the pool is known
-    /// after all runs. Both stand on the size of the pool, of which only a lower bound can be had.
+    /// The estimate of the samples alone, until there is something to hold them against: then what is known, the kept
+    /// addresses among it, over the share that it covers.
+    #[must_use]
+    pub fn pool(&self) -> Option<u32> {
+        let alone = self.sampled?.pool()?;
+        let known = u32::try_from(self.known).unwrap_or(u32::MAX);
+        let covered = self.covered().filter(|_| self.compared && self.newest_samples().is_some());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and `as` saturates")]
+        Some(covered.map_or(alone, |covered| (f64::from(known) / covered).round() as u32))
+    }
+
+    /// The share of new connections that go to a known address, from 0 to 1. `None` where nothing tells.
+    ///
+    /// Samples are a second look at the pool: what they do not cover by themselves is missed only as far as it was not
+    /// known before either, and how much was known before shows in what came that was not. Old samples tell the size
+    /// of the pool alone.
     #[must_use]
     pub fn covered(&self) -> Option<f64> {
         let sampled = self.sampled?;
-        let pool = f64::from(sampled.pool()?);
-        let known = self.known.try_into().map_or(f64::INFINITY, |known: u32| f64::from(known));
-        // Samples of a run long ago, whose addresses have left since, tell the size of the pool alone.
-        let by_samples = sampled.coverage().filter(|_| known >= f64::from(sampled.addresses)).unwrap_or(0.0);
-        Some((known / pool).min(1.0).max(by_samples))
+        // The rule of succession: that nothing new came does not prove that nothing new can come.
+        let fresh = if self.compared { share(self.fresh + 1, self.answered + 2) } else { 1.0 };
+        if self.newest_samples().is_some() {
+            return Some(1.0 - (1.0 - sampled.coverage()?) * fresh);
+        }
+        let pool = usize::try_from(sampled.pool()?).unwrap_or(usize::MAX);
+        Some(share(self.known, pool).min(1.0).max(1.0 - fresh))
     }
 
     /// Why a rule by address cannot hold, the worse reason; `None` where nothing says so.
     #[must_use]
     pub fn missed(&self) -> Option<Missed> {
-        let share = |part: usize, whole: usize| {
-            let number = |n: usize| u32::try_from(n).map_or(f64::INFINITY, f64::from);
-            number(part) / number(whole.max(1))
-        };
-        let moving = Missed::Moving(share(self.fresh, self.answered));
+        let moving = Missed::Moving(share(self.fresh, self.answered.max(1)));
         let moving = Some(moving).filter(|_| self.fresh > 0 && self.arrivals >= ARRIVALS);
         let unseen = self.covered().map(|covered| Missed::Unseen(1.0 - covered));
         let bad = unseen.into_iter().chain(moving).filter(|missed| missed.share() > MISSED_MOST);
         bad.max_by(|a, b| a.share().total_cmp(&b.share()))
     }
+}
+
+/// A part of a whole, from 0 to 1.
+fn share(part: usize, whole: usize) -> f64 {
+    let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    number(part) / number(whole)
 }
 
 /// A share as a percentage for people.
@@ -122,8 +148,9 @@ pub fn percent(share: f64) -> String {
 }
 
 /// Says which names a rule by address cannot hold. For sites that have a target by address; a name that is blocked for
-/// clients that are denied by default is let through nowhere, and says nothing.
-pub fn judge(policy: &Policy, lock: &Lock, findings: &mut Findings) {
+/// clients that are denied by default is let through nowhere, and says nothing. `before` is the lock before the newest
+/// run, where that is at hand.
+pub fn judge(policy: &Policy, lock: &Lock, before: Option<&Lock>, findings: &mut Findings) {
     let limited = |origin| policy.clients.get(origin).is_some_and(|client| client.default_deny);
     let mut said = BTreeSet::new();
     for decision in &policy.decisions {
@@ -138,7 +165,8 @@ pub fn judge(policy: &Policy, lock: &Lock, findings: &mut Findings) {
         });
         for query in queries.filter(|_| bound) {
             let Some(entry) = lock.hosts.get(&query) else { continue };
-            let coverage = Coverage::of(entry, lock.day);
+            let before = before.and_then(|before| before.hosts.get(&query));
+            let coverage = Coverage::of(entry, lock.day, before);
             if let Some(missed) = coverage.missed().filter(|_| said.insert((query.clone(), decision.action))) {
                 findings.push(warning(&query, &coverage, missed, decision.action));
             }
@@ -150,10 +178,10 @@ fn warning(query: &Query, coverage: &Coverage, missed: Missed, action: Action) -
     let known = coverage.known;
     let evidence = match missed {
         Missed::Unseen(_) => {
-            format!("at least about {} addresses, {known} known", coverage.pool().unwrap_or_default())
+            format!("about {} addresses, {known} known", coverage.pool().unwrap_or_default())
         }
         Missed::Moving(_) => format!(
-            "{} of the {} addresses of the newest answer were new, and new ones came on {} days",
+            "{} of the {} addresses of the newest answer were new, and new ones came on {} of the last {WINDOW_DAYS} days",
             coverage.fresh, coverage.answered, coverage.arrivals
         ),
     };
@@ -161,8 +189,9 @@ fn warning(query: &Query, coverage: &Coverage, missed: Missed, action: Action) -
         Action::Allow => "will deny",
         Action::Deny => "that blocks it will let through",
     };
+    let rule = if matches!(missed, Missed::Moving(_)) { "a rule by address from before" } else { "a rule by address" };
     let share = percent(missed.share());
-    let message = format!("`{query}`: {evidence}: a rule by address {effect} about {share} of new connections");
+    let message = format!("`{query}`: {evidence}: {rule} {effect} about {share} of new connections");
     let help = match missed {
         Missed::Unseen(_) => {
             "take a target that goes by name (squid) for it, or sample more (`outgate resolve --samples 20 --spacing 60`)"
@@ -176,8 +205,6 @@ fn warning(query: &Query, coverage: &Coverage, missed: Missed, action: Action) -
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
     use crate::lock::Seen;
 
@@ -197,7 +224,7 @@ mod tests {
     }
 
     fn of(entry: &Entry) -> Coverage {
-        Coverage::of(entry, day(21))
+        Coverage::of(entry, day(21), None)
     }
 
     const HALF_SEEN: Sampled = Sampled { times: 10, addresses: 8, sightings: 16, once: 4, twice: 1 };
@@ -242,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_of_the_same_day_knew_is_not_new_to_the_next() {
+        let entry = entry(&[(1, Some(9)), (9, Some(20)), (20, None), (21, None)], None);
+        let known = Coverage::of(&entry, day(21), Some(&entry));
+        assert_eq!((known.fresh, known.missed()), (0, None));
+        let mut before = entry.clone();
+        before.addresses.pop_last();
+        assert_eq!(Coverage::of(&entry, day(21), Some(&before)).missed(), Some(Missed::Moving(0.5)));
+        assert_eq!(Coverage::of(&entry, day(21), Some(&Entry::default())).fresh, 0, "nothing was known");
+    }
+
+    #[test]
     fn samples_that_saw_half_of_the_pool_warn() {
         // Eight seen, four once, one twice: 8 + 9/10 · 16/2 = 15.
         let half = of(&entry(&[(21, None); 8], Some(HALF_SEEN)));
@@ -253,16 +291,39 @@ mod tests {
 
     #[test]
     fn what_was_known_before_helps() {
-        let mut addresses = vec![(1, Some(20)); 7];
-        addresses.extend([(1, None); 8]);
+        // Seven of the eight were known, and one was not: of a pool of which half is covered anew, 2/10 is missed.
+        let mut addresses = vec![(1, None); 7];
+        addresses.extend([(21, None), (1, Some(20)), (1, Some(20))]);
         let known = of(&entry(&addresses, Some(HALF_SEEN)));
-        assert_eq!((known.known, known.covered(), known.missed()), (15, Some(1.0), None));
+        let missed = (1.0 - HALF_SEEN.coverage().unwrap()) * 0.2;
+        assert!((known.covered().unwrap() - (1.0 - missed)).abs() < 1e-9);
+        assert_eq!((known.known, known.pool(), known.missed()), (10, Some(10), None));
+        let new_ones = of(&entry(
+            &[
+                (1, Some(20)),
+                (1, None),
+                (1, None),
+                (21, None),
+                (21, None),
+                (21, None),
+                (21, None),
+                (21, None),
+                (21, None),
+            ],
+            Some(HALF_SEEN),
+        ));
+        assert!(matches!(new_ones.missed(), Some(Missed::Unseen(share)) if share > 0.1), "{new_ones:?}");
     }
 
     #[test]
-    fn samples_whose_addresses_have_left_cover_nothing_by_themselves() {
+    fn old_samples_tell_the_size_of_the_pool_alone() {
+        // The newest answer holds three addresses and the samples held eight: they are of another run.
         let left = of(&entry(&[(21, None); 3], Some(HALF_SEEN)));
         assert!((left.covered().unwrap() - 3.0 / 15.0).abs() < 1e-9);
+        assert_eq!(left.pool(), Some(15));
+        let mut addresses = vec![(1, Some(20)); 12];
+        addresses.extend([(1, None); 3]);
+        assert_eq!(of(&entry(&addresses, Some(HALF_SEEN))).covered(), Some(1.0), "all fifteen are known");
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Status {
 }
 
 fn name(entry: &Entry, terms: &Terms, age: Age, day: Day) -> Name {
-    let coverage = Coverage::of(entry, day);
+    let coverage = Coverage::of(entry, day, None);
     let failing: Vec<Failing> = entry
         .failed
         .iter()

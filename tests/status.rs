@@ -87,8 +87,10 @@ fn troubled() -> BTreeMap<Query, Entry> {
             sampled: Some(Sampled { times: 10, addresses: 4, sightings: 14, once: 2, twice: 1 }),
             ..entry(&[
                 ("8.8.8.1", "2026-11-01", None),
-                ("8.8.8.2", "2026-11-01", None),
-                ("8.8.8.3", "2026-11-01", Some("2026-11-17")),
+                ("8.8.8.2", "2026-11-21", None),
+                ("8.8.8.3", "2026-11-21", None),
+                ("8.8.8.4", "2026-11-21", None),
+                ("8.8.8.5", "2026-11-01", Some("2026-11-17")),
                 ("2001:4860::1", "2026-11-01", Some("2026-11-15")),
             ])
         },
@@ -160,17 +162,17 @@ fn trouble_stands_first_and_makes_the_exit_code() {
     let (code, stdout, stderr) = outgate(folder.path(), TODAY, &["status"]);
     assert_eq!(code, Some(1), "{stderr}");
     let expected = "\
-outgate.lock: 4 names, 7 addresses, of 2026-11-21, 3 days old (of 30); 1 fails; 1 is covered badly; 1 is aging; 1 rotates; next expiry 2026-11-30
+outgate.lock: 4 names, 9 addresses, of 2026-11-21, 3 days old (of 30); 1 fails; 1 is covered badly; 1 is aging; 1 rotates; next expiry 2026-11-30
 
 name              state                 age  of  addresses  kept  covered  what
 dead.example.org  fails                   4  30          1     0        -  A and AAAA timeout since 2026-11-20; what is known is kept, too old on 2026-12-21
-cdn.example.org   low-coverage,rotates    3  30          4     2     87 %  pool of at least about 6; next leaves 2026-11-30
+cdn.example.org   low-coverage,rotates    3  30          6     2     91 %  pool of about 7; next leaves 2026-11-30
 old.example.org   aging                  19  30          1     0        -
 calm.example.org  fine                    3  30          1     0        -
 
 leaves      address       name             missing since
 2026-11-30  2001:4860::1  cdn.example.org  2026-11-15
-2026-12-02  8.8.8.3       cdn.example.org  2026-11-17
+2026-12-02  8.8.8.5       cdn.example.org  2026-11-17
 
 serves: `home`
 
@@ -194,7 +196,7 @@ fn a_program_reads_every_fact() {
         (&json!("2026-11-24"), &json!("2026-11-21"), &json!(3))
     );
     let summary = json!({
-        "names": 4, "addresses": 7, "kept": 2, "lacking": 0, "next_expiry": "2026-11-30",
+        "names": 4, "addresses": 9, "kept": 2, "lacking": 0, "next_expiry": "2026-11-30",
         "marks": {"stale": 0, "fails": 1, "low-coverage": 1, "aging": 1, "rotates": 1},
     });
     assert_eq!(value["summary"], summary);
@@ -210,12 +212,13 @@ fn a_program_reads_every_fact() {
     let cdn = &value["names"][1];
     let leaving = json!([
         {"address": "2001:4860::1", "missing": "2026-11-15", "leaves": "2026-11-30"},
-        {"address": "8.8.8.3", "missing": "2026-11-17", "leaves": "2026-12-02"},
+        {"address": "8.8.8.5", "missing": "2026-11-17", "leaves": "2026-12-02"},
     ]);
-    assert_eq!((&cdn["leaving"], &cdn["answered"], &cdn["kept"]), (&leaving, &json!(2), &json!(2)));
-    // Four seen, two once, one twice: 4 + 9/10 · 2 = 6, and 1 − 2/14 · 18/20.
+    assert_eq!((&cdn["leaving"], &cdn["answered"], &cdn["kept"]), (&leaving, &json!(4), &json!(2)));
+    // Two of four came once, one twice: 2/14 · 18/20 = 0.129 is not covered by the samples. Three of four were new, so
+    // that 4/6 of it is missed; and 6/0.914 = 7.
     let coverage = json!({
-        "samples": 10, "pool": 6, "covered": 0.871, "new_in_newest": 0, "days_with_new": 0, "missed": 0.129,
+        "samples": 10, "pool": 7, "covered": 0.914, "new_in_newest": 3, "days_with_new": 1, "missed": 0.086,
     });
     assert_eq!(cdn["coverage"], coverage);
     assert_eq!(value["resolvers"], json!(["192.0.2.53:53"]));
@@ -284,7 +287,7 @@ fn generate_says_which_names_no_rule_by_address_holds() {
     let args = ["generate", "--stdout"];
     let (code, _, stderr) = outgate(folder.path(), TODAY, &args);
     assert_eq!(code, Some(1), "{stderr}");
-    let line = "warning[W119]: `cdn.example.org`: at least about 6 addresses, 4 known: a rule by address will deny about 13 % of new connections";
+    let line = "warning[W119]: `cdn.example.org`: about 7 addresses, 6 known: a rule by address will deny about 9 % of new connections";
     assert_eq!(stderr.lines().filter(|other| *other == line).count(), 1, "{stderr}");
     assert!(stderr.contains(
         "take a target that goes by name (squid) for it, or sample more (`outgate resolve --samples 20 --spacing 60`)"
@@ -316,6 +319,6 @@ fn a_name_that_is_to_be_blocked_is_missed_where_nothing_else_denies_it() {
     let strict = format!("{PROFILE}strict: [error-report]\n");
     assert_eq!(warned(&strict), Vec::<String>::new(), "no rule asks for it");
     let admin = strict.replace("features:", "  admin: [203.0.113.20, \"2001:db8:10::20\"]\nfeatures:");
-    let line = "warning[W119]: `sentry.ixsystems.com`: at least about 6 addresses, 4 known: a rule by address that blocks it will let through about 13 % of new connections";
+    let line = "warning[W119]: `sentry.ixsystems.com`: about 7 addresses, 6 known: a rule by address that blocks it will let through about 9 % of new connections";
     assert_eq!(warned(&admin), [line]);
 }

@@ -82,6 +82,7 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let wanted = Wanted::of([&policy]);
     let held = if args.resolve { Some(resolve::hold(run, &lock_path)?) } else { None };
     let mut lock = if must_be_there { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
+    let before = lock.clone().filter(|_| args.resolve);
     if args.resolve {
         let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns)?;
         lock = Some(fresh);
@@ -93,7 +94,7 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         freshness::judge(&ages, lock, today, args.allow_stale, &mut run.findings);
         ruleset.stale = args.allow_stale && ages.iter().any(Age::is_stale);
         if targets.iter().any(|target| target.layer == Layer::Addresses) {
-            coverage::judge(&policy, lock, &mut run.findings);
+            coverage::judge(&policy, lock, before.as_ref(), &mut run.findings);
         }
     }
     let replaced = run.templates(args.templates.as_deref())?;

@@ -93,10 +93,12 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     wanted.only = only(run, args, &wanted, old.as_ref())?;
     let lock =
         if args.offline { offline(run, &wanted, old.as_ref())? } else { ask(run, &wanted, old.as_ref(), &args.dns)? };
+    // Without asking there was no run to compare with.
+    let before = old.as_ref().filter(|_| !args.offline);
     for policy in &policies {
         lock::blocked_aliases(policy, &lock, &mut run.findings);
         if goes_by_address(&policy.settings) {
-            coverage::judge(policy, &lock, &mut run.findings);
+            coverage::judge(policy, &lock, before, &mut run.findings);
         }
     }
     say_others(run, &wanted, &lock);

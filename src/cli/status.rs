@@ -44,7 +44,7 @@ pub(super) fn run(run: &mut Run, args: &StatusArgs) -> Result<(), Stop> {
     find(run, &status);
     freshness::judge(&freshness::ages(&wanted, &lock, today), &lock, today, false, &mut run.findings);
     for policy in policies.iter().filter(|policy| resolve::goes_by_address(&policy.settings)) {
-        coverage::judge(policy, &lock, &mut run.findings);
+        coverage::judge(policy, &lock, None, &mut run.findings);
     }
     if run.format == Format::Json {
         let mut out = report::terminal::stdout();
@@ -187,7 +187,7 @@ fn row(name: &Name) -> Vec<String> {
         what.push(failing(name));
     }
     if let Some(pool) = name.coverage.pool() {
-        what.push(format!("pool of at least about {pool}"));
+        what.push(format!("pool of about {pool}"));
     }
     if let Some(next) = name.leaving.first() {
         what.push(format!("next leaves {}", next.on));
