@@ -165,7 +165,8 @@ pub fn judge(policy: &Policy, lock: &Lock, before: Option<&Lock>, findings: &mut
         });
         for query in queries.filter(|_| bound) {
             let Some(entry) = lock.hosts.get(&query) else { continue };
-            let before = before.and_then(|before| before.hosts.get(&query));
+            // A name that was not asked again was not held against anything.
+            let before = before.and_then(|before| before.hosts.get(&query)).filter(|before| *before != entry);
             let coverage = Coverage::of(entry, lock.day, before);
             if let Some(missed) = coverage.missed().filter(|_| said.insert((query.clone(), decision.action))) {
                 findings.push(warning(&query, &coverage, missed, decision.action));

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use outgate::coverage;
 use outgate::day::Day;
+use outgate::diagnostic::Findings;
 use outgate::host::Query;
 use outgate::lock::{Entry, Failed, Lock, Seen};
 use outgate::pool::Sampled;
@@ -321,4 +323,21 @@ fn a_name_that_is_to_be_blocked_is_missed_where_nothing_else_denies_it() {
     let admin = strict.replace("features:", "  admin: [203.0.113.20, \"2001:db8:10::20\"]\nfeatures:");
     let line = "warning[W119]: `sentry.ixsystems.com`: about 7 addresses, 6 known: a rule by address that blocks it will let through about 9 % of new connections";
     assert_eq!(warned(&admin), [line]);
+}
+
+#[test]
+fn a_name_that_was_not_asked_again_is_held_against_nothing() {
+    let policy = support::model::policy(&support::model::catalog(), PROFILE).unwrap();
+    let lock = Lock { day: day("2026-11-21"), note: None, sites: BTreeSet::new(), hosts: troubled() };
+    let said = |before: Option<&Lock>| {
+        let mut findings = Findings::default();
+        coverage::judge(&policy, &lock, before, &mut findings);
+        findings.iter().map(|finding| finding.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(said(None).len(), 1);
+    assert_eq!(said(Some(&lock)), said(None), "a run for other names leaves this one's evidence as it is");
+    // A run that asked and found but what was known says that much is known.
+    let mut before = lock.clone();
+    before.hosts.get_mut(&query("cdn.example.org")).unwrap().sampled = None;
+    assert_eq!(said(Some(&before)), Vec::<String>::new());
 }
