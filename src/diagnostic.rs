@@ -125,6 +125,10 @@ codes! {
     LowCoverage = "W119" Warning;
     /// A target is in audit mode: its files log what they would deny, and block nothing.
     NotEnforced = "W120" Warning;
+    /// What an earlier run put on a firewall cannot be read for sure, so the list of what to delete there may lack something.
+    RetiredUnsure = "W121" Warning;
+    /// Rules or aliases that are no longer in the files stay on the firewall until somebody deletes them.
+    Retired = "W122" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.

@@ -53,7 +53,14 @@ pub struct Target {
     pub chosen: fn(&Settings) -> bool,
     /// What to write. Faults become findings; `None` with an error.
     pub plan: fn(&Ruleset, &mut Findings) -> Option<Vec<Page>>,
+    /// For an enforcer that keeps what is loaded until somebody deletes it: tells what is gone.
+    pub retire: Option<Retire>,
 }
+
+/// The files of an earlier run and those of this one, by path below the target's folder → a file that lists what the
+/// earlier ones put on the enforcer and these no longer hold; `None` when that is nothing. An earlier list is among the
+/// earlier files. No files of this run: the target is gone from the site.
+pub type Retire = fn(&BTreeMap<String, String>, &[File], &mut Findings) -> Option<File>;
 
 /// What a target's rules go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -129,7 +129,18 @@ const DOORS: &[(&str, &[&str])] = &[
     ("psl", &["host.rs"]),
     ("tempfile", &["files.rs"]),
     ("sha2", &["digest.rs"]),
-    ("serde_json", &["lock/file.rs", "schema.rs", "report/json.rs", "cli.rs", "cli/"]),
+    (
+        "serde_json",
+        &[
+            "lock/file.rs",
+            "schema.rs",
+            "report/json.rs",
+            "target/loss.rs",
+            "target/opnsense/retired.rs",
+            "cli.rs",
+            "cli/",
+        ],
+    ),
     ("schemars", &["schema.rs"]),
 ];
 

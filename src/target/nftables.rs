@@ -36,6 +36,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.nftables.is_some(),
     plan,
+    retire: None,
 };
 
 #[derive(Clone, Serialize)]

@@ -1,4 +1,7 @@
-//! OPNsense: an alias import, and rules as CSV (26.1 and later) or as API payloads (24.7 to 25.7).
+//! OPNsense: an alias import, rules as CSV (26.1 and later) or as API payloads (24.7 to 25.7), the steps that bring them
+//! onto the firewall, and the list of what is on it and no longer here.
+
+mod retired;
 
 use std::collections::BTreeMap;
 
@@ -24,19 +27,27 @@ pub const TARGET: Target = Target {
         "no wildcards: an alias holds names that can be looked up",
         "an alias of names is a list of addresses in the end: two names on one address are one",
         "OPNsense looks the names up itself: its answers are not judged, and when its DNS fails their addresses are gone at the next refresh; `resolve: lock` pins them instead",
-        "an upload adds and updates rules and removes none: delete those of ours (description `outgate ...`) first when a feature, interface or prefix is dropped",
+        "an upload adds and updates rules and removes none: `retired.json` says what is no longer here, and must be deleted on the firewall",
         "from 26.7 on the factory rules `Default allow LAN to any` come first on `lan`: disable them",
     ],
     main: "aliases.json",
-    owns: &["opnsense/aliases.json", "opnsense/rules.csv", "opnsense/rules.json"],
+    owns: &[
+        "opnsense/aliases.json",
+        "opnsense/apply.md",
+        "opnsense/retired.json",
+        "opnsense/rules.csv",
+        "opnsense/rules.json",
+    ],
     check: &[],
     templates: &[
         ("opnsense/aliases.json.j2", include_str!("../../templates/opnsense/aliases.json.j2")),
+        ("opnsense/apply.md.j2", include_str!("../../templates/opnsense/apply.md.j2")),
         ("opnsense/rules.csv.j2", include_str!("../../templates/opnsense/rules.csv.j2")),
         ("opnsense/rules.json.j2", include_str!("../../templates/opnsense/rules.json.j2")),
     ],
     chosen: |settings: &Settings| settings.opnsense.is_some(),
     plan,
+    retire: Some(retired::retire),
 };
 
 /// Longest alias name.
@@ -62,6 +73,29 @@ struct Alias {
 #[derive(Serialize)]
 struct Rules {
     rows: Vec<Row>,
+}
+
+/// What the steps differ by.
+#[derive(Serialize)]
+struct Steps<'a> {
+    header: Header,
+    version: String,
+    csv: bool,
+    /// Where OPNsense shows these rules.
+    menu: &'static str,
+    privilege: &'static str,
+    /// Whether what is applied can be told to go back by itself.
+    savepoint: bool,
+    /// Whether the factory's rules come before ours.
+    factory_first: bool,
+    by_name: bool,
+    reject: bool,
+    prefix: &'a str,
+    interface: &'a str,
+    aliases: usize,
+    rules: usize,
+    first: u32,
+    last: u32,
 }
 
 #[derive(Clone, Serialize)]
@@ -111,13 +145,43 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         // A JSON file has no comments; the first alias tells what the files are.
         alias.description = describe(&format!("{}; made by outgate for {}, answers of {}", alias.description, header.site, header.answered));
     }
+    let steps = steps(header, settings, aliases.len(), &rows);
     let rules = Rules { rows };
     let page = if settings.version >= OpnsenseVersion::V26_1 {
         Page::new("rules.csv", "opnsense/rules.csv.j2", rules)
     } else {
         Page::new("rules.json", "opnsense/rules.json.j2", rules)
     };
-    Some(vec![Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }), page])
+    Some(vec![
+        Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }),
+        Page::new("apply.md", "opnsense/apply.md.j2", steps),
+        page,
+    ])
+}
+
+fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row]) -> Steps<'a> {
+    let version = settings.version;
+    Steps {
+        header,
+        version: version.to_string(),
+        csv: version >= OpnsenseVersion::V26_1,
+        menu: match version {
+            OpnsenseVersion::V24_7 | OpnsenseVersion::V25_1 | OpnsenseVersion::V25_7 => "Firewall > Automation > Filter",
+            OpnsenseVersion::V26_1 => "Firewall > Rules [new]",
+            OpnsenseVersion::V26_7 => "Firewall > Rules",
+        },
+        privilege: if version >= OpnsenseVersion::V26_1 { "Firewall: Rules [new]" } else { "Firewall: Automation: Filter" },
+        savepoint: version <= OpnsenseVersion::V25_1,
+        factory_first: version >= OpnsenseVersion::V26_7,
+        by_name: settings.resolve == ResolveAt::Firewall,
+        reject: settings.denied == Denied::Reject,
+        prefix: &settings.prefix,
+        interface: &settings.interface,
+        aliases,
+        rules: rows.len(),
+        first: rows.first().map_or(settings.sequence, |row| row.sequence),
+        last: rows.last().map_or(settings.sequence, |row| row.sequence),
+    }
 }
 
 /// What an alias of names cannot hold.

@@ -28,6 +28,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.pf.is_some(),
     plan,
+    retire: None,
 };
 
 /// Longest table name (`PF_TABLE_NAME_SIZE` less the NUL), FreeBSD and OpenBSD alike.

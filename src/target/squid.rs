@@ -33,6 +33,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.squid.is_some(),
     plan,
+    retire: None,
 };
 
 /// What Squid carries, by destination port.
