@@ -97,6 +97,8 @@ codes! {
     Stale = "E032" Error;
     /// A lock serves a profile it was not made for, or would change where it must not.
     LockDiffers = "E033" Error;
+    /// A target cannot express a part of the policy, and the profile refuses that.
+    LossRefused = "E034" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.

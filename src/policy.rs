@@ -32,6 +32,8 @@ pub struct Policy {
     pub clients: BTreeMap<Origin, Client>,
     /// Denials first, then by callout.
     pub decisions: Vec<Decision>,
+    /// Callouts of origins that have no clients, so that there is no rule for them.
+    pub uncovered: BTreeSet<(Origin, Id)>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
@@ -210,7 +212,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             .help("name the point release to allow only its own, such as `25.10.2`"),
         );
     }
-    let Builder { mut decisions, clients, .. } = builder;
+    let Builder { mut decisions, clients, uncovered, .. } = builder;
     decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
     let mut keys = BTreeSet::new();
     for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
@@ -243,6 +245,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         release: format!("{}{codename}{whole}, {family}", release.release),
         clients,
         decisions,
+        uncovered,
         ipv6: profile.ipv6,
         settings: profile.settings.clone(),
     })

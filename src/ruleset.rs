@@ -35,6 +35,8 @@ pub struct Ruleset {
     pub clients: BTreeMap<Origin, ClientGroup>,
     /// Denials first, then by key.
     pub rules: Vec<Rule>,
+    /// Callouts of origins that have no clients, so that there is no rule for them.
+    pub uncovered: BTreeSet<(Origin, Id)>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
@@ -300,6 +302,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         stale: false,
         clients,
         rules,
+        uncovered: policy.uncovered.clone(),
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
     };

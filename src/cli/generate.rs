@@ -16,7 +16,7 @@ use crate::lock::Wanted;
 use crate::policy;
 use crate::report;
 use crate::ruleset;
-use crate::target::{self, File, Layer, TARGETS, Target};
+use crate::target::{self, File, Layer, TARGETS, Target, loss};
 
 #[derive(Args)]
 pub(super) struct Generate {
@@ -268,6 +268,16 @@ fn print_main(output: &Output) -> Result<(), Stop> {
     Ok(())
 }
 
+/// What each target cannot express, as its file of losses says.
+fn losses(output: &Output) -> serde_json::Map<String, serde_json::Value> {
+    let of_target = |(target, _): &(&Target, usize)| {
+        let text = output.files.get(&format!("{}/{}", target.name, loss::PATH))?;
+        let mut document: serde_json::Value = serde_json::from_str(text).ok()?;
+        Some((target.name.to_owned(), document.get_mut("losses")?.take()))
+    };
+    output.targets.iter().filter_map(of_target).collect()
+}
+
 fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), Stop> {
     let mut stdout = report::terminal::stdout();
     let shown = |path: &Path| path.display().to_string();
@@ -275,6 +285,7 @@ fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), St
         let document = serde_json::json!({
             "format_version": report::json::FORMAT_VERSION,
             "written": output.files.keys().map(|path| shown(&output.folder.join(path))).collect::<Vec<_>>(),
+            "losses": losses(output),
             "removed": removed.iter().map(|path| shown(path)).collect::<Vec<_>>(),
         });
         writeln!(stdout, "{document:#}")?;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::loss::{self, Loss};
 use super::{
-    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, missed_denial, name_losses, wildcard_loss,
+    Consequence, Header, Layer, Page, Plan, Target, Why, address_losses, consequence, fit, missed_denial, name_losses,
 };
 use crate::addrs::{AddrSet, short};
 use crate::digest::sha256;
@@ -34,6 +35,7 @@ pub const TARGET: Target = Target {
     owns: &[
         "opnsense/aliases.json",
         "opnsense/apply.md",
+        "opnsense/losses.json",
         "opnsense/retired.json",
         "opnsense/rules.csv",
         "opnsense/rules.json",
@@ -113,19 +115,19 @@ struct Row {
     description: String,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
-    match settings.resolve {
-        ResolveAt::Lock => _ = address_losses("opnsense", ruleset, findings),
+    let losses = match settings.resolve {
+        ResolveAt::Lock => address_losses("opnsense", ruleset, findings),
         ResolveAt::Firewall => alias_losses(ruleset, findings),
-    }
-    let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
+    };
+    let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
     for rule in &ruleset.rules {
         plan.rule(rule);
     }
     plan.last_rules();
-    let Plan { aliases, clashes, mut rows, .. } = plan;
+    let Draft { aliases, clashes, mut rows, .. } = plan;
     findings.extend(clashes.into_iter().map(|clash| {
         Diagnostic::new(Code::TargetLimit, format!("opnsense: two aliases would have one name: {clash}"))
             .help("give one of the entries another id")
@@ -139,7 +141,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
                 .help("begin at a lower `sequence`"),
         );
     }
-    let header = Header::new(ruleset, Vec::new());
+    let header = Header::new(ruleset, &losses);
     let mut aliases: Vec<Alias> = aliases.into_values().collect();
     if let Some(alias) = aliases.first_mut() {
         // A JSON file has no comments; the first alias tells what the files are.
@@ -152,11 +154,12 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     } else {
         Page::new("rules.json", "opnsense/rules.json.j2", rules)
     };
-    Some(vec![
+    let pages = vec![
         Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }),
         Page::new("apply.md", "opnsense/apply.md.j2", steps),
         page,
-    ])
+    ];
+    Some(Plan { pages, losses })
 }
 
 fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row]) -> Steps<'a> {
@@ -185,31 +188,32 @@ fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row
 }
 
 /// What an alias of names cannot hold.
-fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
+fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
+    let mut losses = Vec::new();
     for rule in &ruleset.rules {
         for destination in rule.destinations.iter().filter(|d| d.gap == Some(Gap::Wildcard)) {
             match consequence(ruleset, rule, &Gap::Wildcard) {
                 Consequence::Missed => findings.push(missed_denial("opnsense", rule, destination)),
                 Consequence::Narrower => {
-                    let loss = format!("{}: {} is a wildcard, no alias holds it", rule.key, destination.endpoint);
-                    findings.push(wildcard_loss("opnsense", &loss));
+                    let text = format!("{}: {} is a wildcard, no alias holds it", rule.key, destination.endpoint);
+                    losses.push(Loss::of(rule, &loss::WILDCARD, text).endpoint(&destination.endpoint));
                 }
                 Consequence::NotInLock | Consequence::Covered | Consequence::Nowhere => {}
             }
         }
     }
-    name_losses("opnsense", &ruleset.rules, findings);
+    losses.extend(name_losses("opnsense", &ruleset.rules, findings));
     if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
-        findings.push(
-            Diagnostic::new(Code::OutOfReach, "opnsense: without a lock nobody knows whether a blocked and an allowed name share an address")
-                .help("run `outgate resolve`: what it finds is looked through each time the rules are made"),
-        );
+        let text = "without a lock nobody knows whether a blocked and an allowed name share an address";
+        losses.push(Loss::general(&loss::SHARING_UNKNOWN, text.to_owned()));
     }
+    losses.extend(loss::names_by_address(ruleset));
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
+    losses
 }
 
-struct Plan<'a> {
+struct Draft<'a> {
     settings: &'a Opnsense,
     ruleset: &'a Ruleset,
     aliases: BTreeMap<String, Alias>,
@@ -217,7 +221,7 @@ struct Plan<'a> {
     rows: Vec<Row>,
 }
 
-impl Plan<'_> {
+impl Draft<'_> {
     fn rule(&mut self, rule: &Rule) {
         let origins = self.ruleset.bound(rule);
         let clients = self.ruleset.clients_of(&origins);

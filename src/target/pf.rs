@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Group, Header, Layer, Page, Target, Why, address_losses, fit};
+use super::{Group, Header, Layer, Page, Plan, Target, Why, address_losses, fit};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -20,7 +20,7 @@ pub const TARGET: Target = Target {
         "65,535 addresses a table on FreeBSD, 200,000 in all, unless the system's limits are raised",
     ],
     main: "outgate.conf",
-    owns: &["pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
+    owns: &["pf/losses.json", "pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
     check: &["pfctl", "-a", "outgate", "-nf"],
     templates: &[
         ("pf/outgate.conf.j2", include_str!("../../templates/pf/outgate.conf.j2")),
@@ -77,13 +77,13 @@ struct TablePage<'a> {
     table: &'a Table,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Pf::on("lan");
     let settings = ruleset.settings.pf.as_ref().unwrap_or(&default);
-    let losses = address_losses("pf", ruleset, findings);
+    let mut losses = address_losses("pf", ruleset, findings);
     let mut tables = vec![client_table("limited", &ruleset.limited())];
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
-    for rule in super::seen_on_host("pf", ruleset, settings.side == Side::Host, findings) {
+    for rule in super::seen_on_host(ruleset, settings.side == Side::Host, &mut losses) {
         let origins = ruleset.bound(rule);
         let (name, clients) = (ruleset.group_name(&origins), ruleset.clients_of(&origins));
         let servers = rule.addrs();
@@ -102,7 +102,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     tables.dedup_by(|a, b| a.name == b.name && a.entries == b.entries);
     check_limits(&tables, settings.dialect, findings);
-    let header = Header::new(ruleset, losses);
+    let header = Header::new(ruleset, &losses);
     let pages = tables.iter().map(|table| {
         Page::new(format!("tables/{}.txt", table.name), "pf/table.txt.j2", TablePage { header: header.clone(), table })
     });
@@ -128,7 +128,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         allowed,
     };
     pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
-    Some(pages)
+    Some(Plan { pages, losses })
 }
 
 fn client_name(group: &str) -> String {
