@@ -512,7 +512,7 @@ impl Builder<'_> {
 }
 
 /// Names of rules that targets add by themselves.
-const RESERVED: [&str; 4] = ["denied", "denied-ipv6", "icmp6", "limited"];
+const RESERVED: [&str; 5] = ["denied", "denied-ipv6", "dhcp-lease", "icmp6", "limited"];
 
 /// The first `max` characters of an id, without a hyphen at the end.
 fn cut(id: &str, max: usize) -> &str {

@@ -17,7 +17,8 @@ pub const TARGET: Target = Target {
     limits: &[
         "no wildcards: a table of addresses cannot hold names that are not known",
         "two names on one address are one",
-        "65,535 addresses a table on FreeBSD, 200,000 in all, unless the system's limits are raised",
+        "no ping: ICMP over IPv4 of limited clients is denied, but for errors that belong to a connection",
+        "65,535 addresses a table on FreeBSD, 1,000 tables on OpenBSD, and 100,000 addresses in all on both",
     ],
     main: "outgate.conf",
     owns: &["pf/losses.json", "pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
@@ -35,6 +36,8 @@ pub const TARGET: Target = Target {
 const TABLE_NAME_MAX: usize = 31;
 /// Most addresses in one request to FreeBSD's kernel (`net.pf.request_maxcount`).
 const REQUEST_MAX: usize = 65_535;
+/// Most tables of OpenBSD (`PFR_KTABLE_HIWAT`), unless `set limit tables` raises it.
+const TABLES_MAX: usize = 1000;
 /// Most addresses in all tables together, unless `set limit table-entries` raises it.
 const ENTRIES_MAX: usize = 200_000;
 
@@ -177,6 +180,21 @@ fn check_limits(tables: &[Table], dialect: Dialect, findings: &mut Findings) {
                     .help("split the entry, or name prefixes instead of hosts"),
             );
         }
+    }
+    for pair in tables.windows(2) {
+        // Cut names can meet; the second must not take the first one's place.
+        if let [one, other] = pair
+            && one.name == other.name
+        {
+            let message = format!("pf: two tables would have one name: {} and {}", one.about, other.about);
+            findings.push(Diagnostic::new(Code::TargetLimit, message).help("give one of the entries another id"));
+        }
+    }
+    if dialect == Dialect::Openbsd && tables.len() > TABLES_MAX {
+        findings.push(
+            Diagnostic::new(Code::TargetLimit, format!("pf: {} tables, OpenBSD holds {TABLES_MAX}", tables.len()))
+                .help("put entries that belong together into one"),
+        );
     }
     let all: usize = tables.iter().map(|table| table.count).sum();
     // A reload builds the new tables beside the old ones.

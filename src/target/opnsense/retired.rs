@@ -179,7 +179,7 @@ fn read(path: &str, text: &str) -> Option<Known> {
                 let cells: Vec<&str> = line.split(';').collect();
                 cells.len() == head.len() && known.rule(cells[uuid], cells[action], cells[description])
             };
-            lines.all(|line| rule(line)).then_some(known)
+            lines.all(&mut rule).then_some(known)
         }
         PATH => {
             #[derive(Deserialize)]
