@@ -40,6 +40,7 @@ pub mod policy;
 pub mod pool;
 pub mod port;
 pub mod profile;
+pub mod ranges;
 pub mod release;
 pub mod report;
 pub mod resolve;

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::addrs::SpecialUse;
-use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, Origin};
+use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, OneOrMany, Origin};
 use crate::catalog::{RawFeatures, RawPages, RawProviders, RawReleases, RawSources, RawSubject, Verdict};
 use crate::day::Day;
 use crate::lock::file::Document;
@@ -181,6 +181,7 @@ texts! {
     Id: json_schema!({"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": ID_MAX}),
     Port: json_schema!({"type": "string", "pattern": port()}),
     Day: json_schema!({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
+    OneOrMany: json_schema!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
     // `25.10` without quotes is a number to an editor; the reader takes the text as it stands.
     Release: json_schema!({"type": ["string", "number"]}),
 }
