@@ -80,7 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "diagnostic",
         ],
     ),
-    ("freshness", &["lock", "resolve", "terms", "host", "day", "text", "diagnostic"]),
+    ("freshness", &["policy", "lock", "resolve", "terms", "host", "day", "text", "diagnostic"]),
     (
         "ruleset",
         &[
