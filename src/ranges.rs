@@ -20,8 +20,8 @@ pub mod fetch;
 pub const BYTES_MOST: usize = 16 << 20;
 /// Most prefixes that may be taken from one list: twice what AWS has in all.
 pub const PREFIXES_MOST: usize = 20_000;
-/// Most IPv4 addresses one list may come to: an eighth of all there are, and more than any vendor has.
-const V4_MOST: u128 = 1 << 29;
+/// Most IPv4 addresses one list may come to: a sixteenth of all there are, and more than any vendor has.
+const V4_MOST: u128 = 1 << 28;
 /// Most IPv6 addresses one list may come to: those of one /16.
 const V6_MOST: u128 = 1 << 112;
 /// Longest path, in bytes.
@@ -189,20 +189,26 @@ fn select(text: &str, paths: &[Path], nets: &mut BTreeSet<IpNet>) -> Result<(), 
     for path in paths {
         // It was parsed before, when it was read.
         let parsed = JsonPath::parse(path.as_str()).map_err(|e| format!("`{path}` is no JSONPath: {e}"))?;
-        let found = parsed.query(&document);
-        if found.is_empty() {
-            return Err(format!("`{path}` selects nothing"));
-        }
-        for value in found {
-            let Some(text) = value.as_str() else {
-                let kind = match value {
-                    serde_json::Value::Array(_) => "a list; its items are selected by a path that ends in `[*]`",
-                    serde_json::Value::Object(_) => "an object; add the key the prefix is behind",
-                    _ => "no text",
+        let place = || format!("`{path}`");
+        let mut empty = true;
+        for value in parsed.query(&document) {
+            // `$.git` selects one list of prefixes, `$.git[*]` selects the prefixes: both are meant alike.
+            let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            for item in items {
+                let Some(text) = item.as_str() else {
+                    let kind = match item {
+                        serde_json::Value::Array(_) => "a list of lists",
+                        serde_json::Value::Object(_) => "an object: add the key that the prefix is behind",
+                        _ => "what is no text",
+                    };
+                    return Err(format!("`{path}` selects {kind}"));
                 };
-                return Err(format!("`{path}` selects what is {kind}"));
-            };
-            add(nets, text, &|| format!("`{path}`"))?;
+                add(nets, text, &place)?;
+                empty = false;
+            }
+        }
+        if empty {
+            return Err(format!("`{path}` selects nothing"));
         }
     }
     Ok(())
@@ -280,4 +286,243 @@ fn plain(text: &str) -> String {
     let plain: String =
         text.chars().map(|c| if forbidden(c.encode_utf8(&mut [0; 4])).is_some() { ' ' } else { c }).collect();
     quoted(&plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn paths(texts: &[&str]) -> Vec<Path> {
+        texts.iter().map(|text| Path::parse(text).unwrap()).collect()
+    }
+
+    fn texts(nets: &BTreeSet<IpNet>) -> Vec<String> {
+        nets.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_plain_list_has_a_prefix_a_line() {
+        let text = "\u{feff}# ours\r\n192.0.2.0/25\r\n\r\n  2001:db8::/48 # and v6\n192.0.2.0/25\n198.51.100.7\n";
+        assert_eq!(texts(&read(text.as_bytes(), &[]).unwrap()), ["192.0.2.0/25", "198.51.100.7/32", "2001:db8::/48"]);
+    }
+
+    #[test]
+    fn a_path_selects_texts_or_lists_of_them() {
+        let text = br#"{"git":["192.0.2.0/25","2001:db8::/48"],"web":["192.0.2.0/25"],"one":"198.51.100.0/24","n":1}"#;
+        for (path, count) in [("$.git", 2), ("$.git[*]", 2), ("$.one", 1), ("$['git','web']", 2), ("$..one", 1)] {
+            assert_eq!(read(text, &paths(&[path])).unwrap().len(), count, "{path}");
+        }
+        assert_eq!(read(text, &paths(&["$.git", "$.one"])).unwrap().len(), 3);
+        for (path, why) in [
+            ("$.api", "`$.api` selects nothing"),
+            ("$.n", "`$.n` selects what is no text"),
+            ("$", "`$` selects an object: add the key that the prefix is behind"),
+            ("$.git[5]", "`$.git[5]` selects nothing"),
+        ] {
+            assert_eq!(read(text, &paths(&[path])).unwrap_err(), why);
+        }
+        assert!(read(text, &paths(&["$.git", "$.api"])).is_err(), "one of two that selects nothing is enough");
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused_whole() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let many: String = (0..=PREFIXES_MOST).map(|i| format!("8.{}.{}.{}\n", i >> 16, i >> 8 & 255, i & 255)).collect();
+        let long = vec![b'#'; BYTES_MOST + 1];
+        let plain: &[(&[u8], &str)] = &[
+            (b"", "names no prefix"),
+            (b"# nothing\n\n", "names no prefix"),
+            (b"192.0.2.0/24\nwww.example.org\n", "line 2: `www.example.org` is no"),
+            (b"192.0.2.1/24", "line 1: `192.0.2.1/24` has host bits set"),
+            (b"0.0.0.0/0", "too wide"),
+            (b"::/0", "too wide"),
+            (b"0.0.0.0/1\n128.0.0.0/1", "too wide"),
+            (b"2000::/3", "too wide"),
+            (b"::ffff:192.0.2.0/120", "IPv4-mapped"),
+            (b"192.0.2.1-192.0.2.9", "is no"),
+            (b"!192.0.2.1", "is no"),
+            (b"192.0.2.0/24, 198.51.100.0/24", "line 1"),
+            ("192.0.2.\u{202e}0/24".as_bytes(), "<U+202E>"),
+            ("192.0.2.0\u{a0}".as_bytes(), "line 1"),
+            (b"\xff\xfe1", "not UTF-8"),
+            (b"{\"git\": []}", "say with `path:`"),
+            (b"<html>404</html>", "is no"),
+            (many.as_bytes(), "more than 20000"),
+            (&long, "larger than 16 MiB"),
+        ];
+        for (bytes, why) in plain {
+            let said = read(bytes, &[]).unwrap_err();
+            assert!(said.contains(why), "{said:?} does not say {why:?}");
+            assert!(said.len() < 400 && !said.chars().any(crate::text::is_invisible), "{said:?}");
+        }
+        let json: &[(&str, &str)] = &[
+            (&deep, "recursion limit"),
+            ("", "no JSON"),
+            ("<html>", "no JSON"),
+            ("[\"192.0.2.0/24\"", "no JSON"),
+            ("[\"192.0.2.0/24\"] x", "no JSON"),
+            ("[1e400]", "no JSON"),
+            ("[184467440737095516160000]", "no text"),
+            ("[null]", "no text"),
+            ("[]", "selects nothing"),
+            ("[[]]", "list of lists"),
+            ("[{\"a\": 1}]", "an object"),
+            ("[\"0.0.0.0/0\"]", "too wide"),
+            ("[\"192.0.2.0/24\", \"192.0.2.1/24\"]", "host bits"),
+            ("[\"\u{202e}192.0.2.0/24\"]", "<U+202E>"),
+            ("[\"192.0.2.0/24\\n0.0.0.0/0\"]", "<U+000A>"),
+        ];
+        for (text, why) in json {
+            let said = read(text.as_bytes(), &paths(&["$"])).unwrap_err();
+            assert!(said.contains(why), "{said:?} does not say {why:?}");
+            assert!(!said.chars().any(crate::text::is_invisible), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_bounded_work() {
+        let nested = |open: &str, close: &str, n: usize| format!("$[?{}@.a{}]", open.repeat(n), close.repeat(n));
+        for bad in [
+            "",
+            "git",
+            "$.",
+            "$.git[",
+            "$[?@.a==$.b]",
+            "$..*..*",
+            "$[*,*][*,*][*,*][*,*][*,*][*,*][*,*]",
+            "$[?@[?@[?@.a]]]",
+            "$.a\u{202e}",
+            "$.a\n",
+            &nested("(", ")", 90),
+            &nested("!(", ")", 60),
+            &format!("$.{}", "a".repeat(PATH_MAX)),
+            &"$[[[[[[[[[[[[[[[[".repeat(10),
+        ] {
+            let start = std::time::Instant::now();
+            assert!(Path::parse(bad).is_err(), "{bad:?} was taken");
+            assert!(start.elapsed().as_secs() < 2, "{bad:?} took {:?}", start.elapsed());
+        }
+        for good in [
+            "$.git",
+            "$['git']",
+            "$.prefixes[?@.service=='S3' && @.region=='eu-central-1'].ip_prefix",
+            "$.prefixes[?(@.service=='S3' || @.service=='EC2')].ip_prefix",
+            "$.result.ipv4_cidrs[*]",
+            "$..ip_prefix",
+            &nested("(", ")", 4),
+        ] {
+            assert_eq!(Path::parse(good).map(|path| path.to_string()), Ok(good.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_filter_on_a_long_list_takes_no_time() {
+        let item = r#"{"ip_prefix":"198.51.100.0/24","region":"eu-central-1","service":"S3"}"#;
+        let text = format!("{{\"prefixes\":[{}]}}", vec![item; 100_000].join(","));
+        let start = std::time::Instant::now();
+        let nets = read(text.as_bytes(), &paths(&["$..prefixes[?@.service=='S3'].ip_prefix"])).unwrap();
+        assert_eq!(nets.len(), 1);
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn places_are_files_or_https() {
+        for good in ["https://api.github.com/meta", "https://[2001:db8::1]:8443/a?b=c&d"] {
+            assert_eq!(Place::url(good).unwrap().to_string(), good);
+            assert_eq!(Place::parse(good), Place::url(good));
+        }
+        for bad in [
+            "",
+            "http://example.org/",
+            "https://",
+            "https:///meta",
+            "https://:443/",
+            "https://user:word@example.org/",
+            "https://example.org/#a",
+            "https://example.org/a b",
+            "https://example.org/\"",
+            "https://b\u{fc}cher.example/",
+            "file:///etc/passwd",
+            "ftp://example.org/",
+        ] {
+            assert!(Place::url(bad).is_err(), "{bad:?} was taken");
+            assert!(bad.is_empty() || !bad.contains("://") || Place::parse(bad).is_err(), "{bad:?} was taken");
+        }
+        assert!(Place::file("ranges/aws.json").is_ok() && Place::file("../shared/aws.json").is_ok());
+        assert!(Place::file("a\nb").is_err() && Place::file("http://a").is_err() && Place::file("").is_err());
+    }
+
+    fn judged(list: &[&str], special: &[SpecialUse], clients: &[&str]) -> Option<String> {
+        let nets = list.iter().map(|text| parse_prefix(text).unwrap()).collect();
+        let clients: Vec<IpNet> = clients.iter().map(|text| text.parse().unwrap()).collect();
+        refuse(&nets, &special.iter().copied().collect(), &clients)
+    }
+
+    #[test]
+    fn no_list_holds_what_no_vendor_has() {
+        let pieces: Vec<String> = (1..100).step_by(2).map(|i| format!("{i}.0.0.0/9")).collect();
+        let halves: Vec<String> = (16..48).map(|i| format!("{i}.0.0.0/8")).collect();
+        let whole: Vec<&str> = halves.iter().map(String::as_str).collect();
+        let many: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        let sixes: Vec<String> = (0..5).map(|i| format!("26{i}0::/16")).collect();
+        let sixes: Vec<&str> = sixes.iter().map(String::as_str).collect();
+        for (list, why) in [
+            (&["10.1.0.0/16"][..], "private"),
+            (&["8.8.8.0/24", "127.0.0.1"], "loopback"),
+            (&["169.254.169.254"], "link-local"),
+            (&["192.0.2.0/24"], "documentation"),
+            (&["192.0.0.0/8"], "holds"),
+            (&["100.0.0.0/8"], "private"),
+            (&["2001::/16"], "holds"),
+            (&["fc00::/32"], "private"),
+            (&["4000::/16"], "reserved"),
+            (&["64:ff9b::/96"], "transition"),
+            (&whole, "too wide"),
+            (&many, "more addresses than any vendor has"),
+            (&sixes, "more addresses than any vendor has"),
+            (&["140.82.112.0/20"], "clients' own"),
+            (&["140.82.0.0/16"], "clients' own"),
+            (&["140.82.113.7"], "clients' own"),
+        ] {
+            let said = judged(list, &[], &["140.82.113.0/24"]).unwrap_or_else(|| panic!("{list:?} was taken"));
+            assert!(said.contains(why), "{list:?}: {said:?} does not say {why:?}");
+        }
+        assert_eq!(judged(&["140.82.112.0/24", "2606:50c0::/32", "3.0.0.0/9"], &[], &["140.82.113.0/24"]), None);
+        assert_eq!(judged(&["192.0.2.0/24", "2001:db8::/32"], &[SpecialUse::Documentation], &[]), None);
+        assert!(judged(&["10.0.0.0/8"], &[SpecialUse::Documentation], &[]).is_some());
+    }
+
+    /// Prefixes as a vendor writes them, some of them wrong.
+    fn line() -> impl Strategy<Value = (String, Option<IpNet>)> {
+        (any::<bool>(), any::<u128>(), 0_u8..=128, any::<bool>()).prop_map(|(v6, bits, length, aligned)| {
+            let addr = if v6 { IpAddr::V6(bits.into()) } else { IpAddr::V4(((bits >> 96) as u32).into()) };
+            let net = IpNet::new(addr, if v6 { length } else { length % 33 }).unwrap();
+            let net = if aligned { net.trunc() } else { net };
+            (net.to_string(), parse_prefix(&net.to_string()).ok())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn never_wider_than_what_it_says(lines in prop::collection::vec(line(), 1..12)) {
+            let text: String = lines.iter().map(|(line, _)| format!("{line}\n")).collect();
+            let json = serde_json::json!({"a": lines.iter().map(|(line, _)| line).collect::<Vec<_>>()}).to_string();
+            let want: Option<BTreeSet<IpNet>> = lines.iter().map(|(_, net)| *net).collect();
+            prop_assert_eq!(&read(text.as_bytes(), &[]).ok(), &want);
+            prop_assert_eq!(&read(json.as_bytes(), &paths(&["$.a"])).ok(), &want);
+            for net in want.iter().flatten() {
+                prop_assert_eq!(net.trunc(), *net);
+                prop_assert!(!addrs::is_too_wide(net));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,60}") {
+            let _ = read(&bytes, &[]);
+            let _ = read(text.as_bytes(), &paths(&["$..*"]));
+            let _ = Path::parse(&text);
+            let _ = Place::parse(&text);
+        }
+    }
 }
