@@ -129,7 +129,7 @@ codes! {
     RangeKept = "W130" Warning;
     /// A vendor's list lost more than half of its prefixes at once.
     RangeShrank = "W131" Warning;
-    /// A vendor's list has prefixes of one address family only.
+    /// A vendor's list of prefixes has one address family only.
     RangeOneFamily = "W132" Warning;
     /// DNS answers with an address outside the list of prefixes that is given for the name.
     OutsideRange = "W133" Warning;
