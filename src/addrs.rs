@@ -258,7 +258,8 @@ impl AddrSet {
     #[must_use]
     pub fn counts(&self) -> (u128, u128) {
         let v4 = self.v4.iter().map(|&(first, last)| u128::from(last - first) + 1).sum();
-        let v6 = self.v6.iter().fold(0_u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)));
+        let v6 =
+            self.v6.iter().fold(0_u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)));
         (v4, v6)
     }
 

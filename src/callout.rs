@@ -518,10 +518,8 @@ pub fn check_paths(raw: &Spanned<OneOrMany>, source: SourceId) -> Result<Vec<Pat
     if texts.len() > PATHS_MOST {
         return Err(bad(format!("more than {PATHS_MOST} paths are named")));
     }
-    let paths: Result<BTreeSet<Path>, Diagnostic> = texts
-        .iter()
-        .map(|text| Path::parse(text).map_err(|e| bad(format!("`{}` {e}", quoted(text)))))
-        .collect();
+    let paths: Result<BTreeSet<Path>, Diagnostic> =
+        texts.iter().map(|text| Path::parse(text).map_err(|e| bad(format!("`{}` {e}", quoted(text))))).collect();
     paths.map(|paths| paths.into_iter().collect())
 }
 

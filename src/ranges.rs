@@ -175,9 +175,11 @@ fn lines(text: &str, nets: &mut BTreeSet<IpNet>) -> Result<(), String> {
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.split('#').next().unwrap_or_default().trim_matches([' ', '\t']);
         if !line.is_empty() {
-            add(nets, line, &|| format!("line {number}")).map_err(|e| match text.trim_start().starts_with(['{', '[']) {
-                true => format!("{e}; if it is JSON, say with `path:` what is taken from it"),
-                false => e,
+            add(nets, line, &|| format!("line {number}")).map_err(|e| {
+                match text.trim_start().starts_with(['{', '[']) {
+                    true => format!("{e}; if it is JSON, say with `path:` what is taken from it"),
+                    false => e,
+                }
             })?;
         }
     }
@@ -328,7 +330,8 @@ mod tests {
     #[test]
     fn what_is_no_list_is_refused_whole() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        let many: String = (0..=PREFIXES_MOST).map(|i| format!("8.{}.{}.{}\n", i >> 16, i >> 8 & 255, i & 255)).collect();
+        let many: String =
+            (0..=PREFIXES_MOST).map(|i| format!("8.{}.{}.{}\n", i >> 16, i >> 8 & 255, i & 255)).collect();
         let long = vec![b'#'; BYTES_MOST + 1];
         let plain: &[(&[u8], &str)] = &[
             (b"", "names no prefix"),

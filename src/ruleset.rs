@@ -500,8 +500,12 @@ fn pinned(
 ) -> BTreeMap<Id, PinnedList> {
     let mut lists = BTreeMap::new();
     for (id, range) in &policy.ranges {
-        let mut list =
-            PinnedList { from: range.source.from.clone(), addrs: AddrSet::new(), fault: None, span: range.span.clone() };
+        let mut list = PinnedList {
+            from: range.source.from.clone(),
+            addrs: AddrSet::new(),
+            fault: None,
+            span: range.span.clone(),
+        };
         match lock.and_then(|lock| lock.ranges.get(id)) {
             None => list.fault = Some(ListFault::NotInLock),
             Some(entry) if entry.source != range.source => list.fault = Some(ListFault::OtherSource),
@@ -552,7 +556,9 @@ pub fn lists_opened(ruleset: &Ruleset, findings: &mut Findings) {
             }
             Some(ListFault::OtherSource) => (
                 Code::LockDiffers,
-                format!("the lock has the list `{id}` from another source, or other parts of it, than the profile says"),
+                format!(
+                    "the lock has the list `{id}` from another source, or other parts of it, than the profile says"
+                ),
                 "run `outgate resolve`",
             ),
             None => {

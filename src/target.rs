@@ -426,7 +426,8 @@ fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, find
 }
 
 fn wildcard_loss(target: &str, loss: &str) -> Diagnostic {
-    Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("the squid target goes by name and can; or give a vendor's list of prefixes for it, under `ranges:`")
+    Diagnostic::new(Code::Loss, format!("{target}: {loss}"))
+        .help("the squid target goes by name and can; or give a vendor's list of prefixes for it, under `ranges:`")
 }
 
 /// A denial for clients that nothing else limits, which the target cannot make: leaving it out would let it through.

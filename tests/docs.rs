@@ -231,7 +231,11 @@ fn fields(source: &str, name: &str) -> BTreeSet<String> {
     let body = source.split(&format!("struct {name} {{\n")).nth(1).unwrap_or_else(|| panic!("there is no {name}"));
     let body = body.split("\n}").next().unwrap();
     let names = body.lines().filter(|line| !line.trim_start().starts_with(['#', '/']));
-    names.map(|line| line.trim().split(':').next().unwrap().trim_start_matches("pub ").trim_start_matches("r#").replace('_', "-")).collect()
+    names
+        .map(|line| {
+            line.trim().split(':').next().unwrap().trim_start_matches("pub ").trim_start_matches("r#").replace('_', "-")
+        })
+        .collect()
 }
 
 /// The keys of a page's tables.

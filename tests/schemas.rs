@@ -413,7 +413,12 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("providers", "about:", "abuot:", ".providers[0]: additionalProperties\n.providers[0]: required"),
         ("providers", "url: https", "url: http", ".providers[0].ranges.url: pattern"),
         ("providers", "path: $.prefixes", "path: []", ".providers[0].ranges.path: minItems"),
-        ("profile", "for: [ghcr.io]", "to: [ghcr.io]", ".ranges.vendor: additionalProperties\n.ranges.vendor: required"),
+        (
+            "profile",
+            "for: [ghcr.io]",
+            "to: [ghcr.io]",
+            ".ranges.vendor: additionalProperties\n.ranges.vendor: required",
+        ),
         ("profile", "for: [ghcr.io]", "for: []", ".ranges.vendor.for: minItems"),
         ("profile", "    provider: github\n", "", ".ranges.github: anyOf"),
         ("profile", "    url: https", "    url: http", ".ranges.vendor.url: pattern"),

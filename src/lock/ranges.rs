@@ -87,13 +87,7 @@ pub fn update(
     entries
 }
 
-fn merge(
-    range: &Range,
-    nets: BTreeSet<IpNet>,
-    before: Option<&ListEntry>,
-    clients: &[IpNet],
-    today: Day,
-) -> ListEntry {
+fn merge(range: &Range, nets: BTreeSet<IpNet>, before: Option<&ListEntry>, clients: &[IpNet], today: Day) -> ListEntry {
     let none = BTreeMap::new();
     let before = before.map_or(&none, |before| &before.prefixes);
     let first = |net: &IpNet| before.get(net).map_or(today, |listed| listed.first);
@@ -115,8 +109,11 @@ fn say(id: &Id, entry: &ListEntry, before: Option<&ListEntry>, findings: &mut Fi
         let lost = had.iter().filter(|net| entry.prefixes.get(*net).is_none_or(|l| l.missing.is_some())).count();
         if lost * 2 > had.len() {
             findings.push(
-                Diagnostic::new(Code::RangeShrank, format!("list `{id}` lost {lost} of {} prefixes at once", had.len()))
-                    .help("look whether the vendor meant that; they stay for their `keep-days`"),
+                Diagnostic::new(
+                    Code::RangeShrank,
+                    format!("list `{id}` lost {lost} of {} prefixes at once", had.len()),
+                )
+                .help("look whether the vendor meant that; they stay for their `keep-days`"),
             );
         }
     }
@@ -147,8 +144,11 @@ pub fn outside(wanted: &Wanted, lock: &Lock, findings: &mut Findings) {
         let query = Query::Host(host.clone());
         let lists: Vec<&Id> =
             wanted.ranges.iter().filter(|(_, range)| range.names.contains(name)).map(|(id, _)| id).collect();
-        let nets: Vec<IpNet> =
-            lists.iter().filter_map(|id| lock.ranges.get(*id)).flat_map(|entry| entry.prefixes.keys().copied()).collect();
+        let nets: Vec<IpNet> = lists
+            .iter()
+            .filter_map(|id| lock.ranges.get(*id))
+            .flat_map(|entry| entry.prefixes.keys().copied())
+            .collect();
         let Some(entry) = lock.hosts.get(&query).filter(|_| !nets.is_empty()) else { continue };
         let strays: Vec<String> =
             entry.answered().filter(|&addr| !holds(nets.iter().copied(), addr)).map(|addr| addr.to_string()).collect();
