@@ -263,6 +263,19 @@ impl AddrSet {
         (v4, v6)
     }
 
+    /// How many there are, in words: IPv4 by addresses, IPv6 by prefixes, for its numbers say nothing.
+    #[must_use]
+    pub fn size(&self) -> String {
+        let (v4, v6) = (self.counts().0, self.v6_prefixes().len());
+        let addresses = if v4 == 1 { "address" } else { "addresses" };
+        let prefixes = if v6 == 1 { "prefix" } else { "prefixes" };
+        match (v4, v6) {
+            (0, _) => format!("{v6} IPv6 {prefixes}"),
+            (_, 0) => format!("{v4} IPv4 {addresses}"),
+            _ => format!("{v4} IPv4 {addresses} and {v6} IPv6 {prefixes}"),
+        }
+    }
+
     /// The IPv4 half as the fewest prefixes, sorted.
     #[must_use]
     pub fn v4_prefixes(&self) -> Vec<Ipv4Net> {

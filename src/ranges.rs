@@ -261,18 +261,6 @@ pub fn holds(nets: impl IntoIterator<Item = IpNet>, addr: IpAddr) -> bool {
     nets.into_iter().any(|net| net.contains(&addr))
 }
 
-/// How many addresses a set has, in words: IPv4 by number, IPv6 by prefixes, for its numbers say nothing.
-#[must_use]
-pub fn size(set: &AddrSet) -> String {
-    let (v4, v6) = (set.counts().0, set.v6_prefixes().len());
-    let prefixes = if v6 == 1 { "prefix" } else { "prefixes" };
-    match (v4, v6) {
-        (0, _) => format!("{v6} IPv6 {prefixes}"),
-        (_, 0) => format!("{v4} IPv4 addresses"),
-        _ => format!("{v4} IPv4 addresses and {v6} IPv6 {prefixes}"),
-    }
-}
-
 /// Whoever can get the text behind a URL.
 pub trait Fetch {
     /// The whole text, at most [`BYTES_MOST`] bytes.

@@ -568,7 +568,7 @@ pub fn lists_opened(ruleset: &Ruleset, findings: &mut Findings) {
                 let ports: BTreeSet<&Port> = users.iter().flat_map(|rule| &rule.ports).collect();
                 let message = format!(
                     "list `{id}` opens {} for {} on {} ({})",
-                    ranges::size(&list.addrs),
+                    list.addrs.size(),
                     list_of(names),
                     list_of(ports),
                     list_of(users.iter().map(|rule| &rule.key)),

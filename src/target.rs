@@ -303,7 +303,7 @@ impl Why {
             let Some(list) = ruleset.lists.get(id) else { continue };
             let names: Vec<String> =
                 rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| d.endpoint.to_string()).collect();
-            let size = crate::ranges::size(&list.addrs);
+            let size = list.addrs.size();
             why.names.push(format!("with {size} of list {id}, {}, for {}", list.from, names.join(", ")));
         }
         why

@@ -10,9 +10,13 @@ use std::process::{Command, Output};
 
 use ipnet::IpNet;
 use outgate::day::Day;
+use outgate::diagnostic::{Code, Findings};
 use outgate::lock::Lock;
 use outgate::lock::ranges::{ListEntry, Listed};
+use outgate::policy::Action;
+use outgate::port::Protocol;
 use outgate::ranges::{Path, Place, Source, read};
+use outgate::ruleset::{self, Verdict};
 use outgate::source::Sources;
 use outgate::text::Id;
 use proptest::prelude::*;
@@ -20,6 +24,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 mod support;
+use support::model;
 use support::nameserver::{Behaviour, Nameserver};
 
 // Shapes, each written by hand after the vendor's documentation, with documentation addresses.
@@ -464,6 +469,34 @@ fn a_longest_list_is_handled_in_time() {
     assert_eq!(site.prefixes().len(), 20_000);
     site.list(&format!(r#"{{"v4": [{}, "9.9.9.0/24"], "v6": ["2606:4700::/32"]}}"#, v4.join(",")));
     assert!(good(site.resolve(1, &[])).contains("it names more than 20000 prefixes"));
+}
+
+#[test]
+fn a_denial_is_never_widened() {
+    // Allowed by the site and denied by strict mode, for the same clients: the denial holds, by its own addresses.
+    let profile = PROFILE
+        .replace("features: []", "features: []\nstrict: [usage]")
+        .replace("hosts: [files.example.com,", "hosts: [usage.truenas.com, files.example.com,")
+        .replace("for: [files.example.com,", "for: [usage.truenas.com,");
+    let policy = model::policy(&model::catalog(), &profile).unwrap();
+    let day = Day::parse("2026-11-21").unwrap();
+    let (list, range) = policy.ranges.first_key_value().unwrap();
+    let net: IpNet = "198.51.100.0/28".parse().unwrap();
+    let prefixes = BTreeMap::from([(net, Listed { first: day, missing: None })]);
+    let entry = ListEntry { source: range.source.clone(), read: None, failed: None, prefixes };
+    let ranges = BTreeMap::from([(list.clone(), entry)]);
+    let lock = Lock { day, note: None, sites: BTreeSet::new(), hosts: BTreeMap::new(), ranges };
+    let mut findings = Findings::default();
+    let rules = ruleset::build(&policy, Some(&lock), &mut findings);
+    assert!(!findings.has_errors(), "{findings:?}");
+    assert!(findings.iter().any(|d| d.code == Code::TakenBack));
+    for rule in rules.rules.iter().filter(|rule| rule.action == Action::Deny) {
+        assert!(rule.lists().is_empty() && rule.addrs().is_empty(), "{}", rule.key);
+    }
+    let decide = |port| rules.decide("192.0.2.10".parse().unwrap(), net.addr(), Protocol::Tcp, port);
+    // The wildcard of the same list is allowed, on its own port.
+    assert!(matches!(decide(443), Verdict::Allow(rule) if rule.key.as_str() == "files"));
+    assert!(matches!(decide(80), Verdict::DefaultDeny));
 }
 
 proptest! {

@@ -195,3 +195,14 @@ mod tests {
         thread.join().unwrap();
     }
 }
+
+#[cfg(all(test, not(feature = "fetch")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_feature_there_is_another_way() {
+        let said = Https::default().fetch("https://example.org/").unwrap_err();
+        assert!(said.contains("use `file:`"), "{said}");
+    }
+}
