@@ -54,6 +54,14 @@ pub struct Range {
     pub span: Span,
 }
 
+impl Range {
+    /// Whether the list is for what this asks for.
+    #[must_use]
+    pub fn is_for(&self, query: &Query) -> bool {
+        matches!(query, Query::Host(host) if self.names.contains(&NamePattern::Exact(host.clone())))
+    }
+}
+
 /// The clients of one origin.
 #[derive(Clone, Debug)]
 pub struct Client {

@@ -74,16 +74,14 @@ fn file(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Lists that a lock made without reading any would lack or have otherwise.
-pub(super) fn must_be_there(run: &mut Run, wanted: &Wanted, lock: &Lock) -> Result<(), Stop> {
+/// Says which lists a lock lacks or has otherwise than the profile says.
+pub(super) fn find(run: &mut Run, wanted: &Wanted, lock: &Lock) {
     for (id, range) in &wanted.ranges {
         let (code, message) = match lock.ranges.get(id) {
             Some(entry) if entry.source == range.source => continue,
             Some(_) => (Code::LockDiffers, format!("the lock has the list `{id}` from another source")),
             None => (Code::NotInLock, format!("the lock lacks the list `{id}`")),
         };
-        let diagnostic = Diagnostic::new(code, message).at(range.span.clone(), "");
-        return run.stop(diagnostic.help("run `outgate resolve` without --offline"));
+        run.findings.push(Diagnostic::new(code, message).at(range.span.clone(), "").help("run `outgate resolve`"));
     }
-    Ok(())
 }

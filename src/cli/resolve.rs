@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::lists::{self, Places};
 use super::{Format, Run, SiteArgs, Stop, plain, progress};
+use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, FileError, Held, Staged};
 use crate::host::Query;
@@ -17,8 +18,10 @@ use crate::lock::changes::{Change, changes};
 use crate::lock::{self, Lock, Wanted};
 use crate::policy::{self, Policy};
 use crate::report;
-use crate::resolve::dns::{Dns, Settings};
+use crate::resolve::dns::{self, Dns};
 use crate::resolve::{Heard, Reply, Resolve as _};
+use crate::settings::Settings;
+use crate::target::{Layer, TARGETS};
 use crate::text::{Id, Text, quoted};
 
 #[derive(Args)]
@@ -81,7 +84,7 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     if args.lock.is_none() {
         run.keep_off_site(&args.site, "--lock FILE")?;
     }
-    let (policies, path, places) = policies(run, args)?;
+    let (policies, path, places) = policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
     let mut wanted = Wanted::of(&policies);
     // Held from before the old lock is read until the new one is in its place: of two runs, the second sees what the
     // first wrote.
@@ -93,8 +96,13 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
         true => offline(run, &wanted, old.as_ref())?,
         false => ask(run, &wanted, old.as_ref(), &args.dns, &places)?,
     };
+    // Without asking there was no run to compare with.
+    let before = old.as_ref().filter(|_| !args.offline);
     for policy in &policies {
         lock::blocked_aliases(policy, &lock, &mut run.findings);
+        if goes_by_address(&policy.settings) {
+            coverage::judge(policy, &lock, before, &mut run.findings);
+        }
     }
     say_others(run, &wanted, &lock);
     if run.findings.has_errors() {
@@ -112,17 +120,22 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
 }
 
 /// The policies of the sites that share the lock, where it lies, and where the files of their lists lie.
-fn policies(run: &mut Run, args: &Resolve) -> Result<(Vec<Policy>, PathBuf, Places), Stop> {
+pub(super) fn policies(
+    run: &mut Run,
+    profiles: &[PathBuf],
+    site: &SiteArgs,
+    lock: Option<&Path>,
+) -> Result<(Vec<Policy>, PathBuf, Places), Stop> {
     let catalog = run.catalog()?;
     let (mut policies, mut folders, mut places) = (Vec::new(), BTreeSet::new(), Places::new());
-    if args.profiles.is_empty() {
-        let (profile, folder) = run.site(&args.site, &[], &catalog)?;
+    if profiles.is_empty() {
+        let (profile, folder) = run.site(site, &[], &catalog)?;
         let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
         lists::gather(run, &policies, &policy, &folder, &mut places)?;
         policies.push(policy);
         folders.insert(folder);
     }
-    for path in &args.profiles {
+    for path in profiles {
         let (profile, folder) = run.profile(path, &catalog)?;
         let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
         if policies.iter().any(|other: &Policy| other.site == policy.site) {
@@ -134,8 +147,8 @@ fn policies(run: &mut Run, args: &Resolve) -> Result<(Vec<Policy>, PathBuf, Plac
         policies.push(policy);
         folders.insert(folder);
     }
-    let path = match (&args.lock, folders.pop_first()) {
-        (Some(path), _) => path.clone(),
+    let path = match (lock, folders.pop_first()) {
+        (Some(path), _) => path.to_owned(),
         (None, Some(folder)) if folders.is_empty() => folder.join("outgate.lock"),
         _ => {
             let diagnostic = Diagnostic::new(Code::BadUsage, "the profiles lie in several folders");
@@ -143,6 +156,12 @@ fn policies(run: &mut Run, args: &Resolve) -> Result<(Vec<Policy>, PathBuf, Plac
         }
     };
     Ok((policies, path, places))
+}
+
+/// Whether a site has a target whose rules go by address, or names none and may yet have any.
+pub(super) fn goes_by_address(settings: &Settings) -> bool {
+    let mut chosen = TARGETS.iter().filter(|target| (target.chosen)(settings)).peekable();
+    chosen.peek().is_none() || chosen.any(|target| target.layer == Layer::Addresses)
 }
 
 /// Takes hold of the lock's folder; waits for a run that has it.
@@ -223,7 +242,10 @@ fn offline(run: &mut Run, wanted: &Wanted, old: Option<&Lock>) -> Result<Lock, S
         let diagnostic = Diagnostic::new(Code::NotInLock, message);
         return run.stop(diagnostic.help("run `outgate resolve` where name servers can be reached"));
     }
-    lists::must_be_there(run, wanted, old)?;
+    lists::find(run, wanted, old);
+    if run.findings.has_errors() {
+        return Err(Stop::Found);
+    }
     let today = run.today()?;
     Ok(lock::update(wanted, Some(old), &Heard::default(), today, None, &mut run.findings))
 }
@@ -356,14 +378,14 @@ pub(super) fn ask(
         return Err(Stop::Found);
     }
     let spacing = Duration::from_secs(args.spacing.into());
-    let settings = Settings {
+    let settings = dns::Settings {
         budget: Duration::from_secs(args.budget.into()) + spacing * (args.samples - 1),
-        ..Settings::default()
+        ..dns::Settings::default()
     };
-    let dns = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
+    let asker = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
     let queries = wanted.asked();
     let heard =
-        dns.and_then(|dns| progress::with_bar("asking", |tick| dns.with_settings(settings).resolve(&queries, tick)));
+        asker.and_then(|dns| progress::with_bar("asking", |tick| dns.with_settings(settings).resolve(&queries, tick)));
     let heard = match heard {
         Ok(heard) => heard,
         Err(error) => {
