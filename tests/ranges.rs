@@ -333,6 +333,7 @@ fn a_lock_of_another_source_makes_no_rules() {
     site.profile("  vendor:", "  other:");
     bad(site.run(1, &["generate"]), "error[E024]: the list `other` is not in the lock");
     bad(site.run(1, &["resolve", "--offline"]), "error[E024]: the lock lacks the list `other`");
+    bad(site.run(1, &["status"]), "error[E024]: the lock lacks the list `other`");
     good(site.resolve(1, &[]));
     assert!(site.lock()["ranges"].get("vendor").is_none(), "a list nobody uses leaves");
 }
