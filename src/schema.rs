@@ -15,12 +15,13 @@ use crate::addrs::SpecialUse;
 use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, Origin};
 use crate::catalog::{RawFeatures, RawPages, RawProviders, RawReleases, RawSources, RawSubject, Verdict};
 use crate::day::Day;
-use crate::lock::Document;
+use crate::lock::file::Document;
 use crate::port::{Port, Protocol};
-use crate::profile::{ALLOWABLE, Blockable, RawProfile};
+use crate::profile::{ALLOWABLE, Blockable, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
 use crate::settings::{Denied, Dialect, Hook, Ipv6, OpnsenseVersion, ResolveAt, Side};
+use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::yaml::Spanned;
 
@@ -174,6 +175,8 @@ texts! {
     Ipv6: words(Ipv6::NAMES.map(|(name, _)| name)),
     RecordType: words(RecordType::ALL.map(RecordType::as_str)),
     Failure: words(Failure::ALL.iter().map(|failure| failure.as_str())),
+    FailureKey: words(Failure::ALL.iter().map(|failure| failure.key())),
+    Reaction: words(Reaction::NAMES.map(|(name, _)| name)),
     OpnsenseVersion: version(),
     Id: json_schema!({"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": ID_MAX}),
     Port: json_schema!({"type": "string", "pattern": port()}),
