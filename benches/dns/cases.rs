@@ -96,8 +96,7 @@ const LOSSY: Path = Path { loss: 10_000, ..FAR };
 const LIMITED: Path = Path { rate: RATE, queue: 1000, ..FAR };
 
 const BULK: &[Side] = &[Side::Outgate, Side::MassdnsTuned, Side::Massdns];
-const ALL: &[Side] =
-    &[Side::Outgate, Side::MassdnsTuned, Side::Massdns, Side::Hickory, Side::Batches, Side::Dnspython];
+const ALL: &[Side] = &[Side::Outgate, Side::MassdnsTuned, Side::Massdns, Side::Hickory, Side::Batches, Side::Dnspython];
 
 const fn bar(measure: Measure, against: Against, limit: f64) -> Bar {
     Bar { measure, against, limit }

@@ -63,7 +63,10 @@ impl Client {
 }
 
 fn outgate(server: SocketAddr, names: &str) -> Outcome {
-    let queries = names.lines().map(|name| Ok(Query::Host(Host::parse(name)?))).collect::<Result<BTreeSet<_>, Box<dyn Error>>>()?;
+    let queries = names
+        .lines()
+        .map(|name| Ok(Query::Host(Host::parse(name)?)))
+        .collect::<Result<BTreeSet<_>, Box<dyn Error>>>()?;
     let heard = Dns::with_servers(&[server]).resolve(&queries, &|_, _| {})?;
     let mut text = String::new();
     for (query, replies) in &heard.replies {
@@ -86,9 +89,9 @@ fn hickory(server: SocketAddr, names: &str) -> Outcome {
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let resolver = builder.build()?;
+        let resolver = &builder.build()?;
         let mut answers = stream::iter(names.lines())
-            .map(|name| async { (name, resolver.lookup_ip(format!("{name}.")).await) })
+            .map(|name| async move { (name, resolver.lookup_ip(format!("{name}.")).await) })
             .buffer_unordered(HICKORY_AT_ONCE);
         let mut text = String::new();
         while let Some((name, answer)) = answers.next().await {
@@ -147,10 +150,7 @@ enum State {
 }
 
 /// Asks every question at once and returns when each has its answer or has been given up.
-fn ask_batch(
-    server: SocketAddr,
-    questions: &[(String, RecordType)],
-) -> Result<Vec<(String, Message)>, Box<dyn Error>> {
+fn ask_batch(server: SocketAddr, questions: &[(String, RecordType)]) -> Result<Vec<(String, Message)>, Box<dyn Error>> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.connect(server)?;
     let begin = Instant::now();

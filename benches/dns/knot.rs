@@ -67,7 +67,8 @@ impl Knot {
             }
             let mut answer = [0; 512];
             // Refused while nobody listens; SERVFAIL while the zone is being loaded.
-            if socket.send(&query).is_ok() && socket.recv(&mut answer).is_ok_and(|length| length > 12 && answer[7] > 0) {
+            if socket.send(&query).is_ok() && socket.recv(&mut answer).is_ok_and(|length| length > 12 && answer[7] > 0)
+            {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(20));

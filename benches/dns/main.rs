@@ -4,7 +4,6 @@
 //! Every side is a whole process. Sides take turns, round by round, and a ratio is the median of the rounds' ratios:
 //! what else the machine does disturbs both.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench is for the terminal")]
-#![allow(clippy::cast_precision_loss, reason = "counts of a bench are far from 2^53")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -12,7 +11,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -204,7 +202,9 @@ impl Bench<'_> {
 
     fn print(&self, runs: &Runs) {
         println!("\n{}: {} names, {}, {} rounds\n", self.case.key.name(), self.names, self.case.title, self.rounds);
-        println!("| client | wall s (from-to) | client CPU s | CPU us a name | queries a name | complete | ours to it: wall | CPU |");
+        println!(
+            "| client | wall s (from-to) | client CPU s | CPU us a name | queries a name | complete | ours to it: wall | CPU |"
+        );
         println!("|---|---|---|---|---|---|---|---|");
         for (&side, of_side) in runs {
             let done: Vec<_> = of_side.iter().flatten().copied().collect();

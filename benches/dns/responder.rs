@@ -232,10 +232,8 @@ impl Server {
     fn wait(&mut self) -> io::Result<bool> {
         let timeout = self.underway.front().map(|next| next.due.saturating_duration_since(Instant::now()).into());
         let stdin = io::stdin();
-        let mut watched = [
-            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut watched =
+            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
         match ppoll(&mut watched, timeout, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),

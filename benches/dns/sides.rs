@@ -135,12 +135,8 @@ pub(crate) struct Work {
 impl Work {
     /// Writes the files one run needs.
     pub(crate) fn prepare(folder: &Path, server: SocketAddr, names: u32) -> io::Result<Self> {
-        let work = Self {
-            names: folder.join("names"),
-            resolvers: folder.join("resolvers"),
-            out: folder.join("out"),
-            server,
-        };
+        let work =
+            Self { names: folder.join("names"), resolvers: folder.join("resolvers"), out: folder.join("out"), server };
         let lines: Vec<_> = (0..names).map(|number| zone::owner(number, 0) + "\n").collect();
         fs::write(&work.names, lines.concat())?;
         fs::write(&work.resolvers, format!("{server}\n"))?;

@@ -57,7 +57,9 @@ pub(crate) fn addresses(number: u32) -> [IpAddr; ADDRESSES] {
 
 /// The zone as a file for a real name server.
 pub(crate) fn file(names: u32) -> String {
-    let mut text = format!("$ORIGIN {ZONE}.\n$TTL {TTL}\n@ SOA ns.{ZONE}. root.{ZONE}. 1 3600 600 86400 300\n@ NS ns\nns A 127.0.0.1\n");
+    let mut text = format!(
+        "$ORIGIN {ZONE}.\n$TTL {TTL}\n@ SOA ns.{ZONE}. root.{ZONE}. 1 3600 600 86400 300\n@ NS ns\nns A 127.0.0.1\n"
+    );
     for number in 0..names {
         let last = links(number);
         for link in 0..last {
@@ -114,7 +116,10 @@ pub(crate) fn answer(query: &[u8], names: u32, out: &mut Vec<u8>) -> Option<()> 
 
 /// What the responder knows of a name.
 enum Known {
-    Name { number: u32, link: u32 },
+    Name {
+        number: u32,
+        link: u32,
+    },
     /// In the zone, and there is no such name.
     Nothing,
     Root,
