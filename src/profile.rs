@@ -169,53 +169,49 @@ struct RawLeftOut {
     reason: Spanned<String>,
 }
 
-/// Declares the terms of all names and those of single names, which differ in nothing but that.
-macro_rules! answers {
-    ($($(#[$about:meta])+ $name:ident { $($more:tt)* })+) => {$(
-        $(#[$about])+
-        #[derive(Default, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-        struct $name {
-            /// Kinds of address that answers may hold though no public name can have them.
-            #[schemars(with = "Vec<SpecialUse>")]
-            allow: Vec<Spanned<String>>,
-            /// Days an address stays in the lock after it was last answered.
-            #[schemars(range(min = 0, max = KEEP_DAYS_MOST), extend("default" = KEEP_DAYS))]
-            keep_days: Option<Spanned<i64>>,
-            /// Days the newest good answer may be old. `generate` warns from half of it on, and refuses beyond it.
-            #[schemars(range(min = 1, max = MAX_AGE_MOST), extend("default" = MAX_AGE))]
-            max_age: Option<Spanned<i64>>,
-            /// Most addresses a run may find for one name. With more it believes none of them.
-            #[schemars(range(min = 1, max = MOST_MOST), extend("default" = MOST))]
-            most: Option<Spanned<i64>>,
-            /// What becomes of the addresses a name had when its lookup fails: `keep` (until they are older than
-            /// `max-age`), `drop`, or `fail` (the whole run does). By failure; `keep` where none is said.
-            #[schemars(with = "BTreeMap<FailureKey, Reaction>")]
-            on_failure: Entries<Spanned<String>>,
-            $($more)*
-        }
-
-        impl $name {
-            fn check(&self, check: &mut Check<'_>) -> Wishes {
-                check.wishes(
-                    &self.allow,
-                    [self.keep_days.as_ref(), self.max_age.as_ref(), self.most.as_ref()],
-                    &self.on_failure,
-                )
-            }
-        }
-    )+};
+/// On what terms DNS answers are believed.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawAnswers {
+    /// Kinds of address that answers may hold though no public name can have them.
+    #[schemars(with = "Vec<SpecialUse>")]
+    allow: Vec<Spanned<String>>,
+    /// Days an address stays in the lock after it was last answered.
+    #[schemars(range(min = 0, max = KEEP_DAYS_MOST), extend("default" = KEEP_DAYS))]
+    keep_days: Option<Spanned<i64>>,
+    /// Days the newest good answer may be old. `generate` warns from half of it on, and refuses beyond it.
+    #[schemars(range(min = 1, max = MAX_AGE_MOST), extend("default" = MAX_AGE))]
+    max_age: Option<Spanned<i64>>,
+    /// Most addresses a run may find for one name. With more it believes none of them.
+    #[schemars(range(min = 1, max = MOST_MOST), extend("default" = MOST))]
+    most: Option<Spanned<i64>>,
+    /// What becomes of the addresses a name had when its lookup fails, by failure; `keep` where nothing is said.
+    #[schemars(with = "BTreeMap<FailureKey, Reaction>")]
+    on_failure: Entries<Spanned<String>>,
+    /// Other terms for single names.
+    #[schemars(with = "BTreeMap<String, RawHostAnswers>")]
+    hosts: Entries<RawHostAnswers>,
 }
 
-answers! {
-    /// On what terms the answers for one name are believed.
-    RawHostAnswers {}
-    /// On what terms DNS answers are believed.
-    RawAnswers {
-        /// Other terms for single names.
-        #[schemars(with = "BTreeMap<String, RawHostAnswers>")]
-        hosts: Entries<RawHostAnswers>,
-    }
+/// On what terms the answers for one name are believed, where they are not those of all.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawHostAnswers {
+    /// Kinds of address that answers may hold though no public name can have them.
+    #[schemars(with = "Vec<SpecialUse>")]
+    allow: Vec<Spanned<String>>,
+    /// Days an address stays in the lock after it was last answered.
+    #[schemars(range(min = 0, max = KEEP_DAYS_MOST), extend("default" = KEEP_DAYS))]
+    keep_days: Option<Spanned<i64>>,
+    /// Days the newest good answer may be old. `generate` warns from half of it on, and refuses beyond it.
+    #[schemars(range(min = 1, max = MAX_AGE_MOST), extend("default" = MAX_AGE))]
+    max_age: Option<Spanned<i64>>,
+    /// Most addresses a run may find for one name. With more it believes none of them.
+    #[schemars(range(min = 1, max = MOST_MOST), extend("default" = MOST))]
+    most: Option<Spanned<i64>>,
+    /// What becomes of the addresses a name had when its lookup fails, by failure; `keep` where nothing is said.
+    #[schemars(with = "BTreeMap<FailureKey, Reaction>")]
+    on_failure: Entries<Spanned<String>>,
 }
 
 /// A mapping whose keys are the user's words, in the order written, each with its place.
@@ -285,7 +281,10 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     }
     let left_out =
         raw.leave_out.iter().filter_map(|raw| Some((raw.callout.clone(), check.text(&raw.reason)?))).collect();
-    let answers = raw.answers.check(&mut check);
+    let answers = {
+        let RawAnswers { allow, keep_days, max_age, most, on_failure, .. } = &raw.answers;
+        check.wishes(allow, [keep_days, max_age, most], on_failure)
+    };
     let answers_of = check.answers_of(&raw.answers.hosts);
     let ipv6 = check.ipv6(raw.ipv6.as_ref());
     let settings = raw.targets.check(id, check.findings);
@@ -387,14 +386,14 @@ impl Check<'_> {
     fn wishes(
         &mut self,
         allow: &[Spanned<String>],
-        [keep_days, max_age, most]: [Option<&Spanned<i64>>; 3],
+        [keep_days, max_age, most]: [&Option<Spanned<i64>>; 3],
         on_failure: &Entries<Spanned<String>>,
     ) -> Wishes {
         Wishes {
             special: allow.iter().filter_map(|word| self.special(word)).collect(),
-            keep_days: self.number(keep_days, 0..=KEEP_DAYS_MOST, "days"),
-            max_age: self.number(max_age, 1..=MAX_AGE_MOST, "days"),
-            most: self.number(most, 1..=MOST_MOST, "addresses"),
+            keep_days: self.number(keep_days.as_ref(), 0..=KEEP_DAYS_MOST, "days"),
+            max_age: self.number(max_age.as_ref(), 1..=MAX_AGE_MOST, "days"),
+            most: self.number(most.as_ref(), 1..=MOST_MOST, "addresses"),
             on_failure: on_failure.0.iter().filter_map(|(failure, word)| self.on_failure(failure, word)).collect(),
         }
     }
@@ -402,7 +401,9 @@ impl Check<'_> {
     fn answers_of(&mut self, hosts: &Entries<RawHostAnswers>) -> BTreeMap<Query, (Wishes, Span)> {
         let mut answers_of = BTreeMap::new();
         for (name, raw) in &hosts.0 {
-            let (span, wishes) = (name.span(self.source), raw.check(self));
+            let RawHostAnswers { allow, keep_days, max_age, most, on_failure } = raw;
+            let wishes = self.wishes(allow, [keep_days, max_age, most], on_failure);
+            let span = name.span(self.source);
             match Query::parse(&name.value) {
                 Ok(query) => _ = answers_of.insert(query, (wishes, span)),
                 Err(e) => {

@@ -176,7 +176,7 @@ texts! {
     RecordType: words(RecordType::ALL.map(RecordType::as_str)),
     Failure: words(Failure::ALL.iter().map(|failure| failure.as_str())),
     FailureKey: words(Failure::ALL.iter().map(|failure| failure.key())),
-    Reaction: words(Reaction::NAMES.map(|(name, _)| name)),
+    Reaction: reaction(),
     OpnsenseVersion: version(),
     Id: json_schema!({"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": ID_MAX}),
     Port: json_schema!({"type": "string", "pattern": port()}),
@@ -193,6 +193,13 @@ fn words(words: impl IntoIterator<Item = &'static str>) -> Schema {
 fn told(words: impl Iterator<Item = (&'static str, &'static str)>) -> Schema {
     let (words, about): (Vec<_>, Vec<_>) = words.unzip();
     json_schema!({"type": "string", "enum": words, "enumDescriptions": about})
+}
+
+/// It stands behind each failure, so it says by itself what it is about.
+fn reaction() -> Schema {
+    let mut schema = told(Reaction::NAMES.iter().map(|(word, reaction)| (*word, reaction.about())));
+    schema.insert("description".to_owned(), "What becomes of the addresses a name had when its lookup fails so.".into());
+    schema
 }
 
 fn port() -> String {

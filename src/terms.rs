@@ -38,6 +38,16 @@ pub enum Reaction {
 impl Reaction {
     /// Every reaction with its word, in the order of the documentation.
     pub const NAMES: [(&'static str, Self); 3] = [("keep", Self::Keep), ("drop", Self::Drop), ("fail", Self::Fail)];
+
+    /// What it does, for an editor.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Keep => "The addresses stand until they are older than `max-age`.",
+            Self::Drop => "The addresses leave the lock at once.",
+            Self::Fail => "The whole run fails, and the lock is as it was.",
+        }
+    }
 }
 
 /// The terms for one name.

@@ -140,6 +140,7 @@ fn run(line: &str, folder: &Path) -> (Option<i32>, String) {
         .args(words.split_whitespace())
         .current_dir(folder)
         .env("NO_COLOR", "1")
+        .env("SOURCE_DATE_EPOCH", "1795219200")
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
