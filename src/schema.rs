@@ -198,7 +198,8 @@ fn told(words: impl Iterator<Item = (&'static str, &'static str)>) -> Schema {
 /// It stands behind each failure, so it says by itself what it is about.
 fn reaction() -> Schema {
     let mut schema = told(Reaction::NAMES.iter().map(|(word, reaction)| (*word, reaction.about())));
-    schema.insert("description".to_owned(), "What becomes of the addresses a name had when its lookup fails so.".into());
+    schema
+        .insert("description".to_owned(), "What becomes of the addresses a name had when its lookup fails so.".into());
     schema
 }
 

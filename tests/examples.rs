@@ -16,7 +16,13 @@ fn root() -> PathBuf {
 }
 
 fn outgate(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_outgate")).args(args).current_dir(folder).env("NO_COLOR", "1").env("SOURCE_DATE_EPOCH", "1795219200").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_outgate"))
+        .args(args)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .env("SOURCE_DATE_EPOCH", "1795219200")
+        .output()
+        .unwrap()
 }
 
 fn stderr(output: &Output) -> String {

@@ -67,12 +67,14 @@ fn servers() -> impl Strategy<Value = BTreeSet<String>> {
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    let seen = (0_u32..300, prop::option::of(0_u32..300), servers())
-        .prop_map(|(a, b, by)| Seen { first: day(a), missing: b.map(day), by });
+    let seen = (0_u32..300, prop::option::of(0_u32..300), servers()).prop_map(|(a, b, by)| Seen {
+        first: day(a),
+        missing: b.map(day),
+        by,
+    });
     let failed = (failure(), 0_u32..300).prop_map(|(failure, since)| Failed { failure, since: day(since) });
-    let sampled = (2_u32..50, 0_u32..100, 0_u32..400, 0_u32..50, 0_u32..50).prop_map(
-        |(times, addresses, sightings, once, twice)| Sampled { times, addresses, sightings, once, twice },
-    );
+    let sampled = (2_u32..50, 0_u32..100, 0_u32..400, 0_u32..50, 0_u32..50)
+        .prop_map(|(times, addresses, sightings, once, twice)| Sampled { times, addresses, sightings, once, twice });
     (
         (prop::option::of(0_u32..300), servers(), any::<bool>(), prop::option::of(sampled)),
         prop::collection::btree_set((host(), 1_u16..), 0..3),

@@ -18,6 +18,7 @@ pub(crate) enum Key {
     Small,
     SmallLoss,
     Few,
+    Product,
 }
 
 impl Key {
@@ -188,5 +189,14 @@ pub(crate) const CASES: &[Case] = &[
         quick: Some(50),
         sides: &[Side::Outgate, Side::MassdnsTuned, Side::Massdns, Side::Hickory],
         bars: &[bar(Measure::Wall, Against::Floor(|_| DISTANCE), 1.5)],
+    },
+    Case {
+        key: Key::Product,
+        title: "20 ms away; the whole product beside its resolver alone",
+        server: Server::Responder(FAR),
+        names: 10_000,
+        quick: Some(500),
+        sides: &[Side::Outgate, Side::MassdnsTuned, Side::Product],
+        bars: &[],
     },
 ];

@@ -99,7 +99,7 @@ fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
     let rounds = args.rounds.unwrap_or(if quick { 1 } else { 5 }).max(1);
 
     let mut sides: BTreeSet<_> = CASES.iter().flat_map(|case| case.sides).copied().chain(args.side.clone()).collect();
-    sides.retain(|side| (args.side.is_empty() || args.side.contains(side)) && !(quick && side.is_slow()));
+    sides.retain(|side| (args.side.is_empty() || args.side.contains(side)) && (!quick || side.is_quick()));
     println!("{}", machine());
     sides.retain(|side| match side.missing() {
         Some(why) => {
@@ -115,6 +115,7 @@ fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
     let folder = tempfile::Builder::new().prefix("outgate-bench-").tempdir_in(parent)?;
     let mut responder = Responder::start(most)?;
     let mut good = true;
+    let mut bars = Vec::new();
     for (case, names) in plans {
         let chosen = |side: &Side| sides.contains(side) && (case.sides.contains(side) || args.side.contains(side));
         let sides: Vec<_> = sides.iter().copied().filter(chosen).collect();
@@ -130,10 +131,14 @@ fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
         };
         let server = knot.as_ref().map_or(responder.address, |knot| knot.address);
         let work = Work::prepare(folder.path(), server, names)?;
-        let bench = Bench { case, names, rounds, warm: !quick, sides: &sides, work: &work };
+        let bench = Bench { case, names, rounds, quick, sides: &sides, work: &work };
         let runs = bench.measure(&mut responder)?;
         bench.print(&runs);
-        good &= bench.accept(&runs, quick);
+        bars.extend(bench.bars(&runs));
+        good &= bench.accept(&runs);
+    }
+    if !bars.is_empty() {
+        println!("\n| case | bar | measured | |\n|---|---|---|---|\n{}", bars.join("\n"));
     }
     println!("\n{}", machine());
     Ok(good)
@@ -144,8 +149,8 @@ struct Bench<'a> {
     case: &'a Case,
     names: u32,
     rounds: usize,
-    /// Whether a round comes before those that count.
-    warm: bool,
+    /// A quick run has no round that does not count, and no bars.
+    quick: bool,
     sides: &'a [Side],
     work: &'a Work,
 }
@@ -156,7 +161,7 @@ type Runs = BTreeMap<Side, Vec<Option<Run>>>;
 impl Bench<'_> {
     fn measure(&self, responder: &mut Responder) -> Result<Runs, Box<dyn Error>> {
         let mut runs = Runs::new();
-        for round in usize::from(!self.warm)..=self.rounds {
+        for round in usize::from(self.quick)..=self.rounds {
             for &side in self.sides {
                 if side.is_slow() && round != 1 {
                     continue;
@@ -201,7 +206,7 @@ impl Bench<'_> {
     }
 
     fn print(&self, runs: &Runs) {
-        println!("\n{}: {} names, {}, {} rounds\n", self.case.key.name(), self.names, self.case.title, self.rounds);
+        println!("\n{}: {} names, {}; rounds: {}\n", self.case.key.name(), self.names, self.case.title, self.rounds);
         println!(
             "| client | wall s (from-to) | client CPU s | CPU us a name | queries a name | complete | ours to it: wall | CPU |"
         );
@@ -232,38 +237,38 @@ impl Bench<'_> {
                 ratio(|run| run.cpu),
             );
         }
-        println!();
-        for bar in self.case.bars {
-            self.print_bar(bar, runs);
-        }
     }
 
-    fn print_bar(&self, bar: &Bar, runs: &Runs) {
+    /// Each bar as a line of a table. Bars are for a case's own size.
+    fn bars(&self, runs: &Runs) -> Vec<String> {
+        if self.quick || self.names != self.case.names {
+            return Vec::new();
+        }
+        self.case.bars.iter().map(|bar| self.bar(bar, runs)).collect()
+    }
+
+    fn bar(&self, bar: &Bar, runs: &Runs) -> String {
         let of = |run: &Run| match bar.measure {
             Measure::Wall => run.wall,
             Measure::Cpu => run.cpu,
             Measure::Queries => run.queries.unwrap_or(f64::NAN),
         };
+        let own = || runs.get(&Side::Outgate).map(|runs| median(runs.iter().flatten().map(of)));
         let (value, what) = match bar.against {
             Against::Side(side) => (ratio(runs, side, of), format!("of {}", side.name())),
             Against::Floor(floor) => {
                 let floor = floor(self.names);
-                let own = runs.get(&Side::Outgate).map(|runs| median(runs.iter().flatten().map(of)) / floor);
-                (own, format!("of the floor, {floor:.3} s"))
+                (own().map(|own| own / floor), format!("of the floor, {floor:.3} s"))
             }
-            Against::Nothing => {
-                let own = runs.get(&Side::Outgate).map(|runs| median(runs.iter().flatten().map(of)));
-                (own, "a name".to_owned())
-            }
+            Against::Nothing => (own(), "a name".to_owned()),
         };
-        let (name, limit) = (bar.measure.name(), bar.limit);
-        match value.filter(|value| value.is_finite()) {
-            Some(value) => {
-                let verdict = if value <= limit { "holds" } else { "misses" };
-                println!("- bar: {name} {value:.4} {what}, at most {limit}: {verdict}");
-            }
-            None => println!("- bar: {name} {what}, at most {limit}: not measured"),
-        }
+        let (measured, verdict) = match value.filter(|value| value.is_finite()) {
+            Some(value) if value <= bar.limit => (format!("{value:.4}"), "holds"),
+            Some(value) => (format!("{value:.4}"), "misses"),
+            None => (String::new(), "not measured"),
+        };
+        let (case, name, limit) = (self.case.key.name(), bar.measure.name(), bar.limit);
+        format!("| {case} | {name} at most {limit} {what} | {measured} | {verdict} |")
     }
 
     /// The least complete round.
@@ -277,20 +282,24 @@ impl Bench<'_> {
         if wrong == 0 { part } else { format!("{part}, {wrong} WRONG") }
     }
 
-    /// Whether our own side was right in every round, and in a quick run asked little.
-    fn accept(&self, runs: &Runs, quick: bool) -> bool {
-        runs.get(&Side::Outgate).into_iter().flatten().all(|run| {
-            let Some(run) = run else { return false };
-            let complete = run.good == self.names && run.wrong == 0;
-            if !complete {
-                println!("- outgate is not complete: {}", self.completeness(&[*run]));
-            }
-            let modest = !quick || run.queries.is_none_or(|queries| queries <= QUICK_QUERIES);
-            if !modest {
-                println!("- outgate sent more than {QUICK_QUERIES} queries a name");
-            }
-            complete && modest
-        })
+    /// Whether our own sides were right in every round, and in a quick run asked little.
+    fn accept(&self, runs: &Runs) -> bool {
+        let own = [Side::Outgate, Side::Product].into_iter().filter_map(|side| Some((side, runs.get(&side)?)));
+        let each = own.flat_map(|(side, runs)| runs.iter().map(move |run| (side, run)));
+        let mut good = true;
+        for (side, run) in each {
+            let fault = match run {
+                None => "failed".to_owned(),
+                Some(run) if run.good < self.names || run.wrong > 0 => self.completeness(&[*run]),
+                Some(run) if self.quick && run.queries.is_some_and(|queries| queries > QUICK_QUERIES) => {
+                    format!("more than {QUICK_QUERIES} queries a name")
+                }
+                Some(_) => continue,
+            };
+            println!("\nFAILED: {}, {}: {fault}", self.case.key.name(), side.name());
+            good = false;
+        }
+        good
     }
 }
 
