@@ -147,8 +147,8 @@ impl Wanted {
 /// What was heard → lock: yesterday's addresses stay for their keep days, failed lookups do what the profile says, and
 /// answers no public name can have are left out. Every one of these is a finding.
 ///
-/// A run for some of the sites of a lock, or for some names, leaves the rest as it was. Only one for all of them takes
-/// out what nobody asks for, and moves the lock's day.
+/// A run for some of the sites of a lock, or for some names, leaves the rest as it was. Only one for all sites takes out
+/// what nobody asks for, and only one for all names of all sites moves the lock's day.
 #[must_use]
 pub fn update(
     wanted: &Wanted,
@@ -160,8 +160,8 @@ pub fn update(
 ) -> Lock {
     let others: BTreeSet<Text> =
         old.map(|lock| lock.sites.difference(&wanted.sites).cloned().collect()).unwrap_or_default();
-    let whole = others.is_empty() && wanted.only.is_none();
-    let day = old.filter(|_| !whole).map_or(today, |lock| lock.day);
+    let moves = others.is_empty() && wanted.only.is_none();
+    let day = old.filter(|_| !moves).map_or(today, |lock| lock.day);
     let mut hosts = BTreeMap::new();
     let mut queue = wanted.queries.clone();
     // Targets of services join the names that are wanted, so the work is a queue and not a list.
@@ -191,7 +191,7 @@ pub fn update(
         hosts.insert(query, entry);
     }
     let mut sites = wanted.sites.clone();
-    if let Some(old) = old.filter(|_| !whole) {
+    if let Some(old) = old.filter(|_| !others.is_empty()) {
         for (query, entry) in &old.hosts {
             hosts.entry(query.clone()).or_insert_with(|| entry.clone());
         }

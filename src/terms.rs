@@ -147,8 +147,8 @@ mod tests {
     #[test]
     fn of_two_callouts_neither_is_let_down() {
         let drop = Terms { on_failure: [(Failure::NxDomain, Reaction::Drop)].into(), ..Terms::default() };
-        let fail =
-            Terms { keep_days: 30, max_age: 3, on_failure: [(Failure::Bogus, Reaction::Fail)].into(), ..drop.clone() };
+        let on_failure = [(Failure::NxDomain, Reaction::Drop), (Failure::Bogus, Reaction::Fail)].into();
+        let fail = Terms { keep_days: 30, max_age: 3, on_failure, ..Terms::default() };
         let both = drop.clone().and(&fail);
         assert_eq!((both.keep_days, both.max_age), (30, 3));
         assert_eq!(both.reaction(Failure::NxDomain), Reaction::Drop);

@@ -26,6 +26,9 @@ use crate::text::{CONFLICT, Text, is_conflict_marker, quoted};
 /// The format this program writes and reads.
 const FORMAT: u32 = 2;
 
+/// What is said of a part that is not what its sum says.
+const ODD: &str = "does not add up: it was edited, or merged by halves";
+
 /// Digits of a check sum: a mistake passes one in four thousand million times.
 const SUM_DIGITS: usize = 8;
 
@@ -254,21 +257,19 @@ impl Lock {
         let sites: Result<_, _> = document.sites.iter().map(|site| Text::parse(site)).collect();
         let sites = sites.map_err(|e| at("sites", format!("the name of a site {e}")))?;
         let mut lock = Self { day, note, sites, hosts: BTreeMap::new() };
-        if document.sum != sum(&lock.head()) {
-            return Err(at(
-                "sum",
-                "the head of this lock does not add up: it was edited, or merged by halves".to_owned(),
-            ));
-        }
+        // What a value is says more than that it was changed, so the sums come last.
+        let mut odd = (document.sum != sum(&lock.head())).then(|| at("sum", format!("the head of this lock {ODD}")));
         for (name, entry) in &document.hosts.0 {
             let at = |message: String| at(name, message);
             let query = Query::parse(name).map_err(|e| at(format!("`{}` {e}", quoted(name))))?;
             let known = Entry::parse(entry).map_err(|e| at(format!("`{}`: {e}", quoted(name))))?;
             if entry.sum != sum(&format!("{}\n{}", json(name), known.body())) {
-                let why = "does not add up: it was edited, or merged by halves";
-                return Err(at(format!("the entry of `{}` {why}", quoted(name))));
+                odd.get_or_insert_with(|| at(format!("the entry of `{}` {ODD}", quoted(name))));
             }
             lock.hosts.insert(query, known);
+        }
+        if let Some(odd) = odd {
+            return Err(odd);
         }
         let canonical = lock.print();
         if canonical != *text {
