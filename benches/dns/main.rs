@@ -277,7 +277,7 @@ impl Bench<'_> {
         let wrong = done.iter().map(|run| run.wrong).max().unwrap_or_default();
         let part = match self.names - least {
             0 => "100 %".to_owned(),
-            missing => format!("{:.3} % ({missing} names missing)", 100.0 * f64::from(least) / f64::from(self.names)),
+            missing => format!("{:.3} % ({missing} missing)", 100.0 * f64::from(least) / f64::from(self.names)),
         };
         if wrong == 0 { part } else { format!("{part}, {wrong} WRONG") }
     }
