@@ -47,7 +47,7 @@ pub(crate) fn parse(name: &str) -> Option<(u32, u32)> {
     parse_label(label.as_bytes())
 }
 
-/// The addresses of a name, v4 first.
+/// The addresses of a name, v4 first. Private ones: there are not enough v4 addresses for documentation.
 pub(crate) fn addresses(number: u32) -> [IpAddr; ADDRESSES] {
     let v4 = |n: u32| IpAddr::V4(Ipv4Addr::from(0x0a00_0000 | n));
     let v6 = |n: u32| IpAddr::V6(Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n)));

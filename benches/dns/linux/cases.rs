@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::responder::Path;
-use crate::sides::Side;
+use super::responder::Path;
+use super::sides::Side;
 
 /// What a case is called on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sides::on_path;
-use crate::zone::{self, ZONE};
+use super::sides::on_path;
+use super::zone::{self, ZONE};
 
 /// How long it may take to load the zone.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde_json::Value;
 
-use crate::zone;
+use super::zone;
 
 /// How long any side may take. Python's batches at 1 % loss take about 35 s.
 const TIME_MAX: Duration = Duration::from_secs(200);
