@@ -3,6 +3,7 @@
 //! The shape is shared by the catalog's entries and by the extra ones a site adds in its profile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -14,6 +15,7 @@ use crate::host::{Host, NamePattern, Query, Service};
 use crate::port::{self, Port};
 use crate::release::{Interval, Release};
 use crate::source::{SourceId, Span};
+use crate::terms::{KEEP_DAYS_MOST, MAX_AGE_MOST, Wishes};
 use crate::text::quoted;
 use crate::text::{self, Id, Text};
 use crate::yaml::Spanned;
@@ -268,6 +270,8 @@ pub struct Callout {
     pub data: Option<Text>,
     /// How often, where it is known.
     pub frequency: Option<Text>,
+    /// On what terms answers for its names are best believed.
+    pub answers: Wishes,
     /// How much breaks when it is blocked.
     pub blocked: BlockedLevel,
     /// What breaks when it is blocked.
@@ -340,6 +344,12 @@ pub struct RawCallout {
     data: Option<Spanned<String>>,
     /// How often, where it is known.
     frequency: Option<Spanned<String>>,
+    /// Days an address of its hosts stays in a lock after it was last answered, where the profile says nothing.
+    #[schemars(range(min = 0, max = KEEP_DAYS_MOST))]
+    keep_days: Option<Spanned<i64>>,
+    /// Days the newest good answer for its hosts may be old, where the profile says nothing.
+    #[schemars(range(min = 1, max = MAX_AGE_MOST))]
+    max_age: Option<Spanned<i64>>,
     /// What breaks when it is blocked.
     blocked: Option<RawBlocked>,
     /// The product's own switch, such as `System > General > Usage collection`.
@@ -545,6 +555,11 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
     }
     let data = raw.data.as_ref().and_then(|t| ctx.text(t));
     let frequency = raw.frequency.as_ref().and_then(|t| ctx.text(t));
+    let answers = Wishes {
+        keep_days: ctx.days(raw.keep_days.as_ref(), 0..=KEEP_DAYS_MOST),
+        max_age: ctx.days(raw.max_age.as_ref(), 1..=MAX_AGE_MOST),
+        ..Wishes::default()
+    };
     let off_switch = raw.off_switch.as_ref().and_then(|t| ctx.text(t));
     let (blocked, blocked_effect) = match &raw.blocked {
         Some(raw) => (ctx.word(Some(&raw.level), BlockedLevel::read, BlockedLevel::Feature), ctx.text(&raw.effect)),
@@ -611,6 +626,7 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         releases,
         data,
         frequency,
+        answers,
         blocked,
         blocked_effect,
         off_switch,
@@ -653,6 +669,10 @@ impl Context<'_> {
     fn fail(&mut self, diagnostic: Diagnostic) {
         self.good = false;
         self.findings.push(diagnostic);
+    }
+
+    fn days(&mut self, days: Option<&Spanned<i64>>, range: RangeInclusive<u16>) -> Option<u16> {
+        days?.within(&range, "days", self.source).map_err(|diagnostic| self.fail(diagnostic)).ok()
     }
 
     fn take<T, E: std::fmt::Display>(&mut self, result: Result<T, E>, code: Code, at: &Spanned<String>) -> Option<T> {

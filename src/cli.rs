@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::{self, Catalog};
+use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
 use crate::profile::{self, Profile};
 use crate::report;
@@ -234,6 +235,19 @@ impl Run {
         }
     }
 
+    /// The day it is: the clock's, or that of `SOURCE_DATE_EPOCH`, by which builds are made to come out the same.
+    fn today(&mut self) -> Result<Day, Stop> {
+        let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(Day::today()) };
+        let seconds = text.to_str().and_then(|text| text.parse().ok());
+        match seconds.and_then(Day::of_unix_seconds) {
+            Some(day) => Ok(day),
+            None => {
+                let diagnostic = Diagnostic::new(Code::BadUsage, "SOURCE_DATE_EPOCH in the environment is no time");
+                self.stop(diagnostic.help("it counts seconds since 1970: set it right, or unset it"))
+            }
+        }
+    }
+
     fn catalog(&mut self) -> Result<Catalog, Stop> {
         let files = match self.catalog.clone() {
             None => catalog::embedded::files(&mut self.sources),
@@ -309,7 +323,7 @@ impl Run {
                 let text = spell_out(args, release, &features, targets);
                 (self.sources.add("<command line as a profile>", text), PathBuf::new())
             }
-            (None, Some(path)) => (self.read(path)?, path.parent().map(Path::to_owned).unwrap_or_default()),
+            (None, Some(path)) => return self.profile(path, catalog),
             (None, None) => {
                 let path = Path::new("outgate.yaml");
                 if !path.exists() {
@@ -324,6 +338,13 @@ impl Run {
         };
         let profile = profile::read(&self.sources, id, &catalog.known(false), &mut self.findings).ok_or(Stop::Found)?;
         Ok((profile, folder))
+    }
+
+    /// The profile in a file, and the folder that file is in.
+    fn profile(&mut self, path: &Path, catalog: &Catalog) -> Result<(Profile, PathBuf), Stop> {
+        let id = self.read(path)?;
+        let profile = profile::read(&self.sources, id, &catalog.known(false), &mut self.findings).ok_or(Stop::Found)?;
+        Ok((profile, path.parent().map(Path::to_owned).unwrap_or_default()))
     }
 
     /// The user's own templates, by path below the folder.

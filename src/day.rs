@@ -23,6 +23,13 @@ impl Day {
         Self(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date())
     }
 
+    /// The day, in UTC, of a number of seconds since 1970-01-01T00:00Z. `None` where no calendar reaches.
+    #[must_use]
+    pub fn of_unix_seconds(seconds: i64) -> Option<Self> {
+        let time = jiff::Timestamp::from_second(seconds).ok()?;
+        Some(Self(time.to_zoned(jiff::tz::TimeZone::UTC).date()))
+    }
+
     /// Days from `earlier` to this day; negative when this day is the earlier one.
     #[must_use]
     pub fn days_since(self, earlier: Self) -> i64 {

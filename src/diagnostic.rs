@@ -91,6 +91,12 @@ codes! {
     Inexpressible = "E029" Error;
     /// Prefixes are so wide that they mean anything.
     TooWide = "E030" Error;
+    /// A lookup failed, and the profile says that it must not.
+    LookupFatal = "E031" Error;
+    /// The answers that rules would be made of are older than they may be.
+    Stale = "E032" Error;
+    /// A lock serves a profile it was not made for, or would change where it must not.
+    LockDiffers = "E033" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.
@@ -107,6 +113,16 @@ codes! {
     IdleFeature = "W107" Warning;
     /// What is allowed is denied by another entry; the denial holds.
     TakenBack = "W114" Warning;
+    /// Answers are past half of the age they may have.
+    Aging = "W115" Warning;
+    /// An allowed name is an alias of a name that is blocked.
+    BlockedAlias = "W116" Warning;
+    /// Resolvers do not agree: one failed where another answered, or one is silent.
+    Dissent = "W117" Warning;
+    /// A host has no address of a family any more that it had.
+    FamilyGone = "W118" Warning;
+    /// Only a part of a name's addresses has been seen, so rules by address will deny some of its traffic.
+    LowCoverage = "W119" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.
@@ -131,6 +147,10 @@ codes! {
     NoClients = "N205" Note;
     /// The profile names no DNS servers.
     NoDns = "N206" Note;
+    /// A lock serves sites that this run was not for.
+    OtherSites = "N210" Note;
+    /// The profile has terms for the answers of a name that no rule asks for.
+    IdleTerms = "N209" Note;
     /// Two hosts of a catalog differ by one letter.
     SpellingTwin = "N207" Note;
     /// A provider, feature or source of a catalog that no entry refers to.

@@ -120,6 +120,56 @@ pub fn stage(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) ->
     Ok(staged)
 }
 
+/// A file nobody else of us replaces: other runs wait, and what others write is seen.
+pub struct Held {
+    path: PathBuf,
+    was: Option<Vec<u8>>,
+    /// Holds the folder for as long as it is open, also over the end of a process that was killed.
+    _folder: fs::File,
+}
+
+/// Takes hold of a file that is to be replaced, by an advisory lock on its folder; `None` while another run holds it.
+///
+/// # Errors
+/// The folder that cannot be held, or the file that is there and cannot be read.
+pub fn hold(path: &Path) -> Result<Option<Held>, FileError> {
+    let nearest = path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let folder = fs::File::open(nearest).map_err(on(nearest))?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Ok(None),
+        // Some network file systems hold no folders. What was read is compared before it is replaced all the same.
+        Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(fs::TryLockError::Error(error)) => return Err(FileError { path: nearest.to_owned(), error }),
+    }
+    let was = read(path)?;
+    Ok(Some(Held { path: path.to_owned(), was, _folder: folder }))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        // What is no file cannot be replaced; staging says so.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
+        Err(error) => Err(FileError { path: path.to_owned(), error }),
+    }
+}
+
+impl Held {
+    /// Whether the file is still what it was when it was taken hold of.
+    ///
+    /// # Errors
+    /// When somebody else wrote it meanwhile.
+    pub fn unchanged(&self) -> Result<(), FileError> {
+        if read(&self.path)? == self.was {
+            return Ok(());
+        }
+        let error = io::Error::other("somebody else changed it meanwhile; run it again");
+        Err(FileError { path: self.path.clone(), error })
+    }
+}
+
 /// Compares a folder with what it should hold; sorted.
 ///
 /// # Errors

@@ -1,37 +1,39 @@
 //! The lock: DNS answers with their history, committed to git.
 //!
-//! One host a line, sorted, dates by day: an unchanged answer is an unchanged line. A lock is written by us alone; one
-//! that does not read back to the same bytes was edited or half merged and is refused.
+//! An answer is evidence of one day. The lock keeps what was seen, by whom and since when; what is no longer answered
+//! stays for the days a client may still hold it, and a failed lookup takes nothing away unless the profile says so.
+//! An unchanged answer is an unchanged line. [`file`] is the form on disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use schemars::JsonSchema;
-use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::addrs::{SpecialUse, short, special_use};
+use crate::callout::Endpoint;
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, Query, Service};
-use crate::policy::{Policy, Trust};
-use crate::resolve::{Answer, Answers, Failure, RecordType};
-use crate::source::{SourceId, Sources, Span};
-use crate::text::{CONFLICT, Text, is_conflict_marker, quoted};
+use crate::policy::{Action, Policy};
+use crate::pool::Sampled;
+use crate::resolve::answer::Answer;
+use crate::resolve::{Failure, Heard, RecordType};
+use crate::terms::{Reaction, Terms};
+use crate::text::Text;
 
-/// The format this program writes and reads.
-const FORMAT: u32 = 1;
+pub mod changes;
+pub(crate) mod file;
 
 /// Pinned answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
-    /// The day of the run that wrote it.
+    /// The day every name in it was last asked, in one run.
     pub day: Day,
     /// What whoever ran it wanted to say, such as from where the names were asked.
     pub note: Option<Text>,
+    /// The sites it serves.
+    pub sites: BTreeSet<Text>,
     /// Every name, with what is known of it.
     pub hosts: BTreeMap<Query, Entry>,
 }
@@ -39,6 +41,8 @@ pub struct Lock {
 /// What is known of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
+    /// The day it was last asked, where that is not the lock's day.
+    pub asked: Option<Day>,
     /// For a service: the hosts its SRV records select, with their ports.
     pub targets: BTreeSet<(Host, u16)>,
     /// The names the newest answer went through, in order.
@@ -46,83 +50,193 @@ pub struct Entry {
     /// Addresses, each with its history.
     pub addresses: BTreeMap<IpAddr, Seen>,
     /// What failed when it was last asked.
-    pub failed: BTreeMap<RecordType, Failure>,
-    /// The name servers that said so.
-    pub resolvers: BTreeSet<String>,
+    pub failed: BTreeMap<RecordType, Failed>,
+    /// The newest run that took several samples, where they were not all the same.
+    pub sampled: Option<Sampled>,
+    /// Every resolver says that it validated the answer with DNSSEC. Its word, no proof.
+    pub authentic: bool,
+    /// The name servers of the newest answer.
+    pub by: BTreeSet<String>,
+}
+
+impl Entry {
+    /// The addresses of the newest answer: not those that are kept.
+    pub fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let answered = |(addr, seen): (&IpAddr, &Seen)| {
+            (seen.missing.is_none() && !self.failed.contains_key(&record_type(*addr))).then_some(*addr)
+        };
+        self.addresses.iter().filter_map(answered)
+    }
 }
 
 /// The history of one address under one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The day it was first answered.
     pub first: Day,
     /// The day it was first no longer answered, if the newest answer lacks it.
     pub missing: Option<Day>,
+    /// The name servers that last answered it.
+    pub by: BTreeSet<String>,
 }
 
-/// Answers → lock: yesterday's addresses stay for the profile's keep days, failed lookups keep what was known, and
+/// A lookup that keeps failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// How it failed last.
+    pub failure: Failure,
+    /// The day it first failed with no good answer since.
+    pub since: Day,
+}
+
+/// What one run is to bring up to date.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The sites it is for.
+    pub sites: BTreeSet<Text>,
+    /// Every name they ask for, with the terms of its answers.
+    pub queries: BTreeMap<Query, Terms>,
+    /// Their clients' own prefixes.
+    pub clients: Vec<IpNet>,
+    /// The names that were asked, where not all of them were.
+    pub only: Option<BTreeSet<Query>>,
+}
+
+impl Wanted {
+    /// All that these policies ask for.
+    #[must_use]
+    pub fn of<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
+        let mut wanted = Self { sites: BTreeSet::new(), queries: BTreeMap::new(), clients: Vec::new(), only: None };
+        for policy in policies {
+            wanted.sites.insert(policy.site.clone());
+            wanted.clients.extend(policy.client_prefixes());
+            for (query, terms) in policy.queries() {
+                let merged = match wanted.queries.remove(&query) {
+                    Some(other) => other.and(&terms),
+                    None => terms,
+                };
+                wanted.queries.insert(query, merged);
+            }
+        }
+        wanted
+    }
+
+    /// The names to ask now.
+    #[must_use]
+    pub fn asked(&self) -> BTreeSet<Query> {
+        let asked = |query: &&Query| self.only.as_ref().is_none_or(|only| only.contains(query));
+        self.queries.keys().filter(asked).cloned().collect()
+    }
+
+    /// Every name a lock must know: what is asked for, and the hosts that services select in it, on the service's
+    /// terms.
+    #[must_use]
+    pub fn needed(&self, lock: &Lock) -> BTreeMap<Query, Terms> {
+        let mut needed = self.queries.clone();
+        for (query, terms) in &self.queries {
+            for (target, _) in lock.hosts.get(query).into_iter().flat_map(|entry| &entry.targets) {
+                let target = Query::Host(target.clone());
+                let merged = needed.get(&target).map_or_else(|| terms.clone(), |other| other.clone().and(terms));
+                needed.insert(target, merged);
+            }
+        }
+        needed
+    }
+}
+
+/// What was heard → lock: yesterday's addresses stay for their keep days, failed lookups do what the profile says, and
 /// answers no public name can have are left out. Every one of these is a finding.
+///
+/// A run for some of the sites of a lock, or for some names, leaves the rest as it was. Only one for all sites takes out
+/// what nobody asks for, and only one for all names of all sites moves the lock's day.
 #[must_use]
 pub fn update(
-    policy: &Policy,
+    wanted: &Wanted,
     old: Option<&Lock>,
-    answers: &Answers,
+    heard: &Heard,
     today: Day,
     note: Option<Text>,
     findings: &mut Findings,
 ) -> Lock {
-    let clients = policy.client_prefixes();
-    let mut wanted = policy.queries();
+    let others: BTreeSet<Text> =
+        old.map(|lock| lock.sites.difference(&wanted.sites).cloned().collect()).unwrap_or_default();
+    let moves = others.is_empty() && wanted.only.is_none();
+    let day = old.filter(|_| !moves).map_or(today, |lock| lock.day);
     let mut hosts = BTreeMap::new();
+    let mut queue = wanted.queries.clone();
     // Targets of services join the names that are wanted, so the work is a queue and not a list.
-    while let Some((query, trust)) = wanted.pop_first() {
+    while let Some((query, terms)) = queue.pop_first() {
         if hosts.contains_key(&query) {
             continue;
         }
         let before = old.and_then(|lock| lock.hosts.get(&query));
-        let missing = Answer { failures: BTreeMap::from([(RecordType::A, Failure::Timeout)]), ..Answer::default() };
-        let answer = answers.get(&query).unwrap_or(&missing);
-        let entry = update_entry(
-            &query,
-            answer,
-            before,
-            &Judge { trust: &trust, clients: &clients },
-            today,
-            policy.keep_days,
-            findings,
-        );
+        let skipped = wanted.only.as_ref().is_some_and(|_| !heard.replies.contains_key(&query));
+        let entry = match before {
+            Some(before) if skipped => before.clone(),
+            None if skipped => continue,
+            before => {
+                let unheard = || [RecordType::A, RecordType::Aaaa].map(|kind| (kind, Failure::Timeout)).into();
+                let replies = heard.replies.get(&query).filter(|replies| !replies.is_empty());
+                let answer = replies
+                    .map_or_else(|| Answer { failures: unheard(), ..Answer::default() }, |replies| Answer::of(replies));
+                let judge = Judge { terms: &terms, clients: &wanted.clients };
+                let mut entry = update_entry(&query, &answer, before, &judge, today, findings);
+                entry.asked = (today != day).then_some(today);
+                entry
+            }
+        };
         for (target, _) in &entry.targets {
-            wanted.entry(Query::Host(target.clone())).or_insert_with(|| trust.clone());
+            queue.entry(Query::Host(target.clone())).or_insert_with(|| terms.clone());
         }
         hosts.insert(query, entry);
     }
-    Lock { day: today, note: note.or_else(|| old.and_then(|lock| lock.note.clone())), hosts }
+    let mut sites = wanted.sites.clone();
+    if let Some(old) = old.filter(|_| !others.is_empty()) {
+        for (query, entry) in &old.hosts {
+            hosts.entry(query.clone()).or_insert_with(|| entry.clone());
+        }
+        sites.extend(others);
+    }
+    let note = note.or_else(|| old.and_then(|lock| lock.note.clone()));
+    Lock { day, note, sites, hosts }
 }
 
+/// One name's part of [`update`].
 fn update_entry(
     query: &Query,
     answer: &Answer,
     before: Option<&Entry>,
     judge: &Judge<'_>,
     today: Day,
-    keep_days: u16,
     findings: &mut Findings,
 ) -> Entry {
+    let terms = judge.terms;
+    let mut failures = answer.failures.clone();
     let mut entry = Entry {
         chain: answer.chain.clone(),
-        failed: answer.failures.clone(),
-        resolvers: answer.resolvers.clone(),
+        authentic: answer.authentic,
+        by: answer.resolvers.clone(),
         ..Entry::default()
     };
-    for &addr in &answer.addresses {
+    let many = answer.addresses.len() > terms.most.into();
+    let mut lied = BTreeSet::new();
+    for (&addr, by) in &answer.addresses {
         match judge.refuse(addr) {
-            Some(why) => findings.push(
-                Diagnostic::new(Code::RefusedAddress, format!("`{query}` was answered with {addr}, {why}: left out"))
+            // Which of too many are refused is of no interest.
+            _ if many => _ = failures.insert(record_type(addr), Failure::TooMany),
+            Some(why) => {
+                lied.insert(record_type(addr));
+                findings.push(
+                    Diagnostic::new(
+                        Code::RefusedAddress,
+                        format!("`{query}` was answered with {addr}, {why}: left out"),
+                    )
                     .help(format!("a name server that answers so may be lying (DNS rebinding){}", why.way_out())),
-            ),
+                );
+            }
             None => {
                 let first = before.and_then(|b| b.addresses.get(&addr)).map_or(today, |seen| seen.first);
-                entry.addresses.insert(addr, Seen { first, missing: None });
+                entry.addresses.insert(addr, Seen { first, missing: None, by: by.clone() });
             }
         }
     }
@@ -137,37 +251,121 @@ fn update_entry(
             ));
         }
     }
-    if let Some(before) = before {
-        let unanswered = |kind: RecordType| answer.failures.get(&kind).is_some_and(|f| !f.is_final());
-        for (&addr, seen) in &before.addresses {
-            let kind = if addr.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
-            if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
-                continue;
-            }
-            // No answer says nothing of the old one: it stands as it was.
-            let missing = if unanswered(kind) { seen.missing } else { seen.missing.or(Some(today)) };
-            if missing.is_none_or(|since| today.days_since(since) <= keep_days.into()) {
-                entry.addresses.insert(addr, Seen { first: seen.first, missing });
-            }
-        }
-        if unanswered(RecordType::Srv) {
-            entry.targets.extend(before.targets.iter().cloned());
-        }
-        if entry.chain.is_empty() && !answer.failures.is_empty() {
-            entry.chain.clone_from(&before.chain);
-        }
+    if answer.sampled.times > 1 {
+        entry.sampled = Some(answer.sampled).filter(|sampled| !sampled.agreed());
+    } else {
+        entry.sampled = before.and_then(|before| before.sampled);
     }
-    if !answer.failures.is_empty() {
-        let kept = if entry.addresses.is_empty() && entry.targets.is_empty() {
-            "nothing is known of it"
-        } else {
-            "what is known of it is kept"
-        };
-        let list: Vec<String> =
-            answer.failures.iter().map(|(kind, failure)| format!("{} {failure}", kind.as_str())).collect();
-        findings.push(Diagnostic::new(Code::LookupFailed, format!("`{query}`: {}; {kept}", list.join(", "))));
+    for (&kind, &failure) in &failures {
+        let since = before.and_then(|before| before.failed.get(&kind)).map_or(today, |failed| failed.since);
+        entry.failed.insert(kind, Failed { failure, since });
+    }
+    if let Some(before) = before {
+        keep(&mut entry, before, &lied, judge, today);
+    }
+    say_failures(query, answer, &entry, terms, many, findings);
+    if let Some(before) = before {
+        let had = |entry: &Entry, v4: bool| entry.addresses.keys().any(|addr| addr.is_ipv4() == v4);
+        for (family, v4) in [("IPv4", true), ("IPv6", false)] {
+            let failed = failures.contains_key(if v4 { &RecordType::A } else { &RecordType::Aaaa });
+            if had(before, v4) && !had(&entry, v4) && !failed {
+                findings.push(
+                    Diagnostic::new(Code::FamilyGone, format!("the last {family} address of `{query}` left the lock"))
+                        .help("it has not been answered for its `keep-days`; rules by address have none of that family now"),
+                );
+            }
+        }
     }
     entry
+}
+
+/// Takes over what an entry had: what is no longer answered for its days, and what could not be asked for as it was.
+fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &Judge<'_>, today: Day) {
+    let terms = judge.terms;
+    let reaction = |failed: &Failed| terms.reaction(failed.failure);
+    if entry.addresses.is_empty() && entry.targets.is_empty() && !entry.failed.is_empty() {
+        // Who was asked in vain said nothing of what stands.
+        entry.by.clone_from(&before.by);
+        entry.chain.clone_from(&before.chain);
+        entry.authentic = before.authentic;
+    }
+    let mut kept = BTreeMap::new();
+    for (&addr, seen) in &before.addresses {
+        if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
+            continue;
+        }
+        let kind = record_type(addr);
+        let believed = entry.addresses.keys().any(|&other| record_type(other) == kind);
+        let missing = match entry.failed.get(&kind).map(reaction) {
+            Some(Reaction::Drop) => continue,
+            // No answer, or one of which nothing could be believed, says nothing of the old one.
+            Some(Reaction::Keep | Reaction::Fail) => seen.missing,
+            None if lied.contains(&kind) && !believed => seen.missing,
+            None => seen.missing.or(Some(today)),
+        };
+        if missing.is_none_or(|since| today.days_since(since) <= terms.keep_days.into()) {
+            kept.insert(addr, Seen { first: seen.first, missing, by: seen.by.clone() });
+        }
+    }
+    entry.addresses.extend(kept);
+    if entry.failed.get(&RecordType::Srv).map(reaction).is_some_and(|reaction| reaction != Reaction::Drop) {
+        entry.targets.extend(before.targets.iter().cloned());
+    }
+}
+
+/// What failed, with whom, and what becomes of the name.
+fn say_failures(query: &Query, answer: &Answer, entry: &Entry, terms: &Terms, many: bool, findings: &mut Findings) {
+    for (by, kind, failure) in &answer.dissent {
+        findings.push(
+            Diagnostic::new(
+                Code::Dissent,
+                format!("`{query}`: {by} says {failure} for {}, others answer", kind.as_str()),
+            )
+            .help("the others' answer is taken; look why that server does not have it"),
+        );
+    }
+    if entry.failed.is_empty() {
+        return;
+    }
+    let nothing = entry.addresses.is_empty() && entry.targets.is_empty();
+    let reaction = entry.failed.values().map(|failed| terms.reaction(failed.failure)).max().unwrap_or_default();
+    let list: Vec<String> =
+        entry.failed.iter().map(|(kind, failed)| format!("{} {}", kind.as_str(), failed.failure)).collect();
+    let list =
+        if many { format!("{} addresses, more than {}", answer.addresses.len(), terms.most) } else { list.join(", ") };
+    let (code, then) = match reaction {
+        Reaction::Fail => (Code::LookupFatal, "the profile says that this fails the run"),
+        _ if nothing => (Code::LookupFailed, "nothing is known of it"),
+        Reaction::Drop => (Code::LookupFailed, "what was known of it is dropped"),
+        Reaction::Keep => (Code::LookupFailed, "what is known of it is kept"),
+    };
+    let mut diagnostic = Diagnostic::new(code, format!("`{query}`: {list}; {then}"));
+    if many {
+        diagnostic = diagnostic.help("if so many are right, raise `answers: most:`, or use a target that goes by name");
+    }
+    findings.push(diagnostic);
+}
+
+/// Finds allowed names that are aliases of blocked ones: their addresses are the blocked one's.
+pub fn blocked_aliases(policy: &Policy, lock: &Lock, findings: &mut Findings) {
+    for decision in policy.decisions.iter().filter(|decision| decision.action == Action::Allow) {
+        for query in decision.endpoints.iter().filter_map(Endpoint::query) {
+            let Some(entry) = lock.hosts.get(&query) else { continue };
+            for host in &entry.chain {
+                if let Some(by) = policy.blocked_by(host) {
+                    let message = format!("`{query}` ({}) is an alias of `{host}`, which {by} blocks", decision.key);
+                    findings.push(
+                        Diagnostic::new(Code::BlockedAlias, message)
+                            .help("what lies behind the alias is the blocked name's: leave one of the two out"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn record_type(addr: IpAddr) -> RecordType {
+    if addr.is_ipv4() { RecordType::A } else { RecordType::Aaaa }
 }
 
 /// Whether an SRV record of a service may select a host: a forged one must not open a stranger's.
@@ -180,7 +378,7 @@ pub fn may_select(service: &Service, target: &Host) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
     /// What the answers for this name may hold.
-    pub trust: &'a Trust,
+    pub terms: &'a Terms,
     /// The clients' own prefixes.
     pub clients: &'a [IpNet],
 }
@@ -189,10 +387,10 @@ impl Judge<'_> {
     /// Why the address cannot be where the name is; `None` when it can.
     #[must_use]
     pub fn refuse(&self, addr: IpAddr) -> Option<Refusal> {
-        if let Some(&net) = self.clients.iter().find(|net| !self.trust.own_network && net.contains(&addr)) {
+        if let Some(&net) = self.clients.iter().find(|net| !self.terms.own_network && net.contains(&addr)) {
             return Some(Refusal::Client(net));
         }
-        special_use(addr).filter(|kind| !self.trust.special.contains(kind)).map(Refusal::Special)
+        special_use(addr).filter(|kind| !self.terms.special.contains(kind)).map(Refusal::Special)
     }
 }
 
@@ -224,226 +422,5 @@ impl fmt::Display for Refusal {
             Self::Client(net) => write!(f, "which lies in the clients' own {}", short(net)),
             Self::Special(kind) => write!(f, "a {} address", kind.as_str()),
         }
-    }
-}
-
-/// What is known of one name. Empty parts are left out.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    /// Of a service: the hosts its SRV records select, each with its port.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    targets: Vec<String>,
-    /// The CNAME chain of the newest answer, in order, without the name itself.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    chain: Vec<String>,
-    /// Addresses, each with its history.
-    #[serde(default = "Unique::default", skip_serializing_if = "Unique::<SeenLine>::is_empty")]
-    #[schemars(with = "BTreeMap<String, SeenLine>")]
-    addresses: Unique<SeenLine>,
-    /// Record types that failed when last asked, with the failure.
-    #[serde(default, skip_serializing_if = "Unique::<String>::is_empty")]
-    #[schemars(with = "BTreeMap<RecordType, Failure>")]
-    failed: Unique<String>,
-    /// The name servers that answered.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    by: Vec<String>,
-}
-
-/// The history of one address under one name.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct SeenLine {
-    /// The day it was first answered, such as `2026-11-21`.
-    #[schemars(with = "Day")]
-    seen: String,
-    /// The day it was first no longer answered. Left out while it is answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Day>")]
-    missing: Option<String>,
-}
-
-/// DNS answers with their history, written by `outgate resolve` alone.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Document {
-    /// Version of the format.
-    #[schemars(extend("enum" = [FORMAT]))]
-    format: u32,
-    /// Day of the run that wrote it, UTC, such as `2026-11-21`.
-    #[schemars(with = "Day")]
-    day: String,
-    /// What whoever ran it wanted to say.
-    #[serde(default)]
-    note: Option<String>,
-    /// Each name that was asked: a host, or a service name such as `_http._tcp.pkg.freebsd.org`.
-    #[schemars(with = "BTreeMap<String, Line>")]
-    hosts: Unique<Line>,
-}
-
-/// A JSON object in the order written; a key twice is an error, where serde would lose one.
-struct Unique<V>(Vec<(String, V)>);
-
-impl<V> Default for Unique<V> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<V> Unique<V> {
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<V: Serialize> Serialize for Unique<V> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(k, v)| (k, v)))
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs<V>(PhantomData<V>);
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Pairs<V> {
-            type Value = Unique<V>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let (mut pairs, mut keys) = (Vec::new(), BTreeSet::new());
-                // The key is judged before its value is read, so that the error has the line of the key.
-                while let Some(key) = map.next_key::<String>()? {
-                    if !keys.insert(key.clone()) {
-                        return Err(M::Error::custom(format_args!("`{}` stands twice", quoted(&key))));
-                    }
-                    pairs.push((key, map.next_value()?));
-                }
-                Ok(Unique(pairs))
-            }
-        }
-        deserializer.deserialize_map(Pairs(PhantomData))
-    }
-}
-
-impl Lock {
-    /// The file: canonical, with a final newline.
-    #[must_use]
-    pub fn print(&self) -> String {
-        let text = |value: &str| serde_json::Value::from(value).to_string();
-        let mut out = format!("{{\n\"format\": {FORMAT},\n\"day\": {},\n", text(&self.day.to_string()));
-        if let Some(note) = &self.note {
-            out.push_str(&format!("\"note\": {},\n", text(note.as_str())));
-        }
-        out.push_str("\"hosts\": {");
-        for (i, (query, entry)) in self.hosts.iter().enumerate() {
-            let line = serde_json::to_string(&entry.line()).unwrap_or_default();
-            out.push_str(&format!("{}\n{}: {line}", if i == 0 { "" } else { "," }, text(&query.to_string())));
-        }
-        out.push_str("\n}\n}\n");
-        out
-    }
-
-    /// Reads a lock.
-    ///
-    /// # Errors
-    /// One diagnostic with the line: no JSON, another format, a value that is none, a key twice, or a file that is
-    /// not as we would have written it.
-    pub fn parse(sources: &Sources, id: SourceId) -> Result<Self, Diagnostic> {
-        let text = &sources.get(id).text;
-        let bad = |line: usize, message: String| {
-            Diagnostic::new(Code::BadLock, message)
-                .at(line_span(text, id, line), "")
-                .help("a lock is written by `outgate resolve` alone: restore it from git, or remove it and run `outgate resolve`")
-        };
-        if let Some(line) = text.lines().position(is_conflict_marker) {
-            return Err(bad(line + 1, CONFLICT.to_owned()));
-        }
-        if text.contains('\r') {
-            return Err(bad(1, "this lock has the line ends of Windows".to_owned()).help(
-                "keep git from changing it: put `outgate.lock -text` into .gitattributes and check it out again",
-            ));
-        }
-        let document: Document = serde_json::from_str(text).map_err(|e| {
-            let why = e.to_string();
-            let why = match why.split_once(" at line ") {
-                _ if e.is_eof() => "this lock is not whole, it ends too early".to_owned(),
-                _ if !text.starts_with('{') => "this is no lock: it does not begin with `{`".to_owned(),
-                Some((why, _)) => format!("this is no lock: {why}"),
-                None => format!("this is no lock: {why}"),
-            };
-            bad(e.line(), why)
-        })?;
-        if document.format != FORMAT {
-            return Err(bad(
-                2,
-                format!("this lock has format {}, this program reads format {FORMAT}", document.format),
-            ));
-        }
-        let line_of = |needle: &str| 1 + text.lines().position(|line| line.contains(needle)).unwrap_or(0);
-        let day = Day::parse(&document.day).ok_or_else(|| bad(3, format!("`{}` is no day", document.day)))?;
-        let note =
-            document.note.as_deref().map(Text::parse).transpose().map_err(|e| bad(4, format!("the note {e}")))?;
-        let mut hosts = BTreeMap::new();
-        for (name, line) in &document.hosts.0 {
-            let at = |message: String| bad(line_of(&format!("{}:", serde_json::Value::from(name.as_str()))), message);
-            let query = Query::parse(name).map_err(|e| at(format!("`{}` {e}", quoted(name))))?;
-            hosts.insert(query, Entry::parse(line).map_err(|e| at(format!("`{}`: {e}", quoted(name))))?);
-        }
-        let lock = Self { day, note, hosts };
-        let canonical = lock.print();
-        if canonical != *text {
-            let line = 1 + text.lines().zip(canonical.lines()).take_while(|(a, b)| a == b).count();
-            return Err(bad(line, "this lock is not as it was written".to_owned()));
-        }
-        Ok(lock)
-    }
-}
-
-fn line_span(text: &str, source: SourceId, line: usize) -> Span {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let length = text.get(start..).and_then(|rest| rest.lines().next()).map_or(0, str::len);
-    Span { source, range: start..start + length }
-}
-
-impl Entry {
-    fn line(&self) -> Line {
-        let seen =
-            |seen: &Seen| SeenLine { seen: seen.first.to_string(), missing: seen.missing.map(|d| d.to_string()) };
-        Line {
-            targets: self.targets.iter().map(|(host, port)| format!("{host}:{port}")).collect(),
-            chain: self.chain.iter().map(Host::to_string).collect(),
-            addresses: Unique(self.addresses.iter().map(|(addr, s)| (addr.to_string(), seen(s))).collect()),
-            failed: Unique(self.failed.iter().map(|(k, f)| (k.as_str().to_owned(), f.as_str().to_owned())).collect()),
-            by: self.resolvers.iter().cloned().collect(),
-        }
-    }
-
-    fn parse(line: &Line) -> Result<Self, String> {
-        let host = |text: &str| Host::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
-        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
-        let mut entry = Self { resolvers: line.by.iter().cloned().collect(), ..Self::default() };
-        for target in &line.targets {
-            let (name, port) = target.rsplit_once(':').ok_or("a target has no port")?;
-            entry.targets.insert((host(name)?, port.parse().map_err(|_| "a target has no port")?));
-        }
-        for name in &line.chain {
-            entry.chain.push(host(name)?);
-        }
-        for (addr, seen) in &line.addresses.0 {
-            let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", quoted(addr)))?;
-            let missing = seen.missing.as_deref().map(day).transpose()?;
-            entry.addresses.insert(addr, Seen { first: day(&seen.seen)?, missing });
-        }
-        for (kind, failure) in &line.failed.0 {
-            let kind = RecordType::ALL.into_iter().find(|k| k.as_str() == kind);
-            let failure = Failure::ALL.iter().copied().find(|f| f.as_str() == failure);
-            let (kind, failure) = kind.zip(failure).ok_or("an unknown failure")?;
-            entry.failed.insert(kind, failure);
-        }
-        if let Some(by) = entry.resolvers.iter().find(|by| crate::text::forbidden(by).is_some()) {
-            return Err(format!("`{}` is no name server", quoted(by)));
-        }
-        Ok(entry)
     }
 }

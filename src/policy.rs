@@ -11,12 +11,13 @@ use crate::addrs::SpecialUse;
 use crate::callout::{Callout, Endpoint, Origin};
 use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
-use crate::host::Query;
+use crate::host::{Host, NamePattern, Query};
 use crate::port::{Port, Protocol};
 use crate::profile::{Profile, Server};
 use crate::release::Overlap;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
+use crate::terms::Terms;
 use crate::text::quoted;
 use crate::text::{ID_MAX, Id, Text};
 
@@ -33,8 +34,6 @@ pub struct Policy {
     pub decisions: Vec<Decision>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
-    /// How long an address stays allowed after it was last answered, in days.
-    pub keep_days: u16,
     /// The targets' settings.
     pub settings: Settings,
 }
@@ -88,32 +87,45 @@ pub struct Decision {
     pub endpoints: BTreeSet<Endpoint>,
     /// The ports.
     pub ports: Vec<Port>,
-    /// What the answers for its names may hold.
-    pub trust: Trust,
+    /// On what terms the answers for its names are believed.
+    pub terms: Terms,
+    /// The same for names of which the profile says more.
+    pub terms_of: BTreeMap<Query, Terms>,
 }
 
-/// What the answers for a name may hold beside public addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Kinds of address no public name could have.
-    pub special: BTreeSet<SpecialUse>,
-    /// Addresses in the clients' own prefixes: the name is of the site's own network.
-    pub own_network: bool,
+impl Decision {
+    /// On what terms the answers for one of its names are believed.
+    #[must_use]
+    pub fn terms_for(&self, query: &Query) -> &Terms {
+        self.terms_of.get(query).unwrap_or(&self.terms)
+    }
 }
 
 impl Policy {
-    /// Every name that must be looked up, with what its answers may hold.
+    /// Every name that must be looked up, with the terms of its answers.
     #[must_use]
-    pub fn queries(&self) -> BTreeMap<Query, Trust> {
-        let mut queries: BTreeMap<Query, Trust> = BTreeMap::new();
+    pub fn queries(&self) -> BTreeMap<Query, Terms> {
+        let mut queries: BTreeMap<Query, Terms> = BTreeMap::new();
         for decision in &self.decisions {
             for query in decision.endpoints.iter().filter_map(Endpoint::query) {
-                let trust = queries.entry(query).or_default();
-                trust.special.extend(&decision.trust.special);
-                trust.own_network |= decision.trust.own_network;
+                let terms = decision.terms_for(&query);
+                let merged = match queries.remove(&query) {
+                    Some(other) => other.and(terms),
+                    None => terms.clone(),
+                };
+                queries.insert(query, merged);
             }
         }
         queries
+    }
+
+    /// The rule that blocks a name by name, if one does.
+    #[must_use]
+    pub fn blocked_by(&self, host: &Host) -> Option<&Id> {
+        let pattern = NamePattern::Exact(host.clone());
+        let covers = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Name(name) if name.covers(&pattern));
+        let denials = self.decisions.iter().filter(|decision| decision.action == Action::Deny);
+        denials.filter(|denial| denial.endpoints.iter().any(covers)).map(|denial| &denial.key).next()
     }
 
     /// Every client prefix: no DNS answer may lead there, but those for the site's own names.
@@ -183,6 +195,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         builder.extra(callout);
     }
     builder.warn_uncovered();
+    builder.note_idle_terms();
     if !coarse.is_empty() {
         let list = coarse.into_iter().collect::<Vec<_>>().join(", ");
         builder.findings.push(
@@ -231,7 +244,6 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         clients,
         decisions,
         ipv6: profile.ipv6,
-        keep_days: profile.keep_days,
         settings: profile.settings.clone(),
     })
 }
@@ -328,8 +340,8 @@ impl Builder<'_> {
                 false
             }
             None => {
-                let trust = Trust { special: self.profile.allowed_answers.clone(), own_network: false };
-                self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), trust, None)
+                let (endpoints, ports) = (callout.endpoints.clone(), callout.ports.clone());
+                self.push(callout, action, reason, endpoints, ports, Terms::default(), None)
             }
         }
     }
@@ -358,14 +370,12 @@ impl Builder<'_> {
         } else {
             (Action::Allow, "extra of this site".to_owned())
         };
-        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), self.own_trust(), None);
+        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), Self::own_terms(), None);
     }
 
     /// A site's own hosts may have private addresses and lie among its clients: it knows its own network.
-    fn own_trust(&self) -> Trust {
-        let mut special = self.profile.allowed_answers.clone();
-        special.insert(SpecialUse::Private);
-        Trust { special, own_network: true }
+    fn own_terms() -> Terms {
+        Terms { special: [SpecialUse::Private].into(), own_network: true, ..Terms::default() }
     }
 
     fn site_servers(&mut self, callout: &Callout, action: Action, reason: &str, servers: &[Server]) -> bool {
@@ -384,7 +394,7 @@ impl Builder<'_> {
                 format!("{reason}, servers of this site"),
                 endpoints,
                 ports,
-                self.own_trust(),
+                Self::own_terms(),
                 number,
             );
         }
@@ -419,7 +429,7 @@ impl Builder<'_> {
         reason: String,
         endpoints: BTreeSet<Endpoint>,
         ports: Vec<Port>,
-        trust: Trust,
+        built_in: Terms,
         number: Option<usize>,
     ) -> bool {
         let (covered, uncovered): (BTreeSet<Origin>, BTreeSet<Origin>) =
@@ -445,6 +455,12 @@ impl Builder<'_> {
             Action::Deny => Protocol::ALL.map(Port::every).to_vec(),
             Action::Allow => ports,
         };
+        let terms = built_in.with(&callout.answers).with(&self.profile.answers);
+        let named = endpoints.iter().filter_map(Endpoint::query).filter_map(|query| {
+            let (wishes, _) = self.profile.answers_of.get(&query)?;
+            Some((query, terms.clone().with(wishes)))
+        });
+        let terms_of = named.collect();
         self.decisions.push(Decision {
             key,
             action,
@@ -453,9 +469,23 @@ impl Builder<'_> {
             origins: covered,
             endpoints,
             ports,
-            trust,
+            terms,
+            terms_of,
         });
         true
+    }
+
+    /// Terms for a name that nothing asks for are a word misspelt, or left over.
+    fn note_idle_terms(&mut self) {
+        for (query, (_, span)) in &self.profile.answers_of {
+            if !self.decisions.iter().any(|decision| decision.terms_of.contains_key(query)) {
+                self.findings.push(
+                    Diagnostic::new(Code::IdleTerms, format!("no rule of this site asks for `{query}`"))
+                        .at(span.clone(), "")
+                        .help("take it out, or look whether the name is spelt as in the catalog"),
+                );
+            }
+        }
     }
 
     fn warn_uncovered(&mut self) {

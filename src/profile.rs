@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -12,13 +13,14 @@ use serde::{Deserialize, Deserializer};
 use crate::addrs::{SpecialUse, parse_prefix};
 use crate::callout::{self, Callout, Class, Endpoint, Known, Origin, RawCallout};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
-use crate::host::NamePattern;
+use crate::host::{NamePattern, Query};
 use crate::port::Port;
 use crate::release::Release;
+use crate::resolve::Failure;
 use crate::settings::{Ipv6, RawSettings, Settings};
 use crate::source::{SourceId, Sources, Span};
-use crate::text::quoted;
-use crate::text::{Id, Text};
+use crate::terms::{KEEP_DAYS, KEEP_DAYS_MOST, MAX_AGE, MAX_AGE_MOST, MOST, MOST_MOST, Reaction, Wishes};
+use crate::text::{Id, Text, quoted};
 use crate::yaml::{self, Spanned};
 
 /// What one site says of itself.
@@ -40,10 +42,10 @@ pub struct Profile {
     pub left_out: Vec<(Spanned<String>, Text)>,
     /// Callouts of its own.
     pub extra: Vec<Callout>,
-    /// What DNS answers may hold that a public name could not have.
-    pub allowed_answers: BTreeSet<SpecialUse>,
-    /// How long an address stays allowed after it was last answered, in days.
-    pub keep_days: u16,
+    /// On what terms answers are believed.
+    pub answers: Wishes,
+    /// The same for single names, with the place where each is written.
+    pub answers_of: BTreeMap<Query, (Wishes, Span)>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// Its targets.
@@ -72,12 +74,6 @@ pub struct Server {
     pub span: Span,
 }
 
-/// Days an address stays allowed after it was last answered, unless the profile says otherwise.
-pub const KEEP_DAYS: u16 = 14;
-
-/// Most days it may say.
-const KEEP_DAYS_MOST: u16 = 366;
-
 /// Kinds of address that answers may be allowed to hold.
 pub(crate) const ALLOWABLE: [SpecialUse; 2] = [SpecialUse::Documentation, SpecialUse::Private];
 
@@ -90,6 +86,9 @@ impl Blockable {
         Class::ALL.iter().copied().filter(|&class| class != Class::Function)
     }
 }
+
+/// A way a lookup fails, as the profile spells it.
+pub(crate) enum FailureKey {}
 
 /// What one site is and wants.
 #[derive(Deserialize, JsonSchema)]
@@ -119,7 +118,7 @@ pub(crate) struct RawProfile {
     /// Callouts of the site's own. They are always in use.
     #[serde(default)]
     extra: Vec<RawCallout>,
-    /// What DNS answers may be.
+    /// On what terms DNS answers are believed.
     #[serde(default)]
     answers: RawAnswers,
     /// `clients`: every client is named in both address families. `deny-interface`: all their IPv6 is denied.
@@ -170,7 +169,7 @@ struct RawLeftOut {
     reason: Spanned<String>,
 }
 
-/// What DNS answers may be.
+/// On what terms DNS answers are believed.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct RawAnswers {
@@ -180,6 +179,39 @@ struct RawAnswers {
     /// Days an address stays in the lock after it was last answered.
     #[schemars(range(min = 0, max = KEEP_DAYS_MOST), extend("default" = KEEP_DAYS))]
     keep_days: Option<Spanned<i64>>,
+    /// Days the newest good answer may be old. `generate` warns from half of it on, and refuses beyond it.
+    #[schemars(range(min = 1, max = MAX_AGE_MOST), extend("default" = MAX_AGE))]
+    max_age: Option<Spanned<i64>>,
+    /// Most addresses a run may find for one name. With more it believes none of them.
+    #[schemars(range(min = 1, max = MOST_MOST), extend("default" = MOST))]
+    most: Option<Spanned<i64>>,
+    /// What becomes of the addresses a name had when its lookup fails, by failure; `keep` where nothing is said.
+    #[schemars(with = "BTreeMap<FailureKey, Reaction>")]
+    on_failure: Entries<Spanned<String>>,
+    /// Other terms for single names.
+    #[schemars(with = "BTreeMap<String, RawHostAnswers>")]
+    hosts: Entries<RawHostAnswers>,
+}
+
+/// On what terms the answers for one name are believed, where they are not those of all.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawHostAnswers {
+    /// Kinds of address that answers may hold though no public name can have them.
+    #[schemars(with = "Vec<SpecialUse>")]
+    allow: Vec<Spanned<String>>,
+    /// Days an address stays in the lock after it was last answered.
+    #[schemars(range(min = 0, max = KEEP_DAYS_MOST), extend("default" = KEEP_DAYS))]
+    keep_days: Option<Spanned<i64>>,
+    /// Days the newest good answer may be old. `generate` warns from half of it on, and refuses beyond it.
+    #[schemars(range(min = 1, max = MAX_AGE_MOST), extend("default" = MAX_AGE))]
+    max_age: Option<Spanned<i64>>,
+    /// Most addresses a run may find for one name. With more it believes none of them.
+    #[schemars(range(min = 1, max = MOST_MOST), extend("default" = MOST))]
+    most: Option<Spanned<i64>>,
+    /// What becomes of the addresses a name had when its lookup fails, by failure; `keep` where nothing is said.
+    #[schemars(with = "BTreeMap<FailureKey, Reaction>")]
+    on_failure: Entries<Spanned<String>>,
 }
 
 /// A mapping whose keys are the user's words, in the order written, each with its place.
@@ -249,8 +281,11 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     }
     let left_out =
         raw.leave_out.iter().filter_map(|raw| Some((raw.callout.clone(), check.text(&raw.reason)?))).collect();
-    let allowed_answers = raw.answers.allow.iter().filter_map(|word| check.special(word)).collect();
-    let keep_days = check.keep_days(raw.answers.keep_days.as_ref());
+    let answers = {
+        let RawAnswers { allow, keep_days, max_age, most, on_failure, .. } = &raw.answers;
+        check.wishes(allow, [keep_days, max_age, most], on_failure)
+    };
+    let answers_of = check.answers_of(&raw.answers.hosts);
     let ipv6 = check.ipv6(raw.ipv6.as_ref());
     let settings = raw.targets.check(id, check.findings);
     let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
@@ -264,8 +299,8 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
         blocked,
         left_out,
         extra,
-        allowed_answers,
-        keep_days,
+        answers,
+        answers_of,
         ipv6,
         settings,
         source: id,
@@ -348,19 +383,65 @@ impl Check<'_> {
         found
     }
 
-    fn keep_days(&mut self, days: Option<&Spanned<i64>>) -> u16 {
-        let Some(days) = days else { return KEEP_DAYS };
-        match u16::try_from(days.value) {
-            Ok(n) if n <= KEEP_DAYS_MOST => n,
-            _ => {
-                self.findings.push(
-                    Diagnostic::new(Code::BadSetting, format!("{} is out of range", days.value))
-                        .at(days.span(self.source), "")
-                        .help(format!("days from 0 to {KEEP_DAYS_MOST}")),
-                );
-                KEEP_DAYS
+    fn wishes(
+        &mut self,
+        allow: &[Spanned<String>],
+        [keep_days, max_age, most]: [&Option<Spanned<i64>>; 3],
+        on_failure: &Entries<Spanned<String>>,
+    ) -> Wishes {
+        Wishes {
+            special: allow.iter().filter_map(|word| self.special(word)).collect(),
+            keep_days: self.number(keep_days.as_ref(), 0..=KEEP_DAYS_MOST, "days"),
+            max_age: self.number(max_age.as_ref(), 1..=MAX_AGE_MOST, "days"),
+            most: self.number(most.as_ref(), 1..=MOST_MOST, "addresses"),
+            on_failure: on_failure.0.iter().filter_map(|(failure, word)| self.on_failure(failure, word)).collect(),
+        }
+    }
+
+    fn answers_of(&mut self, hosts: &Entries<RawHostAnswers>) -> BTreeMap<Query, (Wishes, Span)> {
+        let mut answers_of = BTreeMap::new();
+        for (name, raw) in &hosts.0 {
+            let RawHostAnswers { allow, keep_days, max_age, most, on_failure } = raw;
+            let wishes = self.wishes(allow, [keep_days, max_age, most], on_failure);
+            let span = name.span(self.source);
+            match Query::parse(&name.value) {
+                Ok(query) => _ = answers_of.insert(query, (wishes, span)),
+                Err(e) => {
+                    let message = format!("`{}` {e}", quoted(&name.value));
+                    self.findings.push(
+                        Diagnostic::new(Code::BadHost, message)
+                            .at(span, "")
+                            .help("the names are those of callouts: a host or a service name, no wildcard"),
+                    );
+                }
             }
         }
+        answers_of
+    }
+
+    fn number(&mut self, number: Option<&Spanned<i64>>, range: RangeInclusive<u16>, what: &str) -> Option<u16> {
+        number?.within(&range, what, self.source).map_err(|diagnostic| self.findings.push(diagnostic)).ok()
+    }
+
+    fn on_failure(&mut self, failure: &Spanned<String>, word: &Spanned<String>) -> Option<(Failure, Reaction)> {
+        let known = Failure::ALL.iter().copied().find(|known| known.key() == failure.value);
+        if known.is_none() {
+            let names: Vec<&str> = Failure::ALL.iter().map(|failure| failure.key()).collect();
+            self.findings.push(
+                Diagnostic::new(Code::UnknownName, format!("`{}` is no way a lookup fails", quoted(&failure.value)))
+                    .at(failure.span(self.source), "")
+                    .help(suggest(&failure.value, &names)),
+            );
+        }
+        let reaction = Reaction::NAMES.iter().find(|(name, _)| *name == word.value).map(|(_, reaction)| *reaction);
+        if reaction.is_none() {
+            self.findings.push(
+                Diagnostic::new(Code::BadSetting, format!("`{}` is not a choice here", quoted(&word.value)))
+                    .at(word.span(self.source), "")
+                    .help(suggest(&word.value, &Reaction::NAMES.map(|(name, _)| name))),
+            );
+        }
+        known.zip(reaction)
     }
 
     fn ipv6(&mut self, word: Option<&Spanned<String>>) -> Ipv6 {

@@ -136,6 +136,23 @@ impl Failure {
         matches!(self, Self::NxDomain | Self::NoData)
     }
 
+    /// The word a profile uses: that of messages, in one piece and lower case.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::NxDomain => "nxdomain",
+            Self::NoData => "nodata",
+            Self::ServFail => "servfail",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::Bogus => "bogus",
+            Self::Loop => "cname-loop",
+            Self::TooMany => "too-many",
+            Self::Malformed => "malformed",
+        }
+    }
+
     /// The word the lock and messages use.
     #[must_use]
     pub fn as_str(self) -> &'static str {

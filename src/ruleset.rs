@@ -11,7 +11,7 @@ use crate::callout::{Callout, Endpoint, Origin};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{NamePattern, Query};
-use crate::lock::{Judge, Lock, may_select};
+use crate::lock::{Judge, Lock, blocked_aliases, may_select};
 pub use crate::policy::Action;
 use crate::policy::{Decision, Policy};
 use crate::port::{Port, Protocol};
@@ -29,6 +29,8 @@ pub struct Ruleset {
     pub release: String,
     /// The day the answers are of; `None` without a lock.
     pub answered: Option<Day>,
+    /// Some answers are older than they may be, and the user said that this is right.
+    pub stale: bool,
     /// Clients by origin, the appliance first.
     pub clients: BTreeMap<Origin, ClientGroup>,
     /// Denials first, then by key.
@@ -263,12 +265,12 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         .collect();
     let own = policy.client_prefixes();
     // A name is trusted by whoever trusts it most, as when it was asked: two entries cannot see two answers.
-    let trusts = policy.queries();
+    let terms = policy.queries();
     let mut rules = Vec::new();
     for decision in &policy.decisions {
         let resolved = decision.endpoints.iter().map(|endpoint| {
-            let trust = endpoint.query().and_then(|query| trusts.get(&query)).unwrap_or(&decision.trust);
-            destination(endpoint, decision, lock, Judge { trust, clients: &own }, findings)
+            let terms = endpoint.query().and_then(|query| terms.get(&query)).unwrap_or(&decision.terms);
+            destination(endpoint, decision, lock, Judge { terms, clients: &own }, findings)
         });
         let destinations = resolved.collect();
         rules.push(Rule {
@@ -295,12 +297,16 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         site: policy.site.clone(),
         release: policy.release.clone(),
         answered: lock.map(|lock| lock.day),
+        stale: false,
         clients,
         rules,
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
     };
     deny_beats_allow(&mut ruleset, findings);
+    if let Some(lock) = lock {
+        blocked_aliases(policy, lock, findings);
+    }
     ruleset
 }
 
@@ -391,7 +397,7 @@ fn destination(
                 addrs.push(more);
                 gap = gap.or(missing);
             }
-            let unanswered = entry.failed.get(&RecordType::Srv).is_some_and(|failure| !failure.is_final());
+            let unanswered = entry.failed.get(&RecordType::Srv).is_some_and(|failed| !failed.failure.is_final());
             if names.is_empty() {
                 let why = failures(entry).unwrap_or_else(|| "no host is selected".to_owned());
                 gap = Some(if unanswered { Gap::Unanswered(why) } else { Gap::NoAddress(why) });
@@ -416,7 +422,7 @@ fn addresses(query: &Query, lock: Option<&Lock>, judge: Judge<'_>, findings: &mu
         }
     }
     let unanswered = [(RecordType::A, true), (RecordType::Aaaa, false)].into_iter().any(|(kind, v4)| {
-        let failed = entry.failed.get(&kind).is_some_and(|failure| !failure.is_final());
+        let failed = entry.failed.get(&kind).is_some_and(|failed| !failed.failure.is_final());
         failed && !good.iter().any(|addr| addr.is_ipv4() == v4)
     });
     let why = || failures(entry).unwrap_or_else(|| "no records".to_owned());
@@ -429,7 +435,8 @@ fn addresses(query: &Query, lock: Option<&Lock>, judge: Judge<'_>, findings: &mu
 }
 
 fn failures(entry: &crate::lock::Entry) -> Option<String> {
-    let list: Vec<String> = entry.failed.iter().map(|(kind, failure)| format!("{} {failure}", kind.as_str())).collect();
+    let list: Vec<String> =
+        entry.failed.iter().map(|(kind, failed)| format!("{} {}", kind.as_str(), failed.failure)).collect();
     (!list.is_empty()).then(|| list.join(", "))
 }
 

@@ -15,12 +15,13 @@ use crate::addrs::SpecialUse;
 use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, Origin};
 use crate::catalog::{RawFeatures, RawPages, RawProviders, RawReleases, RawSources, RawSubject, Verdict};
 use crate::day::Day;
-use crate::lock::Document;
+use crate::lock::file::Document;
 use crate::port::{Port, Protocol};
-use crate::profile::{ALLOWABLE, Blockable, RawProfile};
+use crate::profile::{ALLOWABLE, Blockable, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
 use crate::settings::{Denied, Dialect, Hook, Ipv6, OpnsenseVersion, ResolveAt, Side};
+use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::yaml::Spanned;
 
@@ -174,6 +175,8 @@ texts! {
     Ipv6: words(Ipv6::NAMES.map(|(name, _)| name)),
     RecordType: words(RecordType::ALL.map(RecordType::as_str)),
     Failure: words(Failure::ALL.iter().map(|failure| failure.as_str())),
+    FailureKey: words(Failure::ALL.iter().map(|failure| failure.key())),
+    Reaction: reaction(),
     OpnsenseVersion: version(),
     Id: json_schema!({"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": ID_MAX}),
     Port: json_schema!({"type": "string", "pattern": port()}),
@@ -190,6 +193,14 @@ fn words(words: impl IntoIterator<Item = &'static str>) -> Schema {
 fn told(words: impl Iterator<Item = (&'static str, &'static str)>) -> Schema {
     let (words, about): (Vec<_>, Vec<_>) = words.unzip();
     json_schema!({"type": "string", "enum": words, "enumDescriptions": about})
+}
+
+/// It stands behind each failure, so it says by itself what it is about.
+fn reaction() -> Schema {
+    let mut schema = told(Reaction::NAMES.iter().map(|(word, reaction)| (*word, reaction.about())));
+    schema
+        .insert("description".to_owned(), "What becomes of the addresses a name had when its lookup fails so.".into());
+    schema
 }
 
 fn port() -> String {

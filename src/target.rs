@@ -261,7 +261,11 @@ impl Header {
         Self {
             site: ruleset.site.to_string(),
             release: ruleset.release.clone(),
-            answered: ruleset.answered.map_or_else(|| "none".to_owned(), |day| day.to_string()),
+            answered: match ruleset.answered {
+                Some(day) if ruleset.stale => format!("{day}, some older than they may be (--allow-stale)"),
+                Some(day) => day.to_string(),
+                None => "none".to_owned(),
+            },
             losses,
         }
     }

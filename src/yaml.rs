@@ -1,6 +1,6 @@
 //! YAML text to typed values that know their place; the only door of `serde_saphyr`. Read only.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use serde::{Deserialize, Deserializer};
 
@@ -22,6 +22,20 @@ impl<T> Spanned<T> {
     #[must_use]
     pub fn span(&self, source: SourceId) -> Span {
         Span { source, range: self.range.clone() }
+    }
+}
+
+impl Spanned<i64> {
+    /// The number, where it lies in a range; `what` is counted.
+    ///
+    /// # Errors
+    /// One diagnostic with the place and the range.
+    pub fn within(&self, range: &RangeInclusive<u16>, what: &str, source: SourceId) -> Result<u16, Diagnostic> {
+        u16::try_from(self.value).ok().filter(|n| range.contains(n)).ok_or_else(|| {
+            Diagnostic::new(Code::BadSetting, format!("{} is out of range", self.value))
+                .at(self.span(source), "")
+                .help(format!("{what} from {} to {}", range.start(), range.end()))
+        })
     }
 }
 

@@ -17,6 +17,7 @@ fn outgate(args: &[&str], folder: &Path) -> (Option<i32>, String, String) {
         .args(args)
         .current_dir(folder)
         .env("NO_COLOR", "1")
+        .env("SOURCE_DATE_EPOCH", "1795219200")
         .output()
         .unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use outgate::day::Day;
 use outgate::diagnostic::Findings;
 use outgate::host::Query;
-use outgate::lock::{Entry, Lock, Seen};
+use outgate::lock::{Entry, Failed, Lock, Seen};
 use outgate::resolve::{Failure, RecordType};
 use outgate::ruleset;
 use outgate::source::Sources;
@@ -34,18 +34,18 @@ fn lock(profile: &str, name: &str, entry: Option<Entry>) -> Lock {
     let day = Day::parse("2026-11-21").unwrap();
     let mut hosts = BTreeMap::new();
     for (query, i) in policy.queries().into_keys().zip(1_u32..) {
-        let seen = Seen { first: day, missing: None };
+        let seen = || Seen { first: day, missing: None, by: BTreeSet::new() };
         let v6 = (0x2606_4700_u128 << 96) + u128::from(i);
         let addresses = BTreeMap::from([
-            (std::net::IpAddr::V4((0x0808_0000 + i).into()), seen),
-            (std::net::IpAddr::V6(v6.into()), seen),
+            (std::net::IpAddr::V4((0x0808_0000 + i).into()), seen()),
+            (std::net::IpAddr::V6(v6.into()), seen()),
         ]);
         hosts.insert(query, Entry { addresses, ..Entry::default() });
     }
     if let Some(entry) = entry {
         hosts.insert(Query::parse(name).unwrap(), entry);
     }
-    Lock { day, note: None, hosts }
+    Lock { day, note: None, sites: BTreeSet::new(), hosts }
 }
 
 /// Codes found for each target, and its main file.
@@ -62,7 +62,8 @@ fn render(profile: &str, lock: Option<&Lock>) -> BTreeMap<&'static str, (BTreeSe
 }
 
 fn failed(kinds: &[RecordType], failure: Failure) -> Entry {
-    Entry { failed: kinds.iter().map(|kind| (*kind, failure)).collect(), ..Entry::default() }
+    let failed = Failed { failure, since: Day::parse("2026-11-21").unwrap() };
+    Entry { failed: kinds.iter().map(|kind| (*kind, failed)).collect(), ..Entry::default() }
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_blocked_name_that_nobody_answers_for_is_an_error_where_nothing_else_blocks_
     let mut half = lock(&profile, "spy.example.com", None);
     let entry = half.hosts.get_mut(&Query::parse("spy.example.com").unwrap()).unwrap();
     entry.addresses.retain(|addr, _| addr.is_ipv4());
-    entry.failed.insert(RecordType::Aaaa, Failure::Timeout);
+    entry.failed = failed(&[RecordType::Aaaa], Failure::Timeout).failed;
     assert!(render(&profile, Some(&half))["nftables"].0.contains("E029"));
 }
 

@@ -140,6 +140,7 @@ fn run(line: &str, folder: &Path) -> (Option<i32>, String) {
         .args(words.split_whitespace())
         .current_dir(folder)
         .env("NO_COLOR", "1")
+        .env("SOURCE_DATE_EPOCH", "1795219200")
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
@@ -251,6 +252,7 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("docs/profile.md", "servers.<kind>[].", "src/profile.rs", "RawServer"),
     ("docs/profile.md", "leave-out[].", "src/profile.rs", "RawLeftOut"),
     ("docs/profile.md", "answers.", "src/profile.rs", "RawAnswers"),
+    ("docs/profile.md", "answers.hosts.<name>.", "src/profile.rs", "RawHostAnswers"),
     ("docs/profile.md", "targets.", "src/settings.rs", "RawSettings"),
     ("docs/profile.md", "targets.nftables.", "src/settings.rs", "RawNftables"),
     ("docs/profile.md", "targets.pf.", "src/settings.rs", "RawPf"),
@@ -270,17 +272,26 @@ fn every_key_stands_in_its_page_and_no_other() {
     }
     let entry = fields(&read("src/callout.rs"), "RawCallout");
     assert!(behind(&keys(&read("docs/profile.md")), "extra[].").is_subset(&entry));
-    let lock = read("src/lock.rs");
-    let all = ["Document", "Line", "SeenLine"].iter().flat_map(|name| fields(&lock, name)).collect::<BTreeSet<_>>();
+    let lock = read("src/lock/file.rs");
+    let all = ["Document", "EntryText", "SeenText", "FailedText", "SampledText"]
+        .iter()
+        .flat_map(|name| fields(&lock, name))
+        .collect::<BTreeSet<_>>();
     assert_eq!(keys(&read("docs/lock.md")), all, "docs/lock.md");
 }
 
 /// The keys of a profile as the page writes them: lists of mappings with `[]`, kinds of servers with `<kind>`.
 fn paths(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     match value {
+        // The keys behind it are failures, any of them.
+        Value::Object(_) if at.ends_with("on-failure") => _ = found.insert(at.to_owned()),
         Value::Object(map) => {
             for (key, value) in map {
-                let key = if at == "servers" { "<kind>" } else { key };
+                let key = match at {
+                    "servers" => "<kind>",
+                    "answers.hosts" => "<name>",
+                    _ => key,
+                };
                 paths(value, &if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }, found);
             }
         }

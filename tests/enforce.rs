@@ -29,7 +29,13 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn outgate(args: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_outgate")).args(args).current_dir(folder).env("NO_COLOR", "1").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_outgate"))
+        .args(args)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .env("SOURCE_DATE_EPOCH", "1795219200")
+        .output()
+        .unwrap()
 }
 
 /// A site made of an example, with its profile changed and its files generated.

@@ -10,6 +10,8 @@ use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop, plain};
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, Difference};
+use crate::freshness::{self, Age};
+use crate::lock::Wanted;
 use crate::policy;
 use crate::report;
 use crate::ruleset;
@@ -39,6 +41,9 @@ pub(super) struct Generate {
     /// The lock to read [default: outgate.lock beside the profile]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
+    /// Make rules even of answers that are older than they may be; the files say so
+    #[arg(long)]
+    allow_stale: bool,
     /// Take templates from this folder where it has them, by their built-in paths
     #[arg(long, value_name = "DIR")]
     templates: Option<PathBuf>,
@@ -73,12 +78,20 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let lock_path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
     // A lock that is named is there; only one that is asked for may come into being.
     let must_be_there = args.lock.is_some() && !args.resolve;
+    let wanted = Wanted::of([&policy]);
+    let held = if args.resolve { Some(resolve::hold(run, &lock_path)?) } else { None };
     let mut lock = if must_be_there { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
     if args.resolve {
-        let fresh = resolve::ask(run, &policy, lock.as_ref(), &args.dns)?;
+        let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns)?;
         lock = Some(fresh);
     }
-    let ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
+    let mut ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
+    if let Some(lock) = &lock {
+        let today = run.today()?;
+        let ages = freshness::ages(&wanted, lock, today);
+        freshness::judge(&ages, lock, today, args.allow_stale, &mut run.findings);
+        ruleset.stale = args.allow_stale && ages.iter().any(Age::is_stale);
+    }
     let replaced = run.templates(args.templates.as_deref())?;
     let mut rendered: Vec<(&'static Target, Vec<File>)> = Vec::new();
     for target in targets {
@@ -96,7 +109,8 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     }
     // The lock and the files are of one run: both are ready before the first is put in its place.
     let mut staged = Vec::new();
-    if let Some(lock) = lock.filter(|_| args.resolve) {
+    if let Some((lock, held)) = lock.zip(held.as_ref()) {
+        held.unchanged().or_else(|e| run.stop(resolve::unwritable(&e)))?;
         staged.push(resolve::stage(run, &lock_path, &lock)?);
     }
     if !args.stdout {

@@ -52,7 +52,8 @@ impl Answer {
             answer.ttl = answer.ttl.into_iter().chain(ttls).min();
         }
         let telling = replies.iter().find(useful).or_else(|| replies.iter().find(|reply| !reply.chain.is_empty()));
-        answer.chain = telling.map(|reply| reply.chain.iter().map(|link| link.host.clone()).collect()).unwrap_or_default();
+        answer.chain =
+            telling.map(|reply| reply.chain.iter().map(|link| link.host.clone()).collect()).unwrap_or_default();
         answer.authentic = replies.iter().any(|r| useful(&r)) && replies.iter().filter(useful).all(|r| r.authentic);
         for kind in RecordType::ALL {
             let failures: Vec<(&Reply, Failure)> =

@@ -1,0 +1,97 @@
+//! How old the answers are that rules would be made of, and whether that is still good enough.
+//!
+//! A lock that was merged and then forgotten is the commonest way an allow-list fails. Each name has a budget of days;
+//! from half of it on there is a warning, beyond it an error.
+
+use std::collections::BTreeMap;
+
+use crate::day::Day;
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::host::Query;
+use crate::lock::{Lock, Wanted};
+use crate::resolve::{Failure, RecordType};
+use crate::terms::Terms;
+
+/// The age of what is known of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The name.
+    pub query: Query,
+    /// The day of the newest good answer; where a lookup fails, the last day it may still have been good.
+    pub of: Day,
+    /// Days since then, never negative.
+    pub days: i64,
+    /// Days it may be old.
+    pub max_age: u16,
+    /// The lookup that has failed longest.
+    pub failing: Option<(RecordType, Failure)>,
+}
+
+impl Age {
+    /// Too old to make a rule of.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.days > self.max_age.into()
+    }
+
+    /// Past half of what it may be.
+    #[must_use]
+    pub fn is_aging(&self) -> bool {
+        self.days * 2 > self.max_age.into()
+    }
+}
+
+/// The ages of all names that are needed and that the lock knows, in order.
+#[must_use]
+pub fn ages(wanted: &Wanted, lock: &Lock, today: Day) -> Vec<Age> {
+    let age = |(query, terms): (Query, Terms)| {
+        let entry = lock.hosts.get(&query)?;
+        let asked = entry.asked.unwrap_or(lock.day);
+        let longest = entry.failed.iter().min_by_key(|(_, failed)| failed.since);
+        let of = longest.map_or(asked, |(_, failed)| failed.since.min(asked));
+        let failing = longest.map(|(kind, failed)| (*kind, failed.failure));
+        Some(Age { query, of, days: today.days_since(of).max(0), max_age: terms.max_age, failing })
+    };
+    wanted.needed(lock).into_iter().filter_map(age).collect()
+}
+
+/// Says which names are too old and which soon will be. With `allow_stale` the first are a warning too.
+pub fn judge(ages: &[Age], lock: &Lock, today: Day, allow_stale: bool, findings: &mut Findings) {
+    if today.days_since(lock.day) < 0 {
+        findings.push(
+            Diagnostic::new(Code::Aging, format!("the lock is of {}, and today is {today}", lock.day))
+                .help("its age cannot be told: is this machine's clock right?"),
+        );
+    }
+    // Names that were asked together grow old together: one finding for all of them.
+    let mut groups: BTreeMap<_, Vec<&Age>> = BTreeMap::new();
+    for age in ages.iter().filter(|age| age.is_stale() || age.is_aging()) {
+        let alone = age.failing.map(|_| &age.query);
+        groups.entry((!age.is_stale(), age.of, age.max_age, alone)).or_default().push(age);
+    }
+    for ((_, of, max_age, _), group) in groups {
+        let Some(first) = group.first() else { continue };
+        let who = match (group.as_slice(), first.failing) {
+            ([one], Some((kind, failure))) => format!("`{}` ({} {failure} since then)", one.query, kind.as_str()),
+            ([one], None) => format!("`{}`", one.query),
+            (many, _) => format!("{} names", many.len()),
+        };
+        let days = first.days;
+        let (code, message) = if first.is_stale() {
+            let code = if allow_stale { Code::Aging } else { Code::Stale };
+            (code, format!("the answers for {who} are of {of}, {days} days ago: more than {max_age}"))
+        } else {
+            (Code::Aging, format!("the answers for {who} are of {of}, {days} days ago: of {max_age} they may be old"))
+        };
+        let help = match first.failing {
+            Some(_) => {
+                "look why the lookup fails; a name that is gone wants `on-failure` in the profile, or `leave-out`"
+            }
+            None if first.is_stale() && !allow_stale => {
+                "run `outgate resolve`, or allow it for this time with --allow-stale"
+            }
+            None => "run `outgate resolve`",
+        };
+        findings.push(Diagnostic::new(code, message).help(help));
+    }
+}
