@@ -288,10 +288,13 @@ impl<'a> Engine<'a> {
             let now = Instant::now();
             if now >= self.deadline {
                 self.give_up(&mut finished);
-                self.not_asked(queries, &mut next, &mut finished);
+                self.not_asked(queries, &mut next, &mut open, &mut finished);
             }
             self.take_steps(now, &mut finished);
-            self.start(queries, &mut next, &mut open, now, &mut finished);
+            if finished.is_empty() {
+                self.start(queries, &mut next, &mut open, now, &mut finished);
+            }
+            let freed = !finished.is_empty();
             for (upstream, query, reply) in finished.drain(..) {
                 if let Some(open) = open.get_mut(upstream) {
                     *open = open.saturating_sub(1);
@@ -301,6 +304,10 @@ impl<'a> Engine<'a> {
             if next.iter().all(|next| *next >= queries.len()) && open.iter().all(|open| *open == 0) {
                 return;
             }
+            // Room was made: more may be begun before there is anything to wait for.
+            if freed {
+                continue;
+            }
             self.send_all();
             self.wait(sleep.as_mut()).await;
             self.turn();
@@ -308,11 +315,18 @@ impl<'a> Engine<'a> {
     }
 
     /// What was not begun when the time was over.
-    fn not_asked(&self, queries: &[Query], next: &mut [usize], finished: &mut Vec<(usize, usize, Reply)>) {
+    fn not_asked(
+        &self,
+        queries: &[Query],
+        next: &mut [usize],
+        open: &mut [usize],
+        finished: &mut Vec<(usize, usize, Reply)>,
+    ) {
         for (upstream, next) in next.iter_mut().enumerate() {
             for query in *next..queries.len() {
                 let walks = queries.get(query).map(walks_of).unwrap_or_default();
                 if self.ever_lived(upstream) {
+                    *open.get_mut(upstream).unwrap_or(&mut 0) += 1;
                     finished.push((upstream, query, reply_of(walks, &|_| String::new())));
                 }
             }

@@ -264,6 +264,7 @@ impl Walk {
                 return Err(Failure::Loop);
             }
             let target = target.clone();
+            drop(targets);
             self.chain.push(Link { host: host_of(&target)?, ttl: believed(ttl) });
             self.names.push(target);
         }
