@@ -20,12 +20,8 @@ use support::nsd::Nsd;
 const NAME: &str = "asked.example.org";
 
 /// For what should be answered: long enough for a busy machine.
-const PATIENT: Settings = Settings {
-    timeout: Duration::from_secs(3),
-    concurrency: 64,
-    budget: Duration::from_secs(20),
-    ..Settings::DEFAULT
-};
+const PATIENT: Settings =
+    Settings { timeout: Duration::from_secs(3), concurrency: 64, budget: Duration::from_secs(20), ..Settings::DEFAULT };
 /// For what is met with silence.
 const QUICK: Settings = Settings {
     timeout: Duration::from_millis(250),
@@ -73,7 +69,12 @@ fn failures(a: Failure, aaaa: Failure) -> BTreeMap<RecordType, Failure> {
 fn resolve(servers: &[&Nameserver], settings: Settings, list: &[&str]) -> Replies {
     let begun = Instant::now();
     let heard = list_of(servers).with_settings(settings).resolve(&queries(list), &|_, _| {}).expect("a living server");
-    assert!(begun.elapsed() < Duration::from_secs(8), "took {:?} {:?} {heard:?}", begun.elapsed(), settings.concurrency);
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "took {:?} {:?} {heard:?}",
+        begun.elapsed(),
+        settings.concurrency
+    );
     replies(heard)
 }
 
@@ -508,6 +509,239 @@ fn without_servers_nothing_is_asked_and_without_names_nobody_is() {
     let dns = Dns::with_servers(&[server.addr]);
     assert_eq!(dns.resolve(&BTreeSet::new(), &|_, _| {}).unwrap(), Heard::default());
     assert_eq!(server.spelled().len(), 0);
+}
+
+// Several upstreams, several rounds.
+
+/// Every server an upstream of its own.
+fn each(servers: &[&Nameserver], settings: Settings, list: &[&str]) -> Heard {
+    let servers: Vec<_> = servers.iter().map(|server| server.addr).collect();
+    let begun = Instant::now();
+    let heard = Dns::with_servers(&servers).with_settings(settings).resolve(&queries(list), &|_, _| {});
+    assert!(begun.elapsed() < Duration::from_secs(8), "took {:?}", begun.elapsed());
+    heard.expect("a living server")
+}
+
+#[test]
+fn every_upstream_is_asked_for_every_name() {
+    let first = Nameserver::start(&[(NAME, Behaviour::Slow(Duration::from_millis(100), v4()))]);
+    let second = Nameserver::start(&[(NAME, Behaviour::Answer(ips(&["203.0.113.1"])))]);
+    let heard = each(&[&first, &second], PATIENT, &[NAME]);
+    let replies = &heard.replies[&query(NAME)];
+    assert_eq!(replies.len(), 2);
+    assert_eq!(
+        addresses(&replies[0]),
+        v4().into_iter().collect(),
+        "in the order they were named, not of their answers"
+    );
+    assert_eq!(addresses(&replies[1]), BTreeSet::from(["203.0.113.1".parse().unwrap()]));
+    assert_eq!(replies[0].by, BTreeSet::from([first.addr.to_string()]));
+    assert_eq!(replies[1].by, BTreeSet::from([second.addr.to_string()]));
+    assert_eq!(heard.silent, BTreeSet::new());
+    assert!(!heard.out_of_time);
+}
+
+#[test]
+fn what_one_upstream_does_not_know_stands_beside_what_another_does() {
+    let first = Nameserver::start(&[]);
+    let second = Nameserver::start(&[(NAME, Behaviour::Answer(both()))]);
+    let heard = each(&[&first, &second], PATIENT, &[NAME]);
+    let replies = &heard.replies[&query(NAME)];
+    assert_eq!(replies[0].failures, failures(Failure::NxDomain, Failure::NxDomain));
+    assert_eq!(addresses(&replies[1]), both().into_iter().collect());
+}
+
+#[test]
+fn an_upstream_that_is_dead_is_named_once_and_says_nothing() {
+    let dead = Nameserver::dead();
+    let known: Vec<_> = (0..100).map(|n| format!("host{n}.example.org")).collect();
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    let good = Nameserver::start(&list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect::<Vec<_>>());
+    let heard = each(&[&dead, &good], QUICK, &list);
+    assert_eq!(heard.silent, BTreeSet::from([dead.addr.to_string()]));
+    assert_eq!(heard.replies.len(), 100);
+    for replies in heard.replies.values() {
+        assert_eq!(replies.len(), 1);
+        assert_eq!(addresses(&replies[0]), v4().into_iter().collect());
+    }
+    assert_eq!(dead.total(), 0);
+}
+
+#[test]
+fn every_round_asks_everything_again() {
+    let server = Nameserver::start(&[
+        (NAME, Behaviour::Answer(both())),
+        ("_http._tcp.example.org", Behaviour::Srv(vec![("target.example.org".to_owned(), 80)])),
+        ("target.example.org", Behaviour::ServFailOnce(v4())),
+    ]);
+    let other = Nameserver::start(&[(NAME, Behaviour::Answer(v4()))]);
+    let settings = Settings { samples: 3, spacing: Duration::from_millis(150), ..PATIENT };
+    let seen = Mutex::new(Vec::new());
+    let dns = Dns::with_servers(&[server.addr, other.addr]).with_settings(settings);
+    let begun = Instant::now();
+    let heard = dns
+        .resolve(&queries(&[NAME, "_http._tcp.example.org"]), &|done, total| seen.lock().unwrap().push((done, total)))
+        .unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(300), "two pauses");
+    assert_eq!(heard.replies.len(), 3);
+    for (query, replies) in &heard.replies {
+        assert_eq!(replies.len(), 6, "{query}");
+        for (i, reply) in replies.iter().enumerate() {
+            let by = if i % 2 == 0 { &server } else { &other };
+            assert_eq!(reply.by, BTreeSet::from([by.addr.to_string()]), "{query}, {i}");
+        }
+    }
+    assert_eq!(server.count(NAME, "A", "udp"), 3);
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(9, 9)));
+}
+
+#[test]
+fn a_target_that_comes_to_light_late_is_asked_as_often() {
+    let server = Nameserver::start(&[
+        ("_http._tcp.example.org", Behaviour::Deaf(3, Vec::new())),
+        ("target.example.org", Behaviour::Answer(v4())),
+    ]);
+    let later =
+        Nameserver::start(&[("_http._tcp.example.org", Behaviour::Srv(vec![("target.example.org".to_owned(), 80)]))]);
+    let settings = Settings { samples: 2, ..QUICK };
+    let heard = each(&[&server, &later], settings, &["_http._tcp.example.org"]);
+    assert_eq!(heard.replies[&query("target.example.org")].len(), 4);
+    assert_eq!(heard.replies[&query("_http._tcp.example.org")].len(), 4);
+}
+
+#[test]
+fn a_server_that_goes_silent_is_noticed_once() {
+    let known: Vec<_> = (0..2000).map(|n| format!("host{n}.example.org")).collect();
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    let names: Vec<_> = list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect();
+    let server = Nameserver::start(&names).silent_after(1000);
+    let heard = each(&[&server], Settings { concurrency: 100, ..QUICK }, &list);
+    assert_eq!(heard.replies.len(), 2000);
+    let silent = |replies: &&Vec<Reply>| replies[0].failures == failures(Failure::Timeout, Failure::Timeout);
+    assert!(heard.replies.values().filter(silent).count() > 1000);
+    assert!(heard.replies.values().any(|replies| !replies[0].addresses.is_empty()));
+    assert_eq!(heard.silent, BTreeSet::from([server.addr.to_string()]));
+    assert!(server.total() < 3000, "{}: the rest is not asked for a name at a time", server.total());
+}
+
+#[test]
+fn the_next_of_a_list_takes_over_from_one_that_goes_silent() {
+    let known: Vec<_> = (0..300).map(|n| format!("host{n}.example.org")).collect();
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    let names: Vec<_> = list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect();
+    let first = Nameserver::start(&names).silent_after(200);
+    let second = Nameserver::start(&names);
+    let replies = resolve(&[&first, &second], QUICK, &list);
+    assert!(replies.values().all(|reply| addresses(reply).len() == 3 && reply.failures.is_empty()));
+}
+
+// What is lost, late or said by somebody else.
+
+#[test]
+fn a_question_that_is_lost_is_asked_again() {
+    gives(Behaviour::Deaf(2, both()), PATIENT, both());
+}
+
+#[test]
+fn an_answer_that_comes_after_the_question_was_asked_again_is_an_answer() {
+    let (_answer, server) = gives(Behaviour::LateOnce(Duration::from_millis(400), both()), PATIENT, both());
+    assert!(server.count(NAME, "A", "udp") > 1);
+}
+
+#[test]
+fn answers_from_another_port_are_not_heard() {
+    gives(Behaviour::Elsewhere(ips(&["203.0.113.66", "2001:db8::66"]), both()), PATIENT, both());
+}
+
+#[test]
+fn the_same_answer_three_times_is_one() {
+    let known: Vec<_> = (0..200).map(|n| format!("host{n}.example.org")).collect();
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    let names: Vec<_> = list.iter().map(|name| (*name, Behaviour::Thrice(both()))).collect();
+    let server = Nameserver::start(&names);
+    let replies = resolve(&[&server], PATIENT, &list);
+    assert!(replies.values().all(|reply| addresses(reply) == both().into_iter().collect()));
+}
+
+#[test]
+fn noise_ends_in_time_and_panics_nowhere() {
+    let seeds = 1..400;
+    let known: Vec<_> = seeds.clone().map(|n| format!("host{n}.example.org")).collect();
+    let names: Vec<_> = known
+        .iter()
+        .zip(seeds)
+        .map(|(name, seed)| (name.as_str(), Behaviour::Noise(seed * 0x9E37_79B9, both())))
+        .collect();
+    let server = Nameserver::start(&names);
+    let list: Vec<_> = known.iter().map(String::as_str).collect();
+    assert_eq!(resolve(&[&server], QUICK, &list).len(), 399);
+}
+
+// DNSSEC, as the resolver saw it.
+
+#[test]
+fn what_dnssec_found_forged_is_bogus() {
+    for code in 6..=12 {
+        let (answer, server) = fails(Behaviour::Ede(code), PATIENT, Failure::Bogus);
+        assert_eq!(answer.by, BTreeSet::from([server.addr.to_string()]));
+        assert_eq!(server.count(NAME, "A", "udp"), 1, "it will be as forged a moment later");
+    }
+    for code in [0, 1, 2, 5, 13, 22] {
+        fails(Behaviour::Ede(code), PATIENT, Failure::ServFail);
+    }
+}
+
+#[test]
+fn what_is_answered_only_without_a_check_is_bogus_and_not_used() {
+    let (answer, server) = fails(Behaviour::Unvalidated(both()), PATIENT, Failure::Bogus);
+    assert_eq!(answer.by, BTreeSet::from([server.addr.to_string()]));
+    assert_eq!(server.count(NAME, "A", "udp"), 3);
+}
+
+#[test]
+fn a_forged_name_is_not_asked_of_somebody_who_does_not_check() {
+    let first = Nameserver::start(&[(NAME, Behaviour::Ede(6))]);
+    let second = Nameserver::start(&[(NAME, Behaviour::Answer(both()))]);
+    let answer = &resolve(&[&first, &second], PATIENT, &[NAME])[&query(NAME)];
+    assert_eq!(answer.failures, failures(Failure::Bogus, Failure::Bogus));
+    assert_eq!(second.total(), 0);
+}
+
+#[test]
+fn authentic_is_what_is_so_in_every_part() {
+    let (answer, _server) = gives(Behaviour::Authentic(names(&["a.example.net"]), both()), PATIENT, both());
+    assert!(answer.authentic);
+    let (answer, _server) = gives(Behaviour::HalfAuthentic(both()), PATIENT, both());
+    assert!(!answer.authentic);
+    let (answer, _server) = gives(Behaviour::Answer(both()), PATIENT, both());
+    assert!(!answer.authentic);
+    // The first step is not validated, the second is.
+    let server = Nameserver::start(&[
+        (NAME, Behaviour::Step("a.example.net".to_owned())),
+        ("a.example.net", Behaviour::Authentic(Vec::new(), v4())),
+    ]);
+    assert!(!one(&server, PATIENT).authentic);
+    let (answer, _server) = fails(Behaviour::Silent, QUICK, Failure::Timeout);
+    assert!(!answer.authentic);
+}
+
+// Times to live.
+
+#[test]
+fn times_to_live_are_kept_and_impossible_ones_are_none() {
+    for (said, believed) in [(0, 0), (60, 60), (i32::MAX.unsigned_abs(), i32::MAX.unsigned_abs()), (1 << 31, 0)] {
+        let (answer, _server) = gives(Behaviour::Ttl(said, "end.example.net".to_owned(), both()), PATIENT, both());
+        assert!(answer.addresses.values().all(|ttl| *ttl == believed), "{said}: {answer:?}");
+        assert_eq!(answer.chain[0].ttl, believed);
+    }
+}
+
+#[test]
+fn two_thousand_addresses_arrive() {
+    let server = Nameserver::start(&[("a.b", Behaviour::Many(2000, 0))]);
+    assert_eq!(resolve(&[&server], PATIENT, &["a.b"])[&query("a.b")].addresses.len(), 2000);
 }
 
 // The run as a whole.

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream as _};
 use hickory_resolver::proto::rr::{Name, RecordType as Kind};
-use rand::rngs::ThreadRng;
 use rand::RngExt as _;
+use rand::rngs::ThreadRng;
 
 use super::message::{Question, Word, id_of, read, set_id};
 use super::pace::Pace;
@@ -100,7 +100,10 @@ enum State {
     /// It was there, and is being asked whether it still is.
     Suspect,
     /// Not there, or it ceased to be; and why, where that is known.
-    Dead { ever: bool, reason: Option<String> },
+    Dead {
+        ever: bool,
+        reason: Option<String>,
+    },
 }
 
 /// A socket and the questions that are under way over it, by id: the flight, and which sending of it.
@@ -194,12 +197,7 @@ impl Line {
 }
 
 impl<'a> Engine<'a> {
-    pub(super) fn new(
-        upstreams: &'a [Upstream],
-        settings: &'a Settings,
-        deadline: Instant,
-        questions: usize,
-    ) -> Self {
+    pub(super) fn new(upstreams: &'a [Upstream], settings: &'a Settings, deadline: Instant, questions: usize) -> Self {
         let now = Instant::now();
         let (mut lines, mut first) = (Vec::new(), Vec::new());
         for upstream in upstreams {
@@ -381,7 +379,9 @@ impl<'a> Engine<'a> {
             }
         }
         for line in 0..self.lines.len() {
-            while let Some(walk) = self.lines.get_mut(line).and_then(|l| if l.has_room() { l.backlog.pop_front() } else { None }) {
+            while let Some(walk) =
+                self.lines.get_mut(line).and_then(|l| if l.has_room() { l.backlog.pop_front() } else { None })
+            {
                 self.launch(line, Some(walk), now);
             }
         }
@@ -415,10 +415,8 @@ impl<'a> Engine<'a> {
         let upstream = job.upstream;
         let begin = self.first.get(upstream).copied().unwrap_or(0);
         let count = self.upstreams.get(upstream).map_or(0, |upstream| upstream.servers().len());
-        let list = Below {
-            lines: self.lines.get(begin..begin + count).unwrap_or_default(),
-            passes: self.settings.attempts,
-        };
+        let list =
+            Below { lines: self.lines.get(begin..begin + count).unwrap_or_default(), passes: self.settings.attempts };
         let Some(walk) = job.walks.get_mut(id % 2) else { return };
         let step = match word {
             None => walk.begin(&list),
@@ -576,7 +574,9 @@ impl<'a> Engine<'a> {
             }
             return;
         }
-        if walk.is_some() && let Some(line) = self.lines.get_mut(line) {
+        if walk.is_some()
+            && let Some(line) = self.lines.get_mut(line)
+        {
             line.unheard += 1;
             if flight.sent.len() == 1 {
                 line.pace.lost(now);
@@ -618,7 +618,8 @@ impl<'a> Engine<'a> {
         }
         l.state = State::Dead { ever: l.state == State::Suspect, reason };
         self.heard.extend(l.backlog.drain(..).map(|walk| (walk, Word::Silence)));
-        let mut over: Vec<usize> = l.sockets.iter().flat_map(|slot| slot.ids.values().map(|(place, _)| *place)).collect();
+        let mut over: Vec<usize> =
+            l.sockets.iter().flat_map(|slot| slot.ids.values().map(|(place, _)| *place)).collect();
         over.sort_unstable();
         over.dedup();
         for place in over {

@@ -59,7 +59,9 @@ impl Inbox {
     pub(super) fn receive(&mut self, socket: &Socket) -> bool {
         self.lengths.clear();
         loop {
-            match socket.0.try_io(Interest::READABLE, || self.system.receive(&socket.0, &mut self.bytes, &mut self.lengths))
+            match socket
+                .0
+                .try_io(Interest::READABLE, || self.system.receive(&socket.0, &mut self.bytes, &mut self.lengths))
             {
                 Ok(()) => return self.lengths.len() == BATCH,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -145,15 +147,27 @@ mod system {
             Self(MultiHeaders::preallocate(BATCH, None))
         }
 
-        pub(super) fn receive(&mut self, socket: &UdpSocket, bytes: &mut [u8], lengths: &mut Vec<usize>) -> io::Result<()> {
-            let mut places: Vec<[IoSliceMut<'_>; 1]> = bytes.chunks_mut(LONGEST).map(|room| [IoSliceMut::new(room)]).collect();
+        pub(super) fn receive(
+            &mut self,
+            socket: &UdpSocket,
+            bytes: &mut [u8],
+            lengths: &mut Vec<usize>,
+        ) -> io::Result<()> {
+            let mut places: Vec<[IoSliceMut<'_>; 1]> =
+                bytes.chunks_mut(LONGEST).map(|room| [IoSliceMut::new(room)]).collect();
             let flags = MsgFlags::MSG_DONTWAIT;
             let received = recvmmsg(socket.as_raw_fd(), &mut self.0, places.iter_mut(), flags, None)?;
             lengths.extend(received.map(|message| message.bytes));
             Ok(())
         }
 
-        pub(super) fn send(&mut self, socket: &UdpSocket, bytes: &[u8], ends: &[usize], from: usize) -> io::Result<usize> {
+        pub(super) fn send(
+            &mut self,
+            socket: &UdpSocket,
+            bytes: &[u8],
+            ends: &[usize],
+            from: usize,
+        ) -> io::Result<usize> {
             let begin = |i: usize| i.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
             let parts: Vec<[IoSlice<'_>; 1]> = (from..ends.len().min(from + BATCH))
                 .map(|i| [IoSlice::new(bytes.get(begin(i)..begin(i + 1)).unwrap_or_default())])
@@ -185,7 +199,12 @@ mod system {
             Self
         }
 
-        pub(super) fn receive(&mut self, socket: &UdpSocket, bytes: &mut [u8], lengths: &mut Vec<usize>) -> io::Result<()> {
+        pub(super) fn receive(
+            &mut self,
+            socket: &UdpSocket,
+            bytes: &mut [u8],
+            lengths: &mut Vec<usize>,
+        ) -> io::Result<()> {
             for room in bytes.chunks_mut(LONGEST) {
                 match socket.try_recv(room) {
                     Ok(length) => lengths.push(length),
@@ -196,7 +215,13 @@ mod system {
             Ok(())
         }
 
-        pub(super) fn send(&mut self, socket: &UdpSocket, bytes: &[u8], ends: &[usize], from: usize) -> io::Result<usize> {
+        pub(super) fn send(
+            &mut self,
+            socket: &UdpSocket,
+            bytes: &[u8],
+            ends: &[usize],
+            from: usize,
+        ) -> io::Result<usize> {
             let begin = from.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
             let end = ends.get(from).copied().unwrap_or(begin);
             socket.try_send(bytes.get(begin..end).unwrap_or_default()).map(|_| 1)

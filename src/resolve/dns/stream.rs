@@ -43,7 +43,11 @@ impl Streams {
     }
 
     /// One question to a server that is spoken to over streams alone.
-    pub(super) fn ask(&mut self, _server: &Server, _question: Question) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
+    pub(super) fn ask(
+        &mut self,
+        _server: &Server,
+        _question: Question,
+    ) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
         Box::pin(async { Ok(Word::Silence) })
     }
 }

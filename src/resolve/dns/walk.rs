@@ -274,9 +274,9 @@ impl Walk {
 
 /// The records of one name and one type. What else a message holds was not asked for and is not believed.
 fn records_of<'a>(answers: &'a [Record], name: &'a Name, kind: Kind) -> impl Iterator<Item = &'a Record> {
-    answers.iter().filter(move |record| {
-        record.dns_class == DNSClass::IN && record.record_type() == kind && record.name == *name
-    })
+    answers
+        .iter()
+        .filter(move |record| record.dns_class == DNSClass::IN && record.record_type() == kind && record.name == *name)
 }
 
 /// A name out of a message. Text form with escapes, so no byte of a label can pass for a dot.
