@@ -65,7 +65,7 @@ pub(super) struct Engine<'a> {
     headers: Headers,
     streams: Streams,
     /// What is under way over a stream, and what waits for one.
-    streaming: FuturesUnordered<LocalBoxFuture<'static, (usize, Ticket, Result<Word, Unheard>)>>,
+    streaming: FuturesUnordered<LocalBoxFuture<'static, Streamed>>,
     waiting: VecDeque<(usize, usize)>,
     tcp: usize,
     /// Steps that are to be taken: a walk, and what came to its question.
@@ -146,6 +146,9 @@ enum Ticket {
     Probe,
     Walk(usize),
 }
+
+/// What a stream came to: the server, who it is for, what it said.
+type Streamed = (usize, Ticket, Result<Word, Unheard>);
 
 /// One question under way to one server.
 struct Flight {
@@ -522,20 +525,19 @@ impl<'a> Engine<'a> {
     fn send(&mut self, place: usize, now: Instant) {
         let Some(flight) = self.flights.get_mut(place) else { return };
         let Some(line) = self.lines.get_mut(flight.line) else { return };
-        if let Some(slot) = line.slot(self.sockets, flight.sent.first().map(|(slot, ..)| *slot), &mut self.random) {
-            if let Some(room) = line.sockets.get_mut(slot) {
-                let id = loop {
-                    let id: u16 = self.random.random();
-                    if !room.ids.contains_key(&id) {
-                        break id;
-                    }
-                };
-                set_id(&mut flight.bytes, id);
-                room.ids.insert(id, (place, flight.sent.len()));
-                room.used = true;
-                room.out.push(&flight.bytes);
-                flight.sent.push((slot, id, now));
-            }
+        let slot = line.slot(self.sockets, flight.sent.first().map(|(slot, ..)| *slot), &mut self.random);
+        if let Some((slot, room)) = slot.and_then(|slot| Some((slot, line.sockets.get_mut(slot)?))) {
+            let id = loop {
+                let id: u16 = self.random.random();
+                if !room.ids.contains_key(&id) {
+                    break id;
+                }
+            };
+            set_id(&mut flight.bytes, id);
+            room.ids.insert(id, (place, flight.sent.len()));
+            room.used = true;
+            room.out.push(&flight.bytes);
+            flight.sent.push((slot, id, now));
         }
         flight.due = (now + flight.wait).min(flight.until);
         self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));

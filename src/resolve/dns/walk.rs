@@ -108,7 +108,7 @@ impl Walk {
         self.edns = true;
         self.refusing.clear();
         self.reason = None;
-        self.from_here(list)
+        self.whoever_is_next(list)
     }
 
     /// No more time: what is known of it is all there will be.
@@ -172,10 +172,10 @@ impl Walk {
             return Step::Done;
         }
         self.at += 1;
-        self.from_here(list)
+        self.whoever_is_next(list)
     }
 
-    fn from_here(&mut self, list: &impl List) -> Step {
+    fn whoever_is_next(&mut self, list: &impl List) -> Step {
         self.stage = Stage::Usual;
         self.edns = true;
         while self.pass < list.passes().max(1) {
