@@ -337,7 +337,7 @@ fn what_one_server_cuts_another_may_have_whole() {
     let cutting = Nameserver::start_without_tcp(&[(NAME, Behaviour::Truncated(both()))]);
     let whole = Nameserver::start(&[(NAME, Behaviour::Answer(both()))]);
     let answer = &resolve(&[&cutting, &whole], PATIENT, &[NAME])[&query(NAME)];
-    assert_eq!(addresses(&answer), both().into_iter().collect());
+    assert_eq!(addresses(answer), both().into_iter().collect());
     assert_eq!(answer.by, BTreeSet::from([whole.addr.to_string()]));
 }
 
@@ -431,7 +431,7 @@ fn servers_are_asked_in_order_and_one_at_a_time() {
     let second = Nameserver::start(&[(NAME, Behaviour::Answer(ips(&["203.0.113.1"])))]);
     for _ in 0..5 {
         let answer = &resolve(&[&first, &second], PATIENT, &[NAME])[&query(NAME)];
-        assert_eq!(addresses(&answer), v4().into_iter().collect());
+        assert_eq!(addresses(answer), v4().into_iter().collect());
         assert_eq!(answer.by, BTreeSet::from([first.addr.to_string()]));
     }
     assert_eq!(second.total(), 0);
@@ -445,7 +445,7 @@ fn the_next_server_is_asked_when_one_has_no_answer() {
         let first = Nameserver::start(&[(NAME, behaviour.clone())]);
         let second = Nameserver::start(&[(NAME, Behaviour::Answer(v4()))]);
         let answer = &resolve(&[&first, &second], QUICK, &[NAME])[&query(NAME)];
-        assert_eq!(addresses(&answer), v4().into_iter().collect(), "{behaviour:?}");
+        assert_eq!(addresses(answer), v4().into_iter().collect(), "{behaviour:?}");
         assert_eq!(answer.failures, BTreeMap::new(), "{behaviour:?}");
         assert_eq!(answer.by, BTreeSet::from([second.addr.to_string()]), "{behaviour:?}");
         let sent = first.count(NAME, "A", "udp");
@@ -460,7 +460,7 @@ fn that_there_is_nothing_is_final() {
         let second = Nameserver::start(&[(NAME, Behaviour::Answer(v4()))]);
         let answer = &resolve(&[&first, &second], PATIENT, &[NAME])[&query(NAME)];
         assert_eq!(answer.failures, failures(failure, failure));
-        assert_eq!(addresses(&answer), BTreeSet::new());
+        assert_eq!(addresses(answer), BTreeSet::new());
         assert_eq!(second.total(), 0);
     }
 }

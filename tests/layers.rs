@@ -117,6 +117,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hickory_resolver", &["resolve/dns.rs", "resolve/dns/"]),
     ("tokio", &["resolve/dns.rs", "resolve/dns/"]),
     ("futures_util", &["resolve/dns/"]),
+    ("rustls", &["resolve/dns/secure.rs"]),
+    ("rustls_native_certs", &["resolve/dns/secure.rs"]),
     ("nix", &["resolve/dns/socket.rs"]),
     ("rand", &["resolve/dns/engine.rs"]),
     ("minijinja", &["target.rs"]),

@@ -327,6 +327,8 @@ pub(super) fn ask(run: &mut Run, wanted: &Wanted, old: Option<&Lock>, args: &Dns
     let spacing = Duration::from_secs(args.spacing.into());
     let settings = Settings {
         budget: Duration::from_secs(args.budget.into()) + spacing * (args.samples - 1),
+        samples: args.samples,
+        spacing,
         ..Settings::default()
     };
     let dns = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
@@ -340,9 +342,9 @@ pub(super) fn ask(run: &mut Run, wanted: &Wanted, old: Option<&Lock>, args: &Dns
             return run.stop(diagnostic.help("the lock is as it was; name a server with --resolver ADDR"));
         }
     };
-    for server in &heard.silent {
+    for (server, found) in &heard.silent {
         run.findings.push(
-            Diagnostic::new(Code::Dissent, format!("{server} says nothing: it was asked once and then left alone"))
+            Diagnostic::new(Code::Dissent, format!("{server} {found}"))
                 .help("take it off the list, or look whether this machine may reach it over UDP and TCP"),
         );
     }

@@ -12,7 +12,7 @@
 //! - `message`: one question out, one message in.
 //! - `walk`: one record type of one name, whom to ask next; `reply`: what the walks of a name came to.
 //! - `pace`: how much to ask of one server at once, and how long to wait; `wheel`: what is due when.
-//! - `socket`: datagrams by the batch; `stream`: TCP.
+//! - `socket`: datagrams by the batch; `stream`: TCP, and with the feature `secure-dns` TLS and HTTPS (`secure`).
 //! - `engine`: puts these together.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,8 @@ mod engine;
 mod message;
 mod pace;
 mod reply;
+#[cfg(feature = "secure-dns")]
+mod secure;
 mod server;
 mod socket;
 mod stream;
@@ -190,14 +192,13 @@ impl Dns {
     }
 
     fn nobody(&self, engine: &Engine<'_>) -> ResolveError {
-        let reasons: BTreeMap<&str, Option<&str>> = engine.silent().collect();
         let mut names = Vec::new();
         for server in self.upstreams.iter().flat_map(Upstream::servers) {
             let name = server.to_string();
-            match reasons.get(name.as_str()).copied().flatten() {
-                Some(reason) => names.push(format!("{name} ({reason})")),
-                None => names.push(name),
-            }
+            names.push(match engine.reason(&name) {
+                Some(reason) => format!("{name} ({reason})"),
+                None => name,
+            });
         }
         ResolveError(format!(
             "no name server answers: {} asked for {} s; check that this machine may reach them over UDP and TCP, or \
@@ -272,7 +273,7 @@ impl Run {
     }
 
     fn heard(self, engine: &Engine<'_>) -> Heard {
-        let silent = engine.silent().map(|(name, _)| name.to_owned()).collect();
+        let silent = engine.silent().map(|(name, found)| (name.to_owned(), found)).collect();
         Heard { replies: self.replies, silent, out_of_time: self.out_of_time }
     }
 }

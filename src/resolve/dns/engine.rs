@@ -40,7 +40,7 @@ const FEW: usize = 1024;
 /// Questions over TCP at once, all servers together. Each is a connection.
 const STREAMS: usize = 32;
 /// Questions over TLS or HTTPS at once, a server.
-const SECURE: usize = 64;
+pub(super) const SECURE: usize = 64;
 /// A server is asked whether it is there when so many questions found no answer in their time and none came,
 const SUSPECT: u32 = 16;
 /// nor was anything heard for so long.
@@ -251,10 +251,18 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The servers that are not there, each with the reason where there is one.
-    pub(super) fn silent(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+    /// The servers that are not there, each with what was found.
+    pub(super) fn silent(&self) -> impl Iterator<Item = (&str, String)> {
         self.lines.iter().filter_map(|line| match &line.state {
-            State::Dead { reason, .. } => Some((line.name.as_str(), reason.as_deref())),
+            State::Dead { ever, reason } => Some((line.name.as_str(), found(*ever, reason.as_deref()))),
+            _ => None,
+        })
+    }
+
+    /// Why a server is not there, where that is known.
+    pub(super) fn reason(&self, name: &str) -> Option<&str> {
+        self.lines.iter().find(|line| line.name == name).and_then(|line| match &line.state {
+            State::Dead { reason, .. } => reason.as_deref(),
             _ => None,
         })
     }
@@ -669,7 +677,7 @@ impl<'a> Engine<'a> {
                         self.lives(line, now);
                     } else if let Some(l) = self.lines.get_mut(line) {
                         l.unheard += 1;
-                        if l.state == State::Lives && l.unheard >= SUSPECT {
+                        if l.state == State::Lives && (l.unheard >= SUSPECT || word.is_err()) {
                             l.state = State::Suspect;
                             self.probe(line);
                         }
@@ -844,6 +852,13 @@ impl Line {
         self.current = if sent + 1 < BATCH { (slot, sent + 1) } else { ((slot + 1) % self.sockets.len(), 0) };
         Some(slot % self.sockets.len())
     }
+}
+
+/// What was found of a server that is not there, as the end of a sentence.
+fn found(ever: bool, reason: Option<&str>) -> String {
+    let what = if ever { "ceased to answer" } else { "says nothing" };
+    let why = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+    format!("{what}{why}: it was asked whether it is there, and then left alone")
 }
 
 /// What is asked for a query.

@@ -131,7 +131,11 @@ fn secure(scheme: &str, rest: &str) -> Result<Server, ServerError> {
     if path.len() < 2 || !path.bytes().all(good) {
         return Err(ServerError("has no path that can be used: write https://ADDR/dns-query#NAME".to_owned()));
     }
-    Ok(Server { addr: address(place, HTTPS_PORT)?, speech: Speech::Https(name, path.to_owned()) })
+    let addr = address(place, HTTPS_PORT)?;
+    if addr.is_ipv6() && name.is_none() {
+        return Err(ServerError("is an IPv6 address over HTTPS, which needs the server's name: add #NAME".to_owned()));
+    }
+    Ok(Server { addr, speech: Speech::Https(name, path.to_owned()) })
 }
 
 impl fmt::Display for Server {
@@ -193,6 +197,7 @@ mod tests {
             "tls://192.0.2.53#",
             "tls://192.0.2.53#a b.example",
             "https://192.0.2.53",
+            "https://[2001:db8::53]/dns-query",
             "https://192.0.2.53/",
             "https://192.0.2.53/a b",
             "https://dns.example.net/dns-query",

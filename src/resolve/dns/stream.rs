@@ -1,4 +1,5 @@
-//! Questions over TCP: one connection a question, for what a datagram cannot carry.
+//! Questions over streams. TCP: one connection a question, for what a datagram cannot carry. TLS and HTTPS: one
+//! connection for all, in `secure`.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,11 +24,18 @@ pub(super) struct Streams {
     // Background tasks of connections end with their provider: it must outlive every question.
     provider: TokioRuntimeProvider,
     timeout: Duration,
+    #[cfg(feature = "secure-dns")]
+    secure: super::secure::Links,
 }
 
 impl Streams {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { provider: TokioRuntimeProvider::new(), timeout }
+        Self {
+            provider: TokioRuntimeProvider::new(),
+            timeout,
+            #[cfg(feature = "secure-dns")]
+            secure: super::secure::Links::default(),
+        }
     }
 
     /// One question over one connection.
@@ -43,17 +51,21 @@ impl Streams {
     }
 
     /// One question to a server that is spoken to over streams alone.
-    pub(super) fn ask(
-        &mut self,
-        _server: &Server,
-        _question: Question,
-    ) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
-        Box::pin(async { Ok(Word::Silence) })
+    #[cfg(feature = "secure-dns")]
+    pub(super) fn ask(&mut self, server: &Server, question: Question) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
+        let link = self.secure.to(server, &self.provider, self.timeout);
+        Box::pin(async move { link.ask(question).await })
+    }
+
+    /// No server is spoken to over streams alone.
+    #[cfg(not(feature = "secure-dns"))]
+    pub(super) fn ask(&mut self, _: &Server, _: Question) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
+        Box::pin(std::future::ready(Ok(Word::Silence)))
     }
 }
 
 /// Silence is silence, whatever the socket called it.
-fn word_of<E>(question: &Question, reply: Result<Result<DnsResponse, NetError>, E>) -> Word {
+pub(super) fn word_of<E>(question: &Question, reply: Result<Result<DnsResponse, NetError>, E>) -> Word {
     match reply {
         Ok(Ok(response)) => question.judge(response.into_message()),
         Ok(Err(NetError::Proto(_) | NetError::QueryCaseMismatch)) => Word::Garbled,
