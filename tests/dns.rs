@@ -537,7 +537,7 @@ fn every_upstream_is_asked_for_every_name() {
     assert_eq!(addresses(&replies[1]), BTreeSet::from(["203.0.113.1".parse().unwrap()]));
     assert_eq!(replies[0].by, BTreeSet::from([first.addr.to_string()]));
     assert_eq!(replies[1].by, BTreeSet::from([second.addr.to_string()]));
-    assert_eq!(heard.silent, BTreeSet::new());
+    assert!(heard.silent.is_empty());
     assert!(!heard.out_of_time);
 }
 
@@ -558,7 +558,7 @@ fn an_upstream_that_is_dead_is_named_once_and_says_nothing() {
     let list: Vec<_> = known.iter().map(String::as_str).collect();
     let good = Nameserver::start(&list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect::<Vec<_>>());
     let heard = each(&[&dead, &good], QUICK, &list);
-    assert_eq!(heard.silent, BTreeSet::from([dead.addr.to_string()]));
+    assert_eq!(heard.silent.keys().collect::<Vec<_>>(), [&dead.addr.to_string()]);
     assert_eq!(heard.replies.len(), 100);
     for replies in heard.replies.values() {
         assert_eq!(replies.len(), 1);
@@ -622,7 +622,7 @@ fn a_server_that_goes_silent_is_noticed_once() {
     let silent = |replies: &&Vec<Reply>| replies[0].failures == failures(Failure::Timeout, Failure::Timeout);
     assert!(heard.replies.values().filter(silent).count() > 1000);
     assert!(heard.replies.values().any(|replies| !replies[0].addresses.is_empty()));
-    assert_eq!(heard.silent, BTreeSet::from([server.addr.to_string()]));
+    assert_eq!(heard.silent.keys().collect::<Vec<_>>(), [&server.addr.to_string()]);
     assert!(server.total() < 3000, "{}: the rest is not asked for a name at a time", server.total());
 }
 

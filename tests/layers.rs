@@ -120,7 +120,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls", &["resolve/dns/secure.rs"]),
     ("rustls_native_certs", &["resolve/dns/secure.rs"]),
     ("nix", &["resolve/dns/socket.rs"]),
-    ("rand", &["resolve/dns/engine.rs"]),
+    ("rand", &["resolve/dns/engine.rs", "resolve/dns/message.rs"]),
     ("minijinja", &["target.rs"]),
     ("annotate_snippets", &["report/terminal.rs"]),
     ("anstream", &["report/terminal.rs"]),

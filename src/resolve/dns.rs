@@ -15,7 +15,7 @@
 //! - `socket`: datagrams by the batch; `stream`: TCP, and with the feature `secure-dns` TLS and HTTPS (`secure`).
 //! - `engine`: puts these together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -163,8 +163,7 @@ impl Dns {
         let rounds = usize::try_from(self.settings.samples.max(1)).unwrap_or(usize::MAX);
         let mut engine = Engine::new(&self.upstreams, &self.settings, deadline, queries.len().saturating_mul(2));
         engine.probe_all();
-        let mut run = Run::default();
-        let mut wanted: Vec<Query> = queries.iter().cloned().collect();
+        let mut run = Run { queries: queries.iter().cloned().collect(), ..Run::default() };
         for round in 0..rounds {
             if round > 0 {
                 let pause = self.settings.spacing.min(deadline.saturating_duration_since(Instant::now()));
@@ -172,20 +171,21 @@ impl Dns {
             }
             // Once more for what SRV records select: targets are hosts, and hosts want nothing more.
             let mut from = 0;
-            while from < wanted.len() {
-                run.round(&mut engine, &wanted, from, rounds, progress).await;
+            while from < run.queries.len() {
+                let to = run.queries.len();
+                run.round(&mut engine, from, rounds, progress).await;
                 if !(0..self.upstreams.len()).any(|upstream| engine.ever_lived(upstream)) {
                     return Err(self.nobody(&engine));
                 }
-                from = wanted.len();
-                wanted.extend(run.targets_beside(&wanted));
+                run.add_targets(from);
+                from = to;
             }
         }
-        // A target that came to light late has as many replies as all others.
+        // A target that came to light late has as many replies as all others. They stand at the end.
         for round in 1..rounds {
-            let late: Vec<Query> = wanted.iter().filter(|query| run.asked(query) <= round).cloned().collect();
-            if !late.is_empty() {
-                run.round(&mut engine, &late, 0, rounds, progress).await;
+            let from = run.rounds.partition_point(|asked| *asked > round);
+            if from < run.queries.len() {
+                run.round(&mut engine, from, rounds, progress).await;
             }
         }
         Ok(run.heard(&engine))
@@ -209,72 +209,67 @@ impl Dns {
     }
 }
 
-/// What came so far.
+/// What came so far. The lists are parallel.
 #[derive(Default)]
 struct Run {
-    replies: BTreeMap<Query, Vec<Reply>>,
-    /// How many rounds each was asked in.
-    rounds: BTreeMap<Query, usize>,
+    /// All names: those wanted, in order, then the targets that came to light.
+    queries: Vec<Query>,
+    replies: Vec<Vec<Reply>>,
+    /// How many rounds each was asked in: never more than the one before it.
+    rounds: Vec<usize>,
     done: usize,
     out_of_time: bool,
 }
 
 impl Run {
     /// Asks all from a place on, once.
-    async fn round(
-        &mut self,
-        engine: &mut Engine<'_>,
-        wanted: &[Query],
-        from: usize,
-        rounds: usize,
-        progress: &dyn Fn(usize, usize),
-    ) {
-        let queries = wanted.get(from..).unwrap_or_default();
-        // By name, then in the order of the upstreams, whoever was the quickest.
-        let mut came: Vec<BTreeMap<usize, Reply>> = vec![BTreeMap::new(); queries.len()];
-        let total = wanted.len().saturating_mul(rounds).max(self.done + queries.len());
-        let (mut done, mut left) = (self.done, vec![0; queries.len()]);
+    async fn round(&mut self, engine: &mut Engine<'_>, from: usize, rounds: usize, progress: &dyn Fn(usize, usize)) {
+        self.replies.resize(self.queries.len(), Vec::new());
+        self.rounds.resize(self.queries.len(), 0);
+        let queries = self.queries.get(from..).unwrap_or_default();
+        let total = self.queries.len().saturating_mul(rounds).max(self.done + queries.len());
         let upstreams = engine.upstreams();
-        engine
-            .round(queries, &mut |upstream, query, reply| {
-                if let (Some(came), Some(left)) = (came.get_mut(query), left.get_mut(query)) {
-                    came.insert(upstream, reply);
-                    *left += 1;
-                    if *left == upstreams {
-                        done += 1;
-                        progress(done, total);
-                    }
+        // By name, then in the order of the upstreams, whoever was the quickest.
+        let mut came: Vec<Option<Reply>> = vec![None; queries.len() * upstreams];
+        let (mut done, mut had) = (self.done, vec![0; queries.len()]);
+        let mut take = |upstream: usize, query: usize, reply: Reply| {
+            if let (Some(place), Some(had)) = (came.get_mut(query * upstreams + upstream), had.get_mut(query)) {
+                *place = Some(reply);
+                *had += 1;
+                if *had == upstreams {
+                    done += 1;
+                    progress(done, total);
                 }
-            })
-            .await;
+            }
+        };
+        engine.round(queries, &mut take).await;
         self.done += queries.len();
+        // Of an upstream that is dead no reply comes.
         if done < self.done {
             progress(self.done, total);
         }
         self.out_of_time |= engine.out_of_time();
-        for (query, replies) in queries.iter().zip(came) {
-            if !replies.is_empty() {
-                self.replies.entry(query.clone()).or_default().extend(replies.into_values());
-            }
-            *self.rounds.entry(query.clone()).or_default() += 1;
+        let mut came = came.into_iter();
+        for replies in self.replies.iter_mut().skip(from) {
+            replies.extend(came.by_ref().take(upstreams).flatten());
         }
+        self.rounds.iter_mut().skip(from).for_each(|rounds| *rounds += 1);
     }
 
-    /// Targets of services that are not among these.
-    fn targets_beside(&self, wanted: &[Query]) -> Vec<Query> {
-        let targets = self.replies.values().flatten().flat_map(|reply| &reply.targets);
-        let targets: BTreeSet<Query> = targets.map(|(host, _)| Query::Host(host.clone())).collect();
-        let wanted: BTreeSet<&Query> = wanted.iter().collect();
-        targets.into_iter().filter(|target| !wanted.contains(target)).collect()
-    }
-
-    fn asked(&self, query: &Query) -> usize {
-        self.rounds.get(query).copied().unwrap_or(0)
+    /// Adds the targets of services from a place on that are not known yet.
+    fn add_targets(&mut self, from: usize) {
+        let targets = self.replies.iter().skip(from).flatten().flat_map(|reply| &reply.targets);
+        let mut targets: BTreeSet<Query> = targets.map(|(host, _)| Query::Host(host.clone())).collect();
+        if !targets.is_empty() {
+            self.queries.iter().for_each(|known| _ = targets.remove(known));
+            self.queries.extend(targets);
+        }
     }
 
     fn heard(self, engine: &Engine<'_>) -> Heard {
         let silent = engine.silent().map(|(name, found)| (name.to_owned(), found)).collect();
-        Heard { replies: self.replies, silent, out_of_time: self.out_of_time }
+        let replies = self.queries.into_iter().zip(self.replies).filter(|(_, replies)| !replies.is_empty()).collect();
+        Heard { replies, silent, out_of_time: self.out_of_time }
     }
 }
 

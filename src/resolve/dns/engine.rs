@@ -505,7 +505,6 @@ impl<'a> Engine<'a> {
             self.streaming.push(Box::pin(async move { (line, Ticket::Walk(id), future.await) }));
             return;
         }
-        let bytes = question.bytes();
         let wait = l.pace.wait();
         let place = self.free_flights.pop().unwrap_or_else(|| {
             self.flights.push(Flight {
@@ -522,7 +521,8 @@ impl<'a> Engine<'a> {
         });
         if let Some(flight) = self.flights.get_mut(place) {
             flight.generation = flight.generation.wrapping_add(1);
-            (flight.line, flight.walk, flight.bytes, flight.wait) = (line, walk, bytes, wait);
+            (flight.line, flight.walk, flight.wait) = (line, walk, wait);
+            question.put(&mut flight.bytes, &mut self.random);
             flight.sent.clear();
             flight.until = now + patience;
         }

@@ -26,6 +26,8 @@ use super::stream::{Unheard, word_of};
 /// Connections in a row that may end without an answer. Servers close one after some questions or some time: that is
 /// no fault as long as each brings something.
 const FRUITLESS: u32 = 3;
+/// Connections one question may be lost with.
+const TRIES: u32 = 16;
 
 /// The connections of a run, by server.
 #[derive(Default)]
@@ -88,18 +90,25 @@ fn trust() -> Result<Arc<ClientConfig>, Unheard> {
 }
 
 impl Link {
-    /// One question. A connection that was closed under it is opened again once.
+    /// One question. When the connection is closed under it, it is asked over the next.
     ///
     /// # Errors
-    /// When there is no connection, and why.
+    /// When there is no connection that brings an answer, and why.
     pub(super) async fn ask(&self, question: Question) -> Result<Word, Unheard> {
-        for _ in 0..2 {
-            let (exchange, nth) = self.connected().await?;
+        let mut why = Unheard("every connection was closed".to_owned());
+        for _ in 0..TRIES {
+            let (exchange, nth) = match self.connected().await {
+                Ok(open) => open,
+                // What was wrong with the connections is of more use than that there were enough of them.
+                Err(Unheard(last)) if last.is_empty() => return Err(why),
+                Err(error) => return Err(error),
+            };
             let reply = tokio::time::timeout(self.timeout, exchange.send(question.request()).first_answer()).await;
             let mut state = self.state.lock().await;
             match reply {
                 // Closed, or not what it said it was.
                 Ok(Err(ref error)) if !matches!(error, NetError::Timeout | NetError::Proto(_) | NetError::Busy) => {
+                    why = Unheard(plain(error));
                     if state.opened == nth {
                         state.open = None;
                     }
@@ -113,7 +122,7 @@ impl Link {
                 }
             }
         }
-        Ok(Word::Silence)
+        Err(why)
     }
 
     /// The open connection, or a new one, and its number.
@@ -123,11 +132,12 @@ impl Link {
             return Ok((open.clone(), state.opened));
         }
         if state.fruitless >= FRUITLESS {
-            return Err(Unheard(format!("{FRUITLESS} connections in a row were closed without an answer")));
+            return Err(Unheard(String::new()));
         }
         state.fruitless += 1;
         let connect = tokio::time::timeout(self.timeout, self.connect());
-        let open = connect.await.unwrap_or_else(|_| Err(Unheard("no connection within the time allowed".to_owned())))?;
+        let open =
+            connect.await.unwrap_or_else(|_| Err(Unheard("no connection within the time allowed".to_owned())))?;
         state.open = Some(open.clone());
         state.opened += 1;
         Ok((open, state.opened))

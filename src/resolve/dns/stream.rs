@@ -52,7 +52,11 @@ impl Streams {
 
     /// One question to a server that is spoken to over streams alone.
     #[cfg(feature = "secure-dns")]
-    pub(super) fn ask(&mut self, server: &Server, question: Question) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
+    pub(super) fn ask(
+        &mut self,
+        server: &Server,
+        question: Question,
+    ) -> LocalBoxFuture<'static, Result<Word, Unheard>> {
         let link = self.secure.to(server, &self.provider, self.timeout);
         Box::pin(async move { link.ask(question).await })
     }
