@@ -7,11 +7,14 @@
 //!   [`text`], [`digest`].
 //! - **Reading**: [`source`] (texts and places in them), [`diagnostic`] (what there is to say), [`yaml`] (text → typed
 //!   values that know their place).
+//! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
 //! - **What files say**: [`callout`] (the shape of an entry), [`settings`] (what may be said of each target),
 //!   [`catalog`] (what is documented), [`profile`] (what one site is and wants).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
+//! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
+//!   address can hold), [`status`] (both, and what fails and what leaves next).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -19,16 +22,18 @@
 //!  catalog/*.yaml ─► catalog ─┐
 //!                             ├─► policy ─► resolve ─► lock ─► ruleset ─► target ─► files
 //!  outgate.yaml ───► profile ─┘                ▲         ▲
-//!                                             DNS     outgate.lock
+//!                                       DNS, vendors'  outgate.lock
+//!                                           lists
 //! ```
 //!
-//! Arrows run one way. A foreign crate comes in through one file: YAML in [`yaml`], DNS in [`resolve::dns`], templates
-//! in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
+//! Arrows run one way. A foreign crate comes in through one file: YAML in [`yaml`], DNS in [`resolve::dns`], https in
+//! [`ranges::fetch`], templates in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
 
 pub mod addrs;
 pub mod callout;
 pub mod catalog;
 pub mod cli;
+pub mod coverage;
 pub mod day;
 pub mod diagnostic;
 pub mod digest;
@@ -40,6 +45,7 @@ pub mod policy;
 pub mod pool;
 pub mod port;
 pub mod profile;
+pub mod ranges;
 pub mod release;
 pub mod report;
 pub mod resolve;
@@ -47,6 +53,7 @@ pub mod ruleset;
 pub mod schema;
 pub mod settings;
 pub mod source;
+pub mod status;
 pub mod target;
 pub mod terms;
 pub mod text;

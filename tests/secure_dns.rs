@@ -178,7 +178,7 @@ fn answer(question: &[u8]) -> Vec<u8> {
         RecordType::AAAA => Some(RData::AAAA(AAAA("2001:db8::1".parse().unwrap()))),
         _ => None,
     };
-    for data in data {
+    if let Some(data) = data {
         message.add_answer(Record::from_rdata(asked.name.clone(), 300, data));
     }
     message.add_query(asked);
