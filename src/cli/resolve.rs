@@ -377,7 +377,8 @@ pub(super) fn ask(
         spacing,
         ..dns::Settings::default()
     };
-    let asker = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_each(args.resolver.iter().cloned())) };
+    let asker =
+        if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_each(args.resolver.iter().cloned())) };
     let queries = wanted.asked();
     let heard =
         asker.and_then(|dns| progress::with_bar("asking", |tick| dns.with_settings(settings).resolve(&queries, tick)));

@@ -1,11 +1,8 @@
 //! What the walks of a name came to → its [`Reply`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
-use hickory_resolver::proto::rr::{RData, Record};
-
-use super::walk::{Walk, believed, host_of};
+use super::walk::{Data, Walk, host_of};
 use super::{ADDRESSES_MAX, TARGETS_MAX};
 use crate::host::Host;
 use crate::resolve::{Failure, RecordType, Reply};
@@ -40,7 +37,8 @@ fn host_reply(a: Walk, aaaa: Walk, name: &dyn Fn(usize) -> String) -> Reply {
         }
         match walk.records {
             Ok(records) => {
-                for (address, ttl) in records.iter().filter_map(address_of) {
+                for data in records {
+                    let Data::Address(address, ttl) = data else { continue };
                     // Said twice, it is believed for the shorter time.
                     let known = reply.addresses.entry(address).or_insert(ttl);
                     *known = ttl.min(*known);
@@ -62,14 +60,6 @@ fn host_reply(a: Walk, aaaa: Walk, name: &dyn Fn(usize) -> String) -> Reply {
     reply
 }
 
-fn address_of(record: &Record) -> Option<(IpAddr, u32)> {
-    match &record.data {
-        RData::A(address) => Some((IpAddr::V4(address.0), believed(record.ttl))),
-        RData::AAAA(address) => Some((IpAddr::V6(address.0), believed(record.ttl))),
-        _ => None,
-    }
-}
-
 fn service_reply(walk: Walk, name: &dyn Fn(usize) -> String) -> Reply {
     let mut reply = Reply {
         by: walk.by.iter().map(|&at| name(at)).collect(),
@@ -77,7 +67,7 @@ fn service_reply(walk: Walk, name: &dyn Fn(usize) -> String) -> Reply {
         chain: walk.chain,
         ..Reply::default()
     };
-    match walk.records.and_then(|records| targets_of(&records)) {
+    match walk.records.and_then(targets_of) {
         Ok(targets) => reply.targets = targets,
         Err(failure) => {
             reply.failures.insert(RecordType::Srv, failure);
@@ -87,18 +77,18 @@ fn service_reply(walk: Walk, name: &dyn Fn(usize) -> String) -> Reply {
 }
 
 /// All targets or none: a service of which half is known would be locked without the other half.
-fn targets_of(records: &[Record]) -> Result<BTreeSet<(Host, u16)>, Failure> {
+fn targets_of(records: Vec<Data>) -> Result<BTreeSet<(Host, u16)>, Failure> {
     let mut targets = BTreeSet::new();
     for record in records {
-        let RData::SRV(srv) = &record.data else { continue };
+        let Data::Target(target, port) = record else { continue };
         // "The service is decidedly not available at this domain" (RFC 2782).
-        if srv.target.is_root() {
+        if target.is_root() {
             continue;
         }
-        if srv.port == 0 {
+        if port == 0 {
             return Err(Failure::Malformed);
         }
-        targets.insert((host_of(&srv.target)?, srv.port));
+        targets.insert((host_of(&target)?, port));
     }
     match targets.len() {
         0 => Err(Failure::NoData),

@@ -1,6 +1,8 @@
 //! One record type of one name: whom to ask next, until there is an answer or nobody is left. Knows no clock and no
 //! socket: it is told what came back, and says what to ask.
 
+use std::net::IpAddr;
+
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType as Kind};
 
@@ -27,18 +29,29 @@ pub(super) enum Step {
     Done,
 }
 
+/// What a record holds.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    /// Of A and AAAA: an address, and its time to live in seconds.
+    Address(IpAddr, u32),
+    /// Of SRV: a target and its port.
+    Target(Name, u16),
+}
+
 /// What one walk came to.
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// The name asked for, then the CNAME targets. The last is asked for now.
-    names: Vec<Name>,
+    /// The name that is asked for now: the one that is wanted, or the last CNAME target.
+    name: Name,
+    /// The names before it.
+    earlier: Vec<Name>,
     kind: Kind,
     /// Who said something that counts, by place in the list.
     pub(super) by: Vec<usize>,
     /// The CNAME targets, as far as they could be followed.
     pub(super) chain: Vec<Link>,
-    /// Records of the type asked for at the end of the chain; never none.
-    pub(super) records: Result<Vec<Record>, Failure>,
+    /// What the records of the type asked for hold, at the end of the chain; never none.
+    pub(super) records: Result<Vec<Data>, Failure>,
     /// Every message that was used had the AD bit.
     authentic: bool,
     /// Which server of the list is asked, and the how manieth time the list is gone down.
@@ -78,7 +91,8 @@ pub(super) trait List {
 impl Walk {
     pub(super) fn new(name: Name, kind: Kind) -> Self {
         Self {
-            names: vec![name],
+            name,
+            earlier: Vec::new(),
             kind,
             by: Vec::new(),
             chain: Vec::new(),
@@ -96,8 +110,12 @@ impl Walk {
 
     /// The question to put now.
     pub(super) fn question(&self) -> Question {
-        let name = self.names.last().cloned().unwrap_or_default();
-        Question { name, kind: self.kind, edns: self.edns, unchecked: self.stage == Stage::Unchecked }
+        Question {
+            name: self.name.clone(),
+            kind: self.kind,
+            edns: self.edns,
+            unchecked: self.stage == Stage::Unchecked,
+        }
     }
 
     /// The first step.
@@ -223,13 +241,13 @@ impl Walk {
             self.by.push(self.at);
         }
         self.authentic &= message.authentic_data;
-        let before = self.names.len();
+        let before = self.earlier.len();
         self.records = match self.end_of(message) {
             Ok(records) if records.is_empty() => {
                 // An SOA says the server looked at the end of the chain and found nothing (RFC 2308, 2.2). Without
                 // one it may only have stopped half way; then the end is asked for by its own name.
                 let final_word = message.authorities.iter().any(|record| matches!(record.data, RData::SOA(_)));
-                if !final_word && self.names.len() > before {
+                if !final_word && self.earlier.len() > before {
                     return self.begin(list);
                 }
                 Err(Failure::NoData)
@@ -240,18 +258,18 @@ impl Walk {
         Step::Done
     }
 
-    fn end_of(&mut self, message: &Message) -> Result<Vec<Record>, Failure> {
+    fn end_of(&mut self, message: &Message) -> Result<Vec<Data>, Failure> {
         self.chain_of(&message.answers)?;
         if message.response_code == ResponseCode::NXDomain {
             return Err(Failure::NxDomain);
         }
-        let Some(end) = self.names.last() else { return Err(Failure::Malformed) };
-        Ok(records_of(&message.answers, end, self.kind).cloned().collect())
+        Ok(records_of(&message.answers, &self.name, self.kind).filter_map(data_of).collect())
     }
 
     fn chain_of(&mut self, answers: &[Record]) -> Result<(), Failure> {
-        while let Some(at) = self.names.last() {
-            let mut targets = records_of(answers, at, Kind::CNAME).filter_map(|record| match &record.data {
+        // Nearly always there is none.
+        while answers.iter().any(|record| record.record_type() == Kind::CNAME) {
+            let mut targets = records_of(answers, &self.name, Kind::CNAME).filter_map(|record| match &record.data {
                 RData::CNAME(target) => Some((&target.0, record.ttl)),
                 _ => None,
             });
@@ -260,15 +278,24 @@ impl Walk {
             if targets.any(|(other, _)| other != target) {
                 return Err(Failure::Malformed);
             }
-            if self.names.contains(target) || self.chain.len() == CHAIN_MAX {
+            if self.name == *target || self.earlier.contains(target) || self.chain.len() == CHAIN_MAX {
                 return Err(Failure::Loop);
             }
             let target = target.clone();
             drop(targets);
             self.chain.push(Link { host: host_of(&target)?, ttl: believed(ttl) });
-            self.names.push(target);
+            self.earlier.push(std::mem::replace(&mut self.name, target));
         }
         Ok(())
+    }
+}
+
+fn data_of(record: &Record) -> Option<Data> {
+    match &record.data {
+        RData::A(address) => Some(Data::Address(IpAddr::V4(address.0), believed(record.ttl))),
+        RData::AAAA(address) => Some(Data::Address(IpAddr::V6(address.0), believed(record.ttl))),
+        RData::SRV(srv) => Some(Data::Target(srv.target.clone(), srv.port)),
+        _ => None,
     }
 }
 
@@ -285,6 +312,6 @@ pub(super) fn host_of(name: &Name) -> Result<Host, Failure> {
 }
 
 /// A TTL, in seconds: one with the top bit set is 0 (RFC 2181, 8).
-pub(super) fn believed(ttl: u32) -> u32 {
+fn believed(ttl: u32) -> u32 {
     if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
 }
