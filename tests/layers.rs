@@ -121,9 +121,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Foreign crate → the files it may be named in.
 const DOORS: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["yaml.rs"]),
-    ("hickory_resolver", &["resolve/dns.rs"]),
-    ("tokio", &["resolve/dns.rs"]),
-    ("futures_util", &["resolve/dns.rs"]),
+    ("hickory_resolver", &["resolve/dns.rs", "resolve/dns/"]),
+    ("tokio", &["resolve/dns.rs", "resolve/dns/"]),
+    ("futures_util", &["resolve/dns/"]),
+    ("rustls", &["resolve/dns/secure.rs"]),
+    ("rustls_native_certs", &["resolve/dns/secure.rs"]),
+    ("nix", &["resolve/dns/socket.rs"]),
+    ("rand", &["resolve/dns/engine.rs", "resolve/dns/message.rs"]),
     ("minijinja", &["target.rs"]),
     ("annotate_snippets", &["report/terminal.rs"]),
     ("anstream", &["report/terminal.rs"]),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -56,10 +55,10 @@ pub(super) struct Resolve {
 /// How names are asked.
 #[derive(Args)]
 pub(super) struct DnsArgs {
-    /// Ask this name server, ADDR or ADDR:PORT; given several times, all are asked and their answers put together
+    /// Ask this name server: ADDR, ADDR:PORT, tls://ADDR#NAME or https://ADDR/PATH#NAME; given several times, all are asked and their answers put together
     /// [default: the system's, one after the other until one answers]
-    #[arg(long, value_name = "ADDR", value_parser = server)]
-    resolver: Vec<SocketAddr>,
+    #[arg(long, value_name = "ADDR")]
+    resolver: Vec<dns::Server>,
     /// Ask so many times, to see more of a name whose addresses rotate
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     samples: u32,
@@ -72,12 +71,6 @@ pub(super) struct DnsArgs {
     /// A line to keep in the lock's head, such as from where the names were asked
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-}
-
-fn server(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)))
-        .map_err(|_| "an address of a name server, such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53".to_owned())
 }
 
 pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
@@ -380,9 +373,12 @@ pub(super) fn ask(
     let spacing = Duration::from_secs(args.spacing.into());
     let settings = dns::Settings {
         budget: Duration::from_secs(args.budget.into()) + spacing * (args.samples - 1),
+        samples: args.samples,
+        spacing,
         ..dns::Settings::default()
     };
-    let asker = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
+    let asker =
+        if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_each(args.resolver.iter().cloned())) };
     let queries = wanted.asked();
     let heard =
         asker.and_then(|dns| progress::with_bar("asking", |tick| dns.with_settings(settings).resolve(&queries, tick)));
@@ -393,9 +389,9 @@ pub(super) fn ask(
             return run.stop(diagnostic.help("the lock is as it was; name a server with --resolver ADDR"));
         }
     };
-    for server in &heard.silent {
+    for (server, found) in &heard.silent {
         run.findings.push(
-            Diagnostic::new(Code::Dissent, format!("{server} says nothing: it was asked once and then left alone"))
+            Diagnostic::new(Code::Dissent, format!("{server} {found}"))
                 .help("take it off the list, or look whether this machine may reach it over UDP and TCP"),
         );
     }
