@@ -99,6 +99,8 @@ codes! {
     LockDiffers = "E033" Error;
     /// A target cannot express a part of the policy, and the profile refuses that.
     LossRefused = "E034" Error;
+    /// A vendor's list of prefixes cannot be read, or cannot be used where the profile says.
+    BadRange = "E040" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.
@@ -131,6 +133,14 @@ codes! {
     RetiredUnsure = "W121" Warning;
     /// Rules or aliases that are no longer in the files stay on the firewall until somebody deletes them.
     Retired = "W122" Warning;
+    /// A vendor's list of prefixes cannot be read now; what is known of it is kept.
+    RangeKept = "W130" Warning;
+    /// A vendor's list lost more than half of its prefixes at once.
+    RangeShrank = "W131" Warning;
+    /// A vendor's list of prefixes has one address family only.
+    RangeOneFamily = "W132" Warning;
+    /// DNS answers with an address outside the list of prefixes that is given for the name.
+    OutsideRange = "W133" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.
@@ -155,6 +165,8 @@ codes! {
     NoClients = "N205" Note;
     /// The profile names no DNS servers.
     NoDns = "N206" Note;
+    /// Rules by address open all prefixes of a vendor's list.
+    RangeOpens = "N220" Note;
     /// A lock serves sites that this run was not for.
     OtherSites = "N210" Note;
     /// The profile has terms for the answers of a name that no rule asks for.

@@ -316,6 +316,19 @@ impl Why {
             names: rule.destinations.iter().map(|d| d.endpoint.to_string()).collect(),
         }
     }
+
+    /// The same for a target that goes by address: with the lists of prefixes that widen the rule.
+    fn by_address(rule: &Rule, ruleset: &Ruleset) -> Self {
+        let mut why = Self::of(rule);
+        for id in rule.lists() {
+            let Some(list) = ruleset.lists.get(id) else { continue };
+            let names: Vec<String> =
+                rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| d.endpoint.to_string()).collect();
+            let size = list.addrs.size();
+            why.names.push(format!("with {size} of list {id}, {}, for {}", list.from, names.join(", ")));
+        }
+        why
+    }
 }
 
 /// The lines of one rule of the model, with why they are there.
@@ -413,6 +426,7 @@ fn address_losses_but(
                 .help("rules by address need a lock: run `outgate resolve`, or `outgate generate --resolve`, and commit `outgate.lock`"),
         );
     }
+    crate::ruleset::lists_opened(ruleset, findings);
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
     losses

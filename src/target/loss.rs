@@ -37,6 +37,7 @@ pub const KINDS: &[&Kind] = &[
     &NOT_PROXIED,
     &BROWSER_UNSEEN,
     &SHARING_UNKNOWN,
+    &LIST_LEFT_OUT,
     &NAME_BY_ADDRESS,
     &NO_CLIENTS,
 ];
@@ -82,6 +83,14 @@ pub(super) const SHARING_UNKNOWN: Kind = Kind {
     code: Some(Code::OutOfReach),
     together: None,
     help: "run `outgate resolve`: what it finds is looked through each time the rules are made",
+};
+
+/// A vendor's list of prefixes, where the firewall looks names up itself.
+pub(super) const LIST_LEFT_OUT: Kind = Kind {
+    name: "list-left-out",
+    code: Some(Code::OutOfReach),
+    together: None,
+    help: "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers",
 };
 
 /// Names that are let out by their addresses, and with them every other name there.

@@ -18,6 +18,7 @@ use crate::host::NamePattern;
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Gap, Rule, Ruleset};
 use crate::settings::{Denied, Ipv6, Opnsense, OpnsenseVersion, ResolveAt, Settings};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -118,9 +119,15 @@ struct Row {
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
-    let losses = match settings.resolve {
-        ResolveAt::Lock => address_losses("opnsense", ruleset, findings),
-        ResolveAt::Firewall => alias_losses(ruleset, findings),
+    let bare;
+    let (ruleset, losses) = match settings.resolve {
+        ResolveAt::Lock => (ruleset, address_losses("opnsense", ruleset, findings)),
+        ResolveAt::Firewall => {
+            let mut losses = lists_left_out(ruleset);
+            bare = ruleset.without_lists();
+            losses.extend(alias_losses(&bare, findings));
+            (&bare, losses)
+        }
     };
     let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
     for rule in &ruleset.rules {
@@ -187,6 +194,14 @@ fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row
     }
 }
 
+/// Where OPNsense asks DNS itself, its answers are minutes old and of its own place: a list that stands in for what DNS
+/// may answer has no part in that.
+fn lists_left_out(ruleset: &Ruleset) -> Vec<Loss> {
+    let used = |id: &Id| ruleset.rules.iter().any(|rule| rule.lists().contains(id));
+    let text = |id: &Id| format!("list {id} is left out: OPNsense looks the names up itself");
+    ruleset.lists.keys().filter(|id| used(id)).map(|id| Loss::general(&loss::LIST_LEFT_OUT, text(id))).collect()
+}
+
 /// What an alias of names cannot hold.
 fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
     let mut losses = Vec::new();
@@ -231,7 +246,10 @@ impl Draft<'_> {
         let Some((destination, families)) = self.destination(rule) else { return };
         let source = self.clients(&self.ruleset.group_name(&origins), &clients);
         let why = Why::of(rule);
-        let description = describe(&format!("outgate {}: {} - {} - {}", why.id, why.title, why.reason, why.source));
+        let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
+        let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
+        let description =
+            describe(&format!("outgate {}: {} - {} - {}{lists}", why.id, why.title, why.reason, why.source));
         let action = match (rule.action, self.settings.denied) {
             (Action::Allow, _) => "pass",
             (Action::Deny, Denied::Reject) => "reject",
@@ -341,13 +359,15 @@ impl Draft<'_> {
         let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
         let key = rule.key.underscored();
         let about = format!("{}: {}", rule.key, rule.callout.title);
+        let from = |id| Some(format!("; list {id} {}", self.ruleset.lists.get(id)?.from));
+        let lists: String = rule.lists().into_iter().filter_map(from).collect();
         let host = (!hosts.is_empty()).then(|| {
             let name = self.name(if nets.is_empty() { "" } else { "H" }, &key);
             self.alias(name, "host", hosts, &about)
         });
         let net = (!nets.is_empty()).then(|| {
             let name = self.name(if host.is_none() { "" } else { "N" }, &key);
-            self.alias(name, "network", nets, &about)
+            self.alias(name, "network", nets, &format!("{about}{lists}"))
         });
         match (host, net) {
             (Some(host), Some(net)) => {
