@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("yaml", &["text", "source", "diagnostic"]),
     ("terms", &["addrs", "resolve"]),
     ("callout", &["terms", "host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
-    ("settings", &["text", "source", "diagnostic", "yaml"]),
+    ("settings", &["callout", "text", "source", "diagnostic", "yaml"]),
     (
         "catalog",
         &["digest", "callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"],

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, missed_denial, name_losses, wildcard_loss,
+    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, missed_denial, name_losses, sharing_unknown,
+    wildcard_loss,
 };
 use crate::addrs::{AddrSet, short};
 use crate::digest::sha256;
@@ -135,12 +136,7 @@ fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
         }
     }
     name_losses("opnsense", &ruleset.rules, findings);
-    if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
-        findings.push(
-            Diagnostic::new(Code::OutOfReach, "opnsense: without a lock nobody knows whether a blocked and an allowed name share an address")
-                .help("run `outgate resolve`: what it finds is looked through each time the rules are made"),
-        );
-    }
+    sharing_unknown("opnsense", ruleset, findings);
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
 }
