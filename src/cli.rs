@@ -21,6 +21,7 @@ mod generate;
 mod progress;
 mod resolve;
 mod schema;
+mod status;
 mod targets;
 
 /// Egress allow-lists for TrueNAS systems: documented callouts in; nftables, pf, OPNsense and Squid rules out.
@@ -53,7 +54,7 @@ struct Global {
 enum Format {
     Text,
     Json,
-    /// Tables for a page; lists of the catalog only
+    /// Tables for a page; lists of the catalog and the status only
     Markdown,
     /// Rows for a spreadsheet; lists of the catalog only
     Csv,
@@ -65,6 +66,8 @@ enum Verb {
     Generate(generate::Generate),
     /// Ask DNS and write the lock; nothing else goes to the network
     Resolve(resolve::Resolve),
+    /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody
+    Status(status::StatusArgs),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -152,6 +155,7 @@ pub fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Generate(args) => generate::run(&mut run, &args),
         Verb::Resolve(args) => resolve::run(&mut run, &args),
+        Verb::Status(args) => status::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),

@@ -35,6 +35,13 @@ impl Day {
     pub fn days_since(self, earlier: Self) -> i64 {
         (self.0 - earlier.0).get_days().into()
     }
+
+    /// The day so many days later, or the last of the calendar.
+    #[must_use]
+    pub fn after(self, days: u32) -> Self {
+        let span = jiff::Span::new().try_days(i64::from(days));
+        Self(span.and_then(|span| self.0.checked_add(span)).unwrap_or(jiff::civil::Date::MAX))
+    }
 }
 
 impl fmt::Display for Day {
@@ -60,5 +67,7 @@ mod tests {
         let day = |text| Day::parse(text).unwrap();
         assert_eq!(day("2027-01-01").days_since(day("2026-11-21")), 41);
         assert_eq!(day("2026-11-21").days_since(day("2027-01-01")), -41);
+        assert_eq!((day("2026-11-21").after(0), day("2026-11-21").after(41)), (day("2026-11-21"), day("2027-01-01")));
+        assert_eq!(day("2026-11-21").after(u32::MAX), day("9999-12-31"));
     }
 }

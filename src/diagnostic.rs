@@ -121,7 +121,7 @@ codes! {
     Dissent = "W117" Warning;
     /// A host has no address of a family any more that it had.
     FamilyGone = "W118" Warning;
-    /// Only a part of a name's addresses has been seen, so rules by address will deny some of its traffic.
+    /// Only a part of a name's addresses has been seen, so rules by address will miss some of its traffic.
     LowCoverage = "W119" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;

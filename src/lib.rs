@@ -12,6 +12,8 @@
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
+//! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
+//!   address can hold), [`status`] (both, and what fails and what leaves next).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -29,6 +31,7 @@ pub mod addrs;
 pub mod callout;
 pub mod catalog;
 pub mod cli;
+pub mod coverage;
 pub mod day;
 pub mod diagnostic;
 pub mod digest;
@@ -47,6 +50,7 @@ pub mod ruleset;
 pub mod schema;
 pub mod settings;
 pub mod source;
+pub mod status;
 pub mod target;
 pub mod terms;
 pub mod text;

@@ -1,4 +1,5 @@
 //! What to print: findings and differences, for people and for programs. Nothing here decides anything.
 
 pub mod json;
+pub mod table;
 pub mod terminal;

@@ -77,6 +77,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("freshness", &["lock", "resolve", "terms", "host", "day", "diagnostic"]),
+    ("coverage", &["policy", "lock", "pool", "callout", "host", "day", "diagnostic"]),
+    ("status", &["lock", "freshness", "coverage", "resolve", "terms", "host", "day", "text"]),
     (
         "ruleset",
         &[

@@ -199,6 +199,7 @@ fn a_lie_takes_nothing_away() {
         lock = run(&policy, Some(&lock), &lie, &format!("2026-11-{n:02}")).0;
     }
     assert_eq!(addresses(&lock, NAME), [V4[0], V6], "the address that was known stands");
+    assert!(lock.hosts[&query(NAME)].addresses.values().all(|seen| seen.missing.is_none()));
 }
 
 #[test]

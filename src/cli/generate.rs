@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop, plain};
+use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, Difference};
 use crate::freshness::{self, Age};
@@ -15,7 +16,7 @@ use crate::lock::Wanted;
 use crate::policy;
 use crate::report;
 use crate::ruleset;
-use crate::target::{self, File, TARGETS, Target};
+use crate::target::{self, File, Layer, TARGETS, Target};
 
 #[derive(Args)]
 pub(super) struct Generate {
@@ -86,6 +87,7 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let wanted = Wanted::of([&policy]);
     let held = if args.resolve { Some(resolve::hold(run, &lock_path)?) } else { None };
     let mut lock = if must_be_there { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
+    let before = lock.clone().filter(|_| args.resolve);
     if args.resolve {
         let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns)?;
         lock = Some(fresh);
@@ -96,6 +98,9 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         let ages = freshness::ages(&wanted, lock, today);
         freshness::judge(&ages, lock, today, args.allow_stale, &mut run.findings);
         ruleset.stale = args.allow_stale && ages.iter().any(Age::is_stale);
+        if targets.iter().any(|target| target.layer == Layer::Addresses) {
+            coverage::judge(&policy, lock, before.as_ref(), &mut run.findings);
+        }
     }
     let replaced = run.templates(args.templates.as_deref())?;
     let mut rendered: Vec<(&'static Target, Vec<File>)> = Vec::new();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::{Format, Run, SiteArgs, Stop, plain, progress};
+use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, FileError, Held, Staged};
 use crate::host::Query;
@@ -16,8 +17,10 @@ use crate::lock::changes::{Change, changes};
 use crate::lock::{self, Lock, Wanted};
 use crate::policy::{self, Policy};
 use crate::report;
-use crate::resolve::dns::{Dns, Settings};
+use crate::resolve::dns::{self, Dns};
 use crate::resolve::{Heard, Reply, Resolve as _};
+use crate::settings::Settings;
+use crate::target::{Layer, TARGETS};
 use crate::text::{Text, quoted};
 
 #[derive(Args)]
@@ -80,7 +83,7 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     if args.lock.is_none() {
         run.keep_off_site(&args.site, "--lock FILE")?;
     }
-    let (policies, path) = policies(run, args)?;
+    let (policies, path) = policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
     let mut wanted = Wanted::of(&policies);
     // Held from before the old lock is read until the new one is in its place: of two runs, the second sees what the
     // first wrote.
@@ -90,8 +93,13 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     wanted.only = only(run, args, &wanted, old.as_ref())?;
     let lock =
         if args.offline { offline(run, &wanted, old.as_ref())? } else { ask(run, &wanted, old.as_ref(), &args.dns)? };
+    // Without asking there was no run to compare with.
+    let before = old.as_ref().filter(|_| !args.offline);
     for policy in &policies {
         lock::blocked_aliases(policy, &lock, &mut run.findings);
+        if goes_by_address(&policy.settings) {
+            coverage::judge(policy, &lock, before, &mut run.findings);
+        }
     }
     say_others(run, &wanted, &lock);
     if run.findings.has_errors() {
@@ -109,15 +117,20 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
 }
 
 /// The policies of the sites that share the lock, and where it lies.
-fn policies(run: &mut Run, args: &Resolve) -> Result<(Vec<Policy>, PathBuf), Stop> {
+pub(super) fn policies(
+    run: &mut Run,
+    profiles: &[PathBuf],
+    site: &SiteArgs,
+    lock: Option<&Path>,
+) -> Result<(Vec<Policy>, PathBuf), Stop> {
     let catalog = run.catalog()?;
     let (mut policies, mut folders) = (Vec::new(), BTreeSet::new());
-    if args.profiles.is_empty() {
-        let (profile, folder) = run.site(&args.site, &[], &catalog)?;
+    if profiles.is_empty() {
+        let (profile, folder) = run.site(site, &[], &catalog)?;
         policies.push(policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?);
         folders.insert(folder);
     }
-    for path in &args.profiles {
+    for path in profiles {
         let (profile, folder) = run.profile(path, &catalog)?;
         let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
         if policies.iter().any(|other: &Policy| other.site == policy.site) {
@@ -128,8 +141,8 @@ fn policies(run: &mut Run, args: &Resolve) -> Result<(Vec<Policy>, PathBuf), Sto
         policies.push(policy);
         folders.insert(folder);
     }
-    let path = match (&args.lock, folders.pop_first()) {
-        (Some(path), _) => path.clone(),
+    let path = match (lock, folders.pop_first()) {
+        (Some(path), _) => path.to_owned(),
         (None, Some(folder)) if folders.is_empty() => folder.join("outgate.lock"),
         _ => {
             let diagnostic = Diagnostic::new(Code::BadUsage, "the profiles lie in several folders");
@@ -137,6 +150,12 @@ fn policies(run: &mut Run, args: &Resolve) -> Result<(Vec<Policy>, PathBuf), Sto
         }
     };
     Ok((policies, path))
+}
+
+/// Whether a site has a target whose rules go by address, or names none and may yet have any.
+pub(super) fn goes_by_address(settings: &Settings) -> bool {
+    let mut chosen = TARGETS.iter().filter(|target| (target.chosen)(settings)).peekable();
+    chosen.peek().is_none() || chosen.any(|target| target.layer == Layer::Addresses)
 }
 
 /// Takes hold of the lock's folder; waits for a run that has it.
@@ -325,14 +344,14 @@ pub(super) fn ask(run: &mut Run, wanted: &Wanted, old: Option<&Lock>, args: &Dns
     };
     let today = run.today()?;
     let spacing = Duration::from_secs(args.spacing.into());
-    let settings = Settings {
+    let settings = dns::Settings {
         budget: Duration::from_secs(args.budget.into()) + spacing * (args.samples - 1),
-        ..Settings::default()
+        ..dns::Settings::default()
     };
-    let dns = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
+    let asker = if args.resolver.is_empty() { Dns::system() } else { Ok(Dns::with_servers(&args.resolver)) };
     let queries = wanted.asked();
     let heard =
-        dns.and_then(|dns| progress::with_bar("asking", |tick| dns.with_settings(settings).resolve(&queries, tick)));
+        asker.and_then(|dns| progress::with_bar("asking", |tick| dns.with_settings(settings).resolve(&queries, tick)));
     let heard = match heard {
         Ok(heard) => heard,
         Err(error) => {

@@ -13,11 +13,12 @@ use crate::pool::Sampled;
 /// What is known of one name after a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Everyone who said something of use.
+    /// Everyone who gave an address or a target; where nobody did, everyone who was asked.
     pub resolvers: BTreeSet<String>,
     /// For a service: the targets of its SRV records with their ports, sorted.
     pub targets: BTreeSet<(Host, u16)>,
-    /// The CNAME chain of the first reply that had one and led somewhere.
+    /// The CNAME chain of the first reply that had one and led somewhere; where none led anywhere, of the first that
+    /// had one.
     pub chain: Vec<Host>,
     /// Every name any reply went through.
     pub through: BTreeSet<Host>,
@@ -25,13 +26,14 @@ pub struct Answer {
     pub addresses: BTreeMap<IpAddr, BTreeSet<String>>,
     /// What failed with every resolver.
     pub failures: BTreeMap<RecordType, Failure>,
-    /// What failed with some and not with others: who, what, how.
+    /// What failed with some and not with others: who, what, how. A server that once did not answer and another time
+    /// did is not among them.
     pub dissent: BTreeSet<(String, RecordType, Failure)>,
     /// Every reply with addresses or targets was validated by its resolver.
     pub authentic: bool,
     /// The shortest TTL of any part, in seconds.
     pub ttl: Option<u32>,
-    /// How often each address was in a reply.
+    /// How often each address was in a reply of which no part failed.
     pub sampled: Sampled,
 }
 
@@ -41,8 +43,11 @@ impl Answer {
     pub fn of(replies: &[Reply]) -> Self {
         let mut answer = Self::default();
         let useful = |reply: &&Reply| !reply.addresses.is_empty() || !reply.targets.is_empty();
+        let any = replies.iter().any(|reply| useful(&reply));
         for reply in replies {
-            answer.resolvers.extend(reply.by.iter().cloned());
+            if useful(&reply) || !any {
+                answer.resolvers.extend(reply.by.iter().cloned());
+            }
             answer.targets.extend(reply.targets.iter().cloned());
             answer.through.extend(reply.chain.iter().map(|link| link.host.clone()));
             for &addr in reply.addresses.keys() {
@@ -51,10 +56,11 @@ impl Answer {
             let ttls = reply.addresses.values().copied().chain(reply.chain.iter().map(|link| link.ttl));
             answer.ttl = answer.ttl.into_iter().chain(ttls).min();
         }
-        let telling = replies.iter().find(useful).or_else(|| replies.iter().find(|reply| !reply.chain.is_empty()));
+        let chained = || replies.iter().filter(|reply| !reply.chain.is_empty());
+        let telling = chained().find(useful).or_else(|| chained().next().filter(|_| !any));
         answer.chain =
             telling.map(|reply| reply.chain.iter().map(|link| link.host.clone()).collect()).unwrap_or_default();
-        answer.authentic = replies.iter().any(|r| useful(&r)) && replies.iter().filter(useful).all(|r| r.authentic);
+        answer.authentic = any && replies.iter().filter(useful).all(|reply| reply.authentic);
         for kind in RecordType::ALL {
             let failures: Vec<(&Reply, Failure)> =
                 replies.iter().filter_map(|reply| Some((reply, *reply.failures.get(&kind)?))).collect();
@@ -64,13 +70,18 @@ impl Answer {
                 answer.failures.extend(failure.map(|failure| (kind, failure)));
                 continue;
             }
-            for (reply, failure) in failures {
-                answer.dissent.extend(reply.by.iter().map(|by| (by.clone(), kind, failure)));
+            let knew = |by: &BTreeSet<String>| {
+                replies.iter().any(|other| other.by == *by && !other.failures.contains_key(&kind))
+            };
+            for (reply, failure) in failures.iter().filter(|(reply, failure)| failure.is_final() || !knew(&reply.by)) {
+                answer.dissent.extend(reply.by.iter().map(|by| (by.clone(), kind, *failure)));
             }
         }
-        answer.sampled = Sampled::count(replies.iter().filter(useful).enumerate().filter_map(|(i, reply)| {
-            let mut earlier = replies.iter().filter(useful).take(i);
-            (!earlier.any(|before| is_copy(before, reply))).then(|| reply.addresses.keys().copied().collect())
+        // Half a reply would count the other half as not answered.
+        let whole: Vec<&Reply> = replies.iter().filter(useful).filter(|reply| reply.failures.is_empty()).collect();
+        answer.sampled = Sampled::count(whole.iter().enumerate().filter_map(|(i, reply)| {
+            let copy = whole.iter().take(i).any(|before| is_copy(before, reply));
+            (!copy).then(|| reply.addresses.keys().copied().collect())
         }));
         answer
     }
@@ -81,4 +92,163 @@ impl Answer {
 fn is_copy(before: &Reply, reply: &Reply) -> bool {
     let ttl = |reply: &Reply| reply.addresses.values().copied().min();
     before.by == reply.by && before.addresses.keys().eq(reply.addresses.keys()) && ttl(reply) < ttl(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::Link;
+
+    /// A reply of one server with addresses of 192.0.2.0/24 by their last number, and a time to live.
+    fn reply(by: &str, numbers: &[u8], ttl: u32) -> Reply {
+        let addresses = numbers.iter().map(|&n| (IpAddr::from([192, 0, 2, n]), ttl)).collect();
+        Reply { by: [by.to_owned()].into(), addresses, ..Reply::default() }
+    }
+
+    fn failing(by: &str, failures: &[(RecordType, Failure)]) -> Reply {
+        Reply { failures: failures.iter().copied().collect(), ..reply(by, &[], 0) }
+    }
+
+    fn through(mut reply: Reply, names: &[&str]) -> Reply {
+        reply.chain = names.iter().map(|name| Link { host: Host::parse(name).unwrap(), ttl: 60 }).collect();
+        reply
+    }
+
+    fn names(items: &[&str]) -> BTreeSet<String> {
+        items.iter().map(|&item| item.to_owned()).collect()
+    }
+
+    const BOTH: [RecordType; 2] = [RecordType::A, RecordType::Aaaa];
+
+    #[test]
+    fn nothing_said_is_nothing_known() {
+        assert_eq!(Answer::of(&[]), Answer::default());
+    }
+
+    #[test]
+    fn addresses_are_the_union_and_each_knows_who_said_it() {
+        let answer = Answer::of(&[reply("a", &[1, 2], 300), reply("b", &[2, 3], 60)]);
+        let by: Vec<&BTreeSet<String>> = answer.addresses.values().collect();
+        assert_eq!(by, [&names(&["a"]), &names(&["a", "b"]), &names(&["b"])]);
+        assert_eq!((answer.resolvers, answer.ttl), (names(&["a", "b"]), Some(60)));
+        assert!(answer.failures.is_empty() && answer.dissent.is_empty());
+    }
+
+    #[test]
+    fn a_name_without_addresses_of_a_family_has_not_failed() {
+        let v6 = Reply { addresses: [("2001:db8::1".parse().unwrap(), 60)].into(), ..reply("a", &[], 0) };
+        assert!(Answer::of(&[v6.clone(), v6]).failures.is_empty());
+    }
+
+    #[test]
+    fn a_failure_counts_only_where_nobody_knew_better() {
+        let dead = failing("b", &BOTH.map(|kind| (kind, Failure::ServFail)));
+        let answer = Answer::of(&[dead.clone(), reply("a", &[1], 60)]);
+        assert!(answer.failures.is_empty());
+        assert_eq!(answer.dissent, BOTH.map(|kind| ("b".to_owned(), kind, Failure::ServFail)).into());
+        assert_eq!(answer.resolvers, names(&["a"]), "who failed answered nothing");
+        let alone = Answer::of(&[dead.clone(), dead]);
+        assert_eq!(alone.failures, BOTH.map(|kind| (kind, Failure::ServFail)).into());
+        assert!(alone.dissent.is_empty());
+        assert_eq!(alone.resolvers, names(&["b"]), "somebody was asked");
+    }
+
+    #[test]
+    fn one_family_may_fail_while_the_other_is_answered() {
+        let mut half = reply("a", &[1], 60);
+        half.failures.insert(RecordType::Aaaa, Failure::Timeout);
+        let answer = Answer::of(&[half.clone(), half]);
+        assert_eq!(answer.failures, [(RecordType::Aaaa, Failure::Timeout)].into());
+        assert_eq!(answer.addresses.len(), 1);
+    }
+
+    #[test]
+    fn half_a_word_outweighs_a_last_word() {
+        for failure in Failure::ALL.iter().copied().filter(|failure| !failure.is_final()) {
+            let gone = failing("a", &[(RecordType::A, Failure::NxDomain)]);
+            let dumb = failing("b", &[(RecordType::A, failure)]);
+            for replies in [[gone.clone(), dumb.clone()], [dumb, gone]] {
+                let answer = Answer::of(&replies);
+                assert_eq!(answer.failures, [(RecordType::A, failure)].into(), "NXDOMAIN and {failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_missed_one_round_and_knew_in_another_does_not_dissent() {
+        let lost = failing("a", &[(RecordType::A, Failure::Timeout)]);
+        assert!(Answer::of(&[reply("a", &[1], 60), lost.clone()]).dissent.is_empty());
+        assert_eq!(Answer::of(&[reply("b", &[1], 60), lost]).dissent.len(), 1);
+        let denied = failing("a", &[(RecordType::A, Failure::NxDomain)]);
+        assert_eq!(Answer::of(&[reply("a", &[1], 60), denied]).dissent.len(), 1, "a name comes and goes");
+    }
+
+    #[test]
+    fn the_chain_is_that_of_the_first_answer_that_has_one() {
+        let host = |name| Host::parse(name).unwrap();
+        let dead = through(failing("a", &[(RecordType::A, Failure::NxDomain)]), &["old.example.net"]);
+        let flat = reply("b", &[1], 60);
+        let led = through(reply("c", &[1], 60), &["edge.example.net", "pop.example.net"]);
+        let answer = Answer::of(&[dead.clone(), flat.clone(), led]);
+        assert_eq!(answer.chain, [host("edge.example.net"), host("pop.example.net")]);
+        assert_eq!(answer.through.len(), 3, "every name anybody went through");
+        assert!(Answer::of(&[dead.clone(), flat]).chain.is_empty(), "a chain that leads nowhere is not the answer's");
+        assert_eq!(Answer::of(&[dead]).chain, [host("old.example.net")]);
+    }
+
+    #[test]
+    fn an_answer_is_authentic_when_every_part_of_it_is() {
+        let good = Reply { authentic: true, ..reply("a", &[1], 60) };
+        let plain = reply("b", &[2], 60);
+        let dead = failing("c", &[(RecordType::A, Failure::ServFail)]);
+        assert!(Answer::of(&[good.clone(), dead.clone()]).authentic, "who failed said nothing");
+        assert!(!Answer::of(&[good, plain]).authentic);
+        assert!(!Answer::of(&[Reply { authentic: true, ..dead }]).authentic, "nothing was validated");
+    }
+
+    #[test]
+    fn a_copy_out_of_a_cache_is_no_second_sample() {
+        let times = |replies: &[Reply]| Answer::of(replies).sampled.times;
+        assert_eq!(times(&[reply("a", &[1, 2], 60), reply("a", &[1, 2], 30)]), 1);
+        assert_eq!(
+            times(&[reply("a", &[1, 2], 60), reply("a", &[1, 2], 30), reply("a", &[1, 2], 60)]),
+            2,
+            "asked anew"
+        );
+        assert_eq!(times(&[reply("a", &[1, 2], 60), reply("a", &[1, 3], 30)]), 2, "another answer");
+        assert_eq!(times(&[reply("a", &[1, 2], 60), reply("b", &[1, 2], 30)]), 2, "another server");
+        // What was seen before something else came between is a copy all the same.
+        assert_eq!(times(&[reply("a", &[1], 60), reply("b", &[2], 60), reply("a", &[1], 10)]), 2);
+    }
+
+    #[test]
+    fn half_a_reply_is_no_sample() {
+        let with_v6 = |by, ttl| {
+            let mut reply = reply(by, &[1], ttl);
+            reply.addresses.insert("2001:db8::1".parse().unwrap(), ttl);
+            reply
+        };
+        let mut half = reply("a", &[1], 60);
+        half.failures.insert(RecordType::Aaaa, Failure::Timeout);
+        let dead = failing("a", &[(RecordType::A, Failure::Timeout)]);
+        let sampled = Answer::of(&[with_v6("a", 60), half, dead, with_v6("b", 60)]).sampled;
+        assert_eq!((sampled.times, sampled.addresses, sampled.sightings), (2, 2, 4));
+        assert!(sampled.agreed(), "a lookup that failed is no address that rotates");
+    }
+
+    #[test]
+    fn targets_of_a_service_are_a_union_too() {
+        let service = |by: &str, names: &[&str]| {
+            let targets = names.iter().map(|name| (Host::parse(name).unwrap(), 443)).collect();
+            Reply { targets, ..reply(by, &[], 0) }
+        };
+        let answer = Answer::of(&[
+            service("a", &["one.example.org"]),
+            service("b", &["one.example.org", "two.example.org"]),
+            failing("c", &[(RecordType::Srv, Failure::NxDomain)]),
+        ]);
+        assert_eq!((answer.targets.len(), answer.dissent.len()), (2, 1));
+        assert_eq!(answer.resolvers, names(&["a", "b"]));
+        assert!(answer.failures.is_empty() && answer.sampled.pool().is_none());
+    }
 }
