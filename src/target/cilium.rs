@@ -160,7 +160,7 @@ fn open_names(
     let mut open = Vec::new();
     for name in rule.names() {
         if let Some((by, _)) = blocked.iter().find(|(_, pattern)| pattern.covers(&name)) {
-            let loss = format!("{}: {name} is denied to one of the pods' origins by {by}", rule.key);
+            let loss = format!("{}: {name} is denied to an origin of these pods by {by}", rule.key);
             findings.push(Diagnostic::new(Code::Loss, format!("cilium: {loss}")).help("a pod has the denials of all its origins: name fewer under `origins`"));
             losses.push(loss);
             continue;

@@ -14,7 +14,7 @@ use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Rule, Ruleset, prune};
-use crate::settings::{Comments, Hold, Lists, Settings};
+use crate::settings::{Comments, Hold, Ipv6, Lists, Settings};
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -24,6 +24,7 @@ pub const TARGET: Target = Target {
     limits: &[
         "a list knows neither ports nor clients: use each only in a rule with those of its name, or it opens more than the profile",
         "nor does it know order: every rule with a `deny_` list comes before every rule with an `allow_` list, and a denial of the rest, for `clients_limited`, comes last",
+        "`ipv6: deny-interface` is in no list: deny all IPv6 on the clients' interface there by hand",
         "two names on one address are one in a list of addresses; wildcards stand in lists of names alone",
         "a list that is no longer written stays with whoever read it: take its rule out; `generate` says which are removed",
         "`hold: names` needs no lock, and leaves out what a site names by address",
@@ -46,6 +47,7 @@ const NAME_MAX: usize = 80;
 #[derive(Serialize)]
 struct Table<'a> {
     header: &'a Header,
+    deny_ipv6: bool,
     clients: Vec<Clients>,
     lists: &'a [List],
     rules: Vec<Row>,
@@ -80,6 +82,7 @@ struct Row {
 #[derive(Serialize)]
 struct ListPage<'a> {
     header: Header,
+    deny_ipv6: bool,
     comments: bool,
     kind: &'static str,
     list: &'a List,
@@ -102,6 +105,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
     let losses = losses(ruleset, settings.hold, findings);
     let header = Header::new(ruleset, losses);
+    let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;
     let mut groups: BTreeMap<Key, Vec<&Rule>> = BTreeMap::new();
     let mut clients: BTreeMap<String, AddrSet> = BTreeMap::new();
     for rule in &ruleset.rules {
@@ -134,7 +138,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             // Of what is not expressed, what is missing here.
             let ours = |loss: &&String| loss.split_once(':').is_some_and(|(key, _)| keys.contains(key));
             let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
-            let values = ListPage { header, comments, kind, list: &list, entries };
+            let values = ListPage { header, deny_ipv6, comments, kind, list: &list, entries };
             pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values));
         }
         rows.extend(rules.iter().map(|rule| Row {
@@ -152,7 +156,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         }
     }
     let clients = clients.into_iter().map(|(name, addrs)| Clients { prefixes: shorts(&addrs), name }).collect();
-    let table = Table { header: &header, clients, lists: &lists, rules: rows };
+    let table = Table { header: &header, deny_ipv6, clients, lists: &lists, rules: rows };
     pages.push(Page::new("rules.json", "lists/rules.json.j2", table));
     Some(pages)
 }
@@ -210,6 +214,10 @@ fn losses(ruleset: &Ruleset, hold: Hold, findings: &mut Findings) -> Vec<String>
         Diagnostic::new(Code::OutOfReach, message)
             .help("use each in a rule with its clients and ports, denials first, and last a denial of the rest for `clients_limited`; `rules.json` says which"),
     );
+    if ruleset.ipv6 == Ipv6::DenyInterface {
+        let message = "lists: `ipv6: deny-interface` is in no list: deny all IPv6 on the clients' interface yourself";
+        findings.push(Diagnostic::new(Code::OutOfReach, message).help("or name the clients' IPv6 addresses as well"));
+    }
     if hold != Hold::Names {
         return address_losses("lists", ruleset, findings);
     }
