@@ -47,6 +47,8 @@ pub struct Entry {
     pub targets: BTreeSet<(Host, u16)>,
     /// The names the newest answer went through, in order.
     pub chain: Vec<Host>,
+    /// Further names that other resolvers, or other samples, went through.
+    pub through: BTreeSet<Host>,
     /// Addresses, each with its history.
     pub addresses: BTreeMap<IpAddr, Seen>,
     /// What failed when it was last asked.
@@ -214,6 +216,7 @@ fn update_entry(
     let mut failures = answer.failures.clone();
     let mut entry = Entry {
         chain: answer.chain.clone(),
+        through: answer.through.iter().filter(|host| !answer.chain.contains(host)).cloned().collect(),
         authentic: answer.authentic,
         by: answer.resolvers.clone(),
         ..Entry::default()
@@ -287,6 +290,7 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
         // Who was asked in vain said nothing of what stands.
         entry.by.clone_from(&before.by);
         entry.chain.clone_from(&before.chain);
+        entry.through.clone_from(&before.through);
         entry.authentic = before.authentic;
     }
     let mut kept = BTreeMap::new();
@@ -351,7 +355,7 @@ pub fn blocked_aliases(policy: &Policy, lock: &Lock, findings: &mut Findings) {
     for decision in policy.decisions.iter().filter(|decision| decision.action == Action::Allow) {
         for query in decision.endpoints.iter().filter_map(Endpoint::query) {
             let Some(entry) = lock.hosts.get(&query) else { continue };
-            for host in &entry.chain {
+            for host in entry.chain.iter().chain(&entry.through) {
                 if let Some(by) = policy.blocked_by(host) {
                     let message = format!("`{query}` ({}) is an alias of `{host}`, which {by} blocks", decision.key);
                     findings.push(

@@ -89,6 +89,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         .prop_map(|((asked, by, authentic, sampled), targets, chain, addresses, failed)| Entry {
             asked: asked.map(day),
             targets,
+            through: chain.iter().rev().cloned().collect(),
             chain,
             addresses,
             failed,

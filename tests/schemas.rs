@@ -319,6 +319,7 @@ const LOCK: &str = r#"{
 "one.example.org": {
  "asked": "2026-11-22",
  "chain": ["edge.example.net"],
+ "through": ["pop.example.net"],
  "addresses": {
   "198.51.100.1": {"seen": "2026-11-01"},
   "198.51.100.2": {"seen": "2026-10-12", "missing": "2026-11-20", "by": ["192.0.2.54:53"]}
@@ -326,7 +327,7 @@ const LOCK: &str = r#"{
  "sampled": {"times": 4, "addresses": 7, "sightings": 13, "once": 3, "twice": 2},
  "authentic": true,
  "by": ["192.0.2.53:53"],
- "sum": "32a8acd3"
+ "sum": "6c609479"
 }
 }
 }

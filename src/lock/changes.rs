@@ -128,7 +128,9 @@ fn of_entry(before: &Entry, entry: &Entry, push: &mut impl FnMut(What)) {
         push(What::Recovered(kind));
     }
     let by = |entry: &Entry| entry.addresses.values().map(|seen| seen.by.clone()).collect::<BTreeSet<_>>();
-    let way = |entry: &Entry| (entry.chain.clone(), entry.targets.clone(), entry.by.clone(), entry.authentic);
+    let way = |entry: &Entry| {
+        (entry.chain.clone(), entry.through.clone(), entry.targets.clone(), entry.by.clone(), entry.authentic)
+    };
     let known = !before.by.is_empty();
     if known && (way(before) != way(entry) || !by(entry).is_subset(&by(before))) {
         push(What::Way);

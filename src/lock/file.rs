@@ -68,6 +68,9 @@ struct EntryText {
     /// The CNAME chain of the newest answer, in order, without the name itself.
     #[serde(default)]
     chain: Vec<String>,
+    /// Further names that other resolvers, or other samples, went through.
+    #[serde(default)]
+    through: Vec<String>,
     /// Addresses, each with its history.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, SeenText>")]
@@ -307,6 +310,9 @@ impl Entry {
         if !self.chain.is_empty() {
             line("chain", &list(&self.chain));
         }
+        if !self.through.is_empty() {
+            line("through", &list(&self.through));
+        }
         if !self.addresses.is_empty() {
             let addresses: Vec<String> = self.addresses.iter().map(|(addr, seen)| self.address(*addr, seen)).collect();
             line("addresses", &format!("{{\n{}\n }}", addresses.join(",\n")));
@@ -360,6 +366,9 @@ impl Entry {
         }
         for name in &text.chain {
             entry.chain.push(host(name)?);
+        }
+        for name in &text.through {
+            entry.through.insert(host(name)?);
         }
         for (addr, seen) in &text.addresses.0 {
             let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", quoted(addr)))?;
