@@ -15,15 +15,18 @@ use crate::callout::Endpoint;
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, Query, Service};
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Policy, Range};
 use crate::pool::Sampled;
 use crate::resolve::answer::Answer;
 use crate::resolve::{Failure, Heard, RecordType};
 use crate::terms::{Reaction, Terms};
-use crate::text::Text;
+use crate::text::{Id, Text};
+
+pub use ranges::ListEntry;
 
 pub mod changes;
 pub(crate) mod file;
+pub mod ranges;
 
 /// Pinned answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Lock {
     pub sites: BTreeSet<Text>,
     /// Every name, with what is known of it.
     pub hosts: BTreeMap<Query, Entry>,
+    /// Vendors' lists of prefixes, by the name a profile gives them.
+    pub ranges: BTreeMap<Id, ListEntry>,
 }
 
 /// What is known of one name.
@@ -100,6 +105,8 @@ pub struct Wanted {
     pub queries: BTreeMap<Query, Terms>,
     /// Their clients' own prefixes.
     pub clients: Vec<IpNet>,
+    /// The lists of prefixes they use. A name stands for one source; whoever gathers the sites sees to that.
+    pub ranges: BTreeMap<Id, Range>,
     /// The names that were asked, where not all of them were.
     pub only: Option<BTreeSet<Query>>,
 }
@@ -108,10 +115,26 @@ impl Wanted {
     /// All that these policies ask for.
     #[must_use]
     pub fn of<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
-        let mut wanted = Self { sites: BTreeSet::new(), queries: BTreeMap::new(), clients: Vec::new(), only: None };
+        let mut wanted = Self {
+            sites: BTreeSet::new(),
+            queries: BTreeMap::new(),
+            clients: Vec::new(),
+            ranges: BTreeMap::new(),
+            only: None,
+        };
         for policy in policies {
             wanted.sites.insert(policy.site.clone());
             wanted.clients.extend(policy.client_prefixes());
+            for (id, range) in &policy.ranges {
+                let merged = match wanted.ranges.remove(id) {
+                    Some(mut other) => {
+                        other.names.extend(range.names.iter().cloned());
+                        Range { terms: other.terms.and(&range.terms), ..other }
+                    }
+                    None => range.clone(),
+                };
+                wanted.ranges.insert(id.clone(), merged);
+            }
             for (query, terms) in policy.queries() {
                 let merged = match wanted.queries.remove(&query) {
                     Some(other) => other.and(&terms),
@@ -192,6 +215,9 @@ pub fn update(
         }
         hosts.insert(query, entry);
     }
+    // What was read of the lists today is taken in by itself: see `Lock::take_lists`.
+    let mut ranges = old.map(|lock| lock.ranges.clone()).unwrap_or_default();
+    ranges.retain(|id, _| !others.is_empty() || wanted.ranges.contains_key(id));
     let mut sites = wanted.sites.clone();
     if let Some(old) = old.filter(|_| !others.is_empty()) {
         for (query, entry) in &old.hosts {
@@ -200,7 +226,7 @@ pub fn update(
         sites.extend(others);
     }
     let note = note.or_else(|| old.and_then(|lock| lock.note.clone()));
-    Lock { day, note, sites, hosts }
+    Lock { day, note, sites, hosts, ranges }
 }
 
 /// One name's part of [`update`].

@@ -105,7 +105,7 @@ fn seen(first: u32, missing: Option<u32>) -> Seen {
 }
 
 fn lock_of(number: u32, hosts: BTreeMap<Query, Entry>) -> Lock {
-    Lock { day: day(number), note: None, sites: BTreeSet::new(), hosts }
+    Lock { day: day(number), note: None, sites: BTreeSet::new(), hosts, ranges: BTreeMap::new() }
 }
 
 /// One reply a name.

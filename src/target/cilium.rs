@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, name_losses, sharing_unknown};
+use super::{Header, Layer, Page, Target, Why, lists_left_out, name_losses, sharing_unknown};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -91,6 +91,9 @@ struct Range {
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Cilium::on("default");
     let settings = ruleset.settings.cilium.as_ref().unwrap_or(&default);
+    let help = "nothing is needed: what a lookup returns is opened; packet filters have the list";
+    lists_left_out("cilium", "pods reach what their own lookups return", help, ruleset, findings);
+    let ruleset = &ruleset.without_lists();
     let (ours, others): (Vec<&Rule>, Vec<&Rule>) =
         ruleset.rules.iter().partition(|rule| !rule.origins.is_disjoint(&settings.origins));
     let origins: Vec<&'static str> = settings.origins.iter().map(|origin| origin.as_str()).collect();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses, fit, name_losses};
+use super::{Header, Layer, Page, Target, Why, address_losses, fit, lists_left_out, name_losses};
 use crate::addrs::{AddrSet, short};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -15,6 +15,7 @@ use crate::host::NamePattern;
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Rule, Ruleset, prune};
 use crate::settings::{Comments, Hold, Ipv6, Lists, Settings};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -67,7 +68,6 @@ struct List {
     clients: String,
     ports: Vec<String>,
     files: Vec<String>,
-    whys: Vec<Why>,
 }
 
 /// One rule of the model, as a row of the table.
@@ -77,6 +77,8 @@ struct Row {
     clients: String,
     ports: Vec<String>,
     list: String,
+    /// Vendors' lists of prefixes that widen it.
+    ranges: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +88,7 @@ struct ListPage<'a> {
     comments: bool,
     kind: &'static str,
     list: &'a List,
+    whys: Vec<Why>,
     entries: String,
 }
 
@@ -103,6 +106,14 @@ type Key = (Action, String, Vec<Port>);
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Lists::default();
     let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
+    let bare;
+    let ruleset = if settings.hold == Hold::Names {
+        lists_left_out("lists", "names alone are held", "use `hold: both`", ruleset, findings);
+        bare = ruleset.without_lists();
+        &bare
+    } else {
+        ruleset
+    };
     let losses = losses(ruleset, settings.hold, findings);
     let header = Header::new(ruleset, losses);
     let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;
@@ -130,15 +141,16 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             action: action.as_str(),
             clients: clients.clone(),
             ports,
-            whys: rules.iter().map(|rule| Why::of(rule)).collect(),
             name,
         };
         let keys: BTreeSet<&str> = rules.iter().map(|rule| rule.key.as_str()).collect();
         for (kind, entries) in contents {
             // Of what is not expressed, what is missing here.
             let ours = |loss: &&String| loss.split_once(':').is_some_and(|(key, _)| keys.contains(key));
+            let why = |rule: &&Rule| if matches!(kind, "v4" | "v6") { Why::by_address(rule, ruleset) } else { Why::of(rule) };
+            let whys = rules.iter().map(why).collect();
             let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
-            let values = ListPage { header, deny_ipv6, comments, kind, list: &list, entries };
+            let values = ListPage { header, deny_ipv6, comments, kind, list: &list, whys, entries };
             pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values));
         }
         rows.extend(rules.iter().map(|rule| Row {
@@ -146,6 +158,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             clients: list.clients.clone(),
             ports: list.ports.clone(),
             list: list.name.clone(),
+            ranges: rule.lists().into_iter().map(Id::to_string).collect(),
         }));
         lists.push(list);
     }
@@ -179,7 +192,8 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
     let mut contents = Vec::new();
     let is_wildcard = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Name(NamePattern::Below(_)));
     let endpoints = || rules.iter().flat_map(|rule| &rule.destinations).map(|destination| &destination.endpoint);
-    if hold != Hold::Names && endpoints().any(|endpoint| !is_wildcard(endpoint)) {
+    let listed = rules.iter().any(|rule| !rule.lists().is_empty());
+    if hold != Hold::Names && (listed || endpoints().any(|endpoint| !is_wildcard(endpoint))) {
         let addrs: AddrSet = rules.iter().map(|rule| rule.addrs()).collect::<Vec<_>>().iter().collect();
         contents.extend(families(&addrs));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, missed_denial, name_losses, sharing_unknown,
+    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial, name_losses, sharing_unknown,
     wildcard_loss,
 };
 use crate::addrs::{AddrSet, short};
@@ -15,6 +15,7 @@ use crate::host::NamePattern;
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Gap, Rule, Ruleset};
 use crate::settings::{Denied, Ipv6, Opnsense, OpnsenseVersion, ResolveAt, Settings};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -83,10 +84,21 @@ struct Row {
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
-    match settings.resolve {
-        ResolveAt::Lock => _ = address_losses("opnsense", ruleset, findings),
-        ResolveAt::Firewall => alias_losses(ruleset, findings),
-    }
+    let bare;
+    let ruleset = match settings.resolve {
+        ResolveAt::Lock => {
+            address_losses("opnsense", ruleset, findings);
+            ruleset
+        }
+        ResolveAt::Firewall => {
+            // Its answers are minutes old and of its own place.
+            let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
+            lists_left_out("opnsense", "OPNsense looks the names up itself", help, ruleset, findings);
+            bare = ruleset.without_lists();
+            alias_losses(&bare, findings);
+            &bare
+        }
+    };
     let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
     for rule in &ruleset.rules {
         plan.rule(rule);
@@ -159,7 +171,10 @@ impl Plan<'_> {
         let Some((destination, families)) = self.destination(rule) else { return };
         let source = self.clients(&self.ruleset.group_name(&origins), &clients);
         let why = Why::of(rule);
-        let description = describe(&format!("outgate {}: {} - {} - {}", why.id, why.title, why.reason, why.source));
+        let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
+        let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
+        let description =
+            describe(&format!("outgate {}: {} - {} - {}{lists}", why.id, why.title, why.reason, why.source));
         let action = match (rule.action, self.settings.denied) {
             (Action::Allow, _) => "pass",
             (Action::Deny, Denied::Reject) => "reject",
@@ -269,13 +284,15 @@ impl Plan<'_> {
         let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
         let key = rule.key.underscored();
         let about = format!("{}: {}", rule.key, rule.callout.title);
+        let from = |id| Some(format!("; list {id} {}", self.ruleset.lists.get(id)?.from));
+        let lists: String = rule.lists().into_iter().filter_map(from).collect();
         let host = (!hosts.is_empty()).then(|| {
             let name = self.name(if nets.is_empty() { "" } else { "H" }, &key);
             self.alias(name, "host", hosts, &about)
         });
         let net = (!nets.is_empty()).then(|| {
             let name = self.name(if host.is_none() { "" } else { "N" }, &key);
-            self.alias(name, "network", nets, &about)
+            self.alias(name, "network", nets, &format!("{about}{lists}"))
         });
         match (host, net) {
             (Some(host), Some(net)) => {
