@@ -136,6 +136,13 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
         let contents = contents(rules, settings.hold);
         let name = name(*action, clients, &ports);
+        // Cut names can meet; the second must not take the first one's place.
+        if lists.iter().any(|list: &List| list.name == name) {
+            findings.push(
+                Diagnostic::new(Code::TargetLimit, format!("lists: two lists would have one name: {name}"))
+                    .help("give one of their entries fewer ports"),
+            );
+        }
         let list = List {
             files: contents.iter().map(|(kind, _)| format!("{name}_{kind}.txt")).collect(),
             action: action.as_str(),
