@@ -64,7 +64,7 @@ fn lock(policy: &Policy) -> Lock {
             v4.chain(v6).map(|addr| (addr, Seen { first: day, missing: None, by: BTreeSet::new() })).collect();
         hosts.insert(query, Entry { addresses, ..Entry::default() });
     }
-    Lock { day, note: None, sites: BTreeSet::new(), hosts }
+    Lock { day, note: None, sites: BTreeSet::new(), ranges: BTreeMap::new(), hosts }
 }
 
 fn rules(hosts: u32) -> Ruleset {
