@@ -24,6 +24,10 @@ pub struct Settings {
     pub opnsense: Option<Opnsense>,
     /// The Squid proxy.
     pub squid: Option<Squid>,
+    /// Plain lists for whatever outgate does not know.
+    pub lists: Option<Lists>,
+    /// Pods in Kubernetes behind Cilium.
+    pub cilium: Option<Cilium>,
 }
 
 /// nftables.
@@ -177,6 +181,62 @@ pub struct Squid {
     pub lists: String,
 }
 
+/// Plain lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lists {
+    /// What there are lists of.
+    pub hold: Hold,
+    /// Whether the files have a head of comments. Some readers take none.
+    pub comments: Comments,
+}
+
+/// What there are lists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Addresses and names.
+    Both,
+    /// Addresses alone.
+    Addresses,
+    /// Names alone; no lock is needed.
+    Names,
+}
+
+/// How a list says what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comments {
+    /// In lines that begin with `#`.
+    Hash,
+    /// Not at all: entries alone.
+    None,
+}
+
+/// Cilium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cilium {
+    /// Name of the policy.
+    pub name: String,
+    /// The namespace the pods are in.
+    pub namespace: String,
+    /// The labels of the pods, at least one.
+    pub endpoints: BTreeMap<String, String>,
+    /// Whose rules the pods get; never the administrator's.
+    pub origins: BTreeSet<Origin>,
+    /// The namespace of the cluster's DNS.
+    pub dns_namespace: String,
+    /// The labels of the cluster's DNS, at least one.
+    pub dns_endpoints: BTreeMap<String, String>,
+    /// Domains below which the pods may look up anything: those of the cluster itself.
+    pub search: Vec<String>,
+}
+
+/// The origins whose rules a pod can have. The administrator's browser is not one: its traffic is not limited.
+pub(crate) struct PodOrigin;
+
+impl PodOrigin {
+    pub(crate) const NAMES: [(&'static str, Origin); 3] =
+        [("nas", Origin::Nas), ("jail", Origin::Jail), ("app", Origin::App)];
+}
+
 /// What is done about a client that is named in one address family only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ipv6 {
@@ -205,6 +265,13 @@ pub struct RawSettings {
     /// A Squid proxy. `squid: {}` takes every default.
     #[serde(default, deserialize_with = "bare")]
     squid: Option<RawSquid>,
+    /// Plain lists for routers and services outgate does not know. `lists: {}` takes every default.
+    #[serde(default, deserialize_with = "bare")]
+    lists: Option<RawLists>,
+    /// Pods in Kubernetes, behind Cilium.
+    #[serde(default, deserialize_with = "with_namespace")]
+    #[schemars(with = "RawCilium")]
+    cilium: Option<RawCilium>,
 }
 
 /// A target that is named with nothing behind it is there, with its defaults: to drop it would lose a target.
@@ -217,7 +284,12 @@ fn with_interface<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: 
     Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("interface"))
 }
 
+fn with_namespace<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("namespace"))
+}
+
 type Word = Option<Spanned<String>>;
+type Words = Spanned<Vec<Spanned<String>>>;
 
 /// Least and most of each number; the reader and the schema have them from here.
 const PRIORITY: (i64, i64) = (-399, 399);
@@ -344,6 +416,44 @@ struct RawSquid {
     lists: Word,
 }
 
+/// Plain lists. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawLists {
+    /// What there are lists of: `both`, `addresses`, or `names`, which needs no lock.
+    #[schemars(with = "Option<Hold>", extend("default" = name(&Hold::NAMES, Lists::default().hold)))]
+    hold: Word,
+    /// `hash` for a head of lines that begin with `#`, `none` for readers that take no comments.
+    #[schemars(with = "Option<Comments>", extend("default" = name(&Comments::NAMES, Lists::default().comments)))]
+    comments: Word,
+}
+
+/// Cilium. The pods and whose rules they get must be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCilium {
+    /// The namespace the pods are in.
+    namespace: Spanned<String>,
+    /// The labels that choose the pods, as `kubectl -l` takes them: `app=recorder`. A pod must have all of them.
+    #[schemars(extend("minItems" = 1))]
+    endpoints: Words,
+    /// Whose rules the pods get: `nas`, `jail`, `app`.
+    #[schemars(with = "Vec<PodOrigin>", extend("minItems" = 1))]
+    origins: Words,
+    /// Name of the policy.
+    #[schemars(extend("default" = Cilium::on("").name))]
+    name: Word,
+    /// The namespace of the cluster's DNS.
+    #[schemars(extend("default" = Cilium::on("").dns_namespace))]
+    dns_namespace: Word,
+    /// The labels that choose the cluster's DNS.
+    #[schemars(extend("default" = [DNS_LABEL], "minItems" = 1))]
+    dns_endpoints: Option<Words>,
+    /// Domains below which the pods may look up anything: those of the cluster itself.
+    #[schemars(extend("default" = Cilium::on("").search))]
+    search: Option<Words>,
+}
+
 impl Default for Nftables {
     fn default() -> Self {
         Self {
@@ -395,6 +505,41 @@ impl Opnsense {
             denied: Denied::Reject,
         }
     }
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { hold: Hold::Both, comments: Comments::Hash }
+    }
+}
+
+/// The label of the cluster's DNS nearly everywhere.
+const DNS_LABEL: &str = "k8s-app=kube-dns";
+
+impl Cilium {
+    /// Pods of this namespace that bear `app: outgate`, with the rules of every origin, all else at its default.
+    #[must_use]
+    pub fn on(namespace: &str) -> Self {
+        let labels = |text: &str| label(text).into_iter().collect();
+        Self {
+            name: "outgate".to_owned(),
+            namespace: namespace.to_owned(),
+            endpoints: labels("app=outgate"),
+            origins: PodOrigin::NAMES.map(|(_, origin)| origin).into(),
+            dns_namespace: "kube-system".to_owned(),
+            dns_endpoints: labels(DNS_LABEL),
+            search: vec!["cluster.local".to_owned()],
+        }
+    }
+}
+
+impl Hold {
+    pub(crate) const NAMES: [(&'static str, Self); 3] =
+        [("both", Self::Both), ("addresses", Self::Addresses), ("names", Self::Names)];
+}
+
+impl Comments {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("hash", Self::Hash), ("none", Self::None)];
 }
 
 impl Hook {
@@ -457,6 +602,8 @@ impl RawSettings {
             pf: self.pf.as_ref().map(|raw| ctx.pf(raw)),
             opnsense: self.opnsense.as_ref().map(|raw| ctx.opnsense(raw)),
             squid: self.squid.as_ref().map(|raw| ctx.squid(raw)),
+            lists: self.lists.as_ref().map(|raw| ctx.lists(raw)),
+            cilium: self.cilium.as_ref().map(|raw| ctx.cilium(raw)),
         }
     }
 }
@@ -503,6 +650,29 @@ fn is_path(text: &str) -> bool {
         && !text.contains("//")
         && !text.split('/').any(|part| part == "..")
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'.' | b'-'))
+}
+
+/// A name of DNS labels as Kubernetes takes them: lower case letters, digits and hyphens, with dots between.
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(inside) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Key and value of a label. Cilium reads more into a key with a colon.
+fn label(text: &str) -> Option<(String, String)> {
+    let part = |text: &str| {
+        let ends = |c: char| c.is_ascii_alphanumeric();
+        let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (1..=63).contains(&text.len()) && text.starts_with(ends) && text.ends_with(ends) && text.bytes().all(inside)
+    };
+    let (key, value) = text.split_once('=')?;
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let good = prefix.is_none_or(is_dns_name) && part(name) && part(value);
+    good.then(|| (key.to_owned(), value.to_owned()))
 }
 
 struct Context<'a> {
@@ -674,6 +844,65 @@ impl Context<'_> {
         let series = raw.value.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
         let series = Spanned { value: series, range: raw.range.clone() };
         self.choice(&Some(series), &OpnsenseVersion::NAMES, OpnsenseVersion::V26_1)
+    }
+
+    fn lists(&mut self, raw: &RawLists) -> Lists {
+        let default = Lists::default();
+        Lists {
+            hold: self.choice(&raw.hold, &Hold::NAMES, default.hold),
+            comments: self.choice(&raw.comments, &Comments::NAMES, default.comments),
+        }
+    }
+
+    fn cilium(&mut self, raw: &RawCilium) -> Cilium {
+        let name = "lower case letters, digits and `-`, at most 63";
+        let namespace = self.fit(&raw.namespace, is_dns_label, name);
+        let default = Cilium::on(&namespace);
+        let origins = &raw.origins;
+        self.some(origins, "name the origins whose rules the pods get: `nas`, `jail`, `app`");
+        Cilium {
+            name: self.maybe(&raw.name, &default.name, is_dns_label, name),
+            endpoints: self.labels(&raw.endpoints),
+            origins: (origins.value.iter())
+                .map(|word| self.choice(&Some(word.clone()), &PodOrigin::NAMES, Origin::Nas))
+                .collect(),
+            dns_namespace: self.maybe(&raw.dns_namespace, &default.dns_namespace, is_dns_label, name),
+            dns_endpoints: raw.dns_endpoints.as_ref().map_or(default.dns_endpoints, |raw| self.labels(raw)),
+            search: raw.search.as_ref().map_or(default.search, |raw| self.domains(raw)),
+            namespace,
+        }
+    }
+
+    /// Nothing chosen would be everything in the namespace.
+    fn some(&mut self, raw: &Words, help: &str) {
+        if raw.value.is_empty() {
+            self.fail(raw, "an empty list cannot be used here".to_owned(), help);
+        }
+    }
+
+    fn labels(&mut self, raw: &Words) -> BTreeMap<String, String> {
+        let help = "labels as `kubectl -l` takes them, such as `app=recorder`: letters, digits, `-`, `_` and `.`";
+        self.some(raw, help);
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        for word in &raw.value {
+            match label(&word.value) {
+                Some((key, value)) if labels.get(&key).is_none_or(|other| *other == value) => {
+                    labels.insert(key, value);
+                }
+                Some((key, _)) => {
+                    self.fail(word, format!("label `{key}` is named twice"), "a pod has one value for a label");
+                }
+                None => _ = self.fit(word, |_| false, help),
+            }
+        }
+        labels
+    }
+
+    fn domains(&mut self, raw: &Words) -> Vec<String> {
+        let help = "a domain of the cluster itself, such as `cluster.local`: at least two labels in lower case";
+        let good = |text: &str| text.contains('.') && text.len() <= 250 && is_dns_name(text);
+        let domains: BTreeSet<String> = raw.value.iter().map(|word| self.fit(word, good, help)).collect();
+        domains.into_iter().collect()
     }
 
     fn squid(&mut self, raw: &RawSquid) -> Squid {

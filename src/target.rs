@@ -28,7 +28,7 @@ macro_rules! targets {
     };
 }
 
-targets! { nftables, opnsense, pf, squid }
+targets! { cilium, lists, nftables, opnsense, pf, squid }
 
 /// One kind of enforcer.
 pub struct Target {
@@ -452,6 +452,30 @@ fn missed_denial(target: &str, rule: &Rule, destination: &Destination) -> Diagno
     Diagnostic::new(Code::Inexpressible, message)
         .at(rule.callout.span.clone(), "")
         .help("run `outgate resolve` again, block it by name at a proxy or DNS server and `leave-out` this entry, or take `admin` out of `clients`")
+}
+
+/// Vendors' lists of prefixes stand in for what DNS may answer. They have no part where somebody asks DNS as he goes, or
+/// where names alone are held: says so.
+fn lists_left_out(target: &str, why: &str, help: &str, ruleset: &Ruleset, findings: &mut Findings) {
+    for (id, list) in &ruleset.lists {
+        if ruleset.rules.iter().any(|rule| rule.lists().contains(id)) {
+            let message = format!("{target}: list `{id}` is left out: {why}");
+            findings.push(Diagnostic::new(Code::OutOfReach, message).at(list.span.clone(), "").help(help));
+        }
+    }
+}
+
+/// Without answers nobody knows which names lie on one address, and a target that opens addresses opens both.
+fn sharing_unknown(target: &str, ruleset: &Ruleset, findings: &mut Findings) {
+    if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
+        findings.push(
+            Diagnostic::new(
+                Code::OutOfReach,
+                format!("{target}: without a lock nobody knows whether a blocked and an allowed name share an address"),
+            )
+            .help("run `outgate resolve`: what it finds is looked through each time the rules are made"),
+        );
+    }
 }
 
 /// A target on the appliance itself never sees the administrator's browser. Says so; returns the rules it does see.

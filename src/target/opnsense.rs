@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, missed_denial, name_losses, wildcard_loss,
+    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial, name_losses, sharing_unknown,
+    wildcard_loss,
 };
 use crate::addrs::{AddrSet, short};
 use crate::digest::sha256;
@@ -90,7 +91,9 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             ruleset
         }
         ResolveAt::Firewall => {
-            lists_left_out(ruleset, findings);
+            // Its answers are minutes old and of its own place.
+            let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
+            lists_left_out("opnsense", "OPNsense looks the names up itself", help, ruleset, findings);
             bare = ruleset.without_lists();
             alias_losses(&bare, findings);
             &bare
@@ -130,21 +133,6 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     Some(vec![Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }), page])
 }
 
-/// Where OPNsense asks DNS itself, its answers are minutes old and of its own place: a list that stands in for what DNS
-/// may answer has no part in that.
-fn lists_left_out(ruleset: &Ruleset, findings: &mut Findings) {
-    for (id, list) in &ruleset.lists {
-        if ruleset.rules.iter().any(|rule| rule.lists().contains(id)) {
-            let message = format!("opnsense: list `{id}` is left out: OPNsense looks the names up itself");
-            findings.push(
-                Diagnostic::new(Code::OutOfReach, message)
-                    .at(list.span.clone(), "")
-                    .help("set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers"),
-            );
-        }
-    }
-}
-
 /// What an alias of names cannot hold.
 fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
     for rule in &ruleset.rules {
@@ -160,12 +148,7 @@ fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
         }
     }
     name_losses("opnsense", &ruleset.rules, findings);
-    if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
-        findings.push(
-            Diagnostic::new(Code::OutOfReach, "opnsense: without a lock nobody knows whether a blocked and an allowed name share an address")
-                .help("run `outgate resolve`: what it finds is looked through each time the rules are made"),
-        );
-    }
+    sharing_unknown("opnsense", ruleset, findings);
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
 }
