@@ -252,6 +252,11 @@ fn with_interface<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: 
     Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("interface"))
 }
 
+/// As [`bare`], for TLS that is opened: with no path said, the hosts would be let out as a whole.
+fn with_paths<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("paths"))
+}
+
 type Word = Option<Spanned<String>>;
 
 /// Least and most of each number; the reader and the schema have them from here.
@@ -377,9 +382,12 @@ struct RawSquid {
     /// Folder on the proxy that takes the list files.
     #[schemars(extend("default" = Squid::default().lists))]
     lists: Word,
-    /// Takes connections that the packet filter turns to the proxy, beside those of clients that know it.
+    /// Takes connections that the router turns to the proxy, beside those of clients that know it.
+    #[serde(deserialize_with = "bare")]
     intercept: Option<RawIntercept>,
     /// Opens the TLS of some hosts and lets out only what is below some paths.
+    #[serde(deserialize_with = "with_paths")]
+    #[schemars(with = "RawDecrypt")]
     decrypt: Option<RawDecrypt>,
     /// The name the clients know the proxy by, such as `proxy.example.org`: with it, `outgate.pac` is written.
     pac: Word,
@@ -407,7 +415,8 @@ struct RawDecrypt {
     #[schemars(extend("default" = CA))]
     ca: Word,
     /// Hosts and beginnings of paths, such as `[github.com/truenas/]`. All else on these hosts is denied.
-    paths: Vec<Spanned<String>>,
+    #[schemars(with = "Vec<String>", extend("minItems" = 1))]
+    paths: Spanned<Vec<Spanned<String>>>,
 }
 
 /// Where the authority's certificate and key are if nothing is said.
@@ -776,9 +785,14 @@ impl Context<'_> {
             certificate: self.maybe(&raw.certificate, &default.certificate, is_path, path),
             lists: self.maybe(&raw.lists, &default.lists, is_path, path),
             intercept: raw.intercept.as_ref().map(|raw_ports| self.intercept(raw_ports, raw.port.as_ref(), port)),
-            decrypt: raw.decrypt.as_ref().map(|raw| Decrypt {
-                ca: self.maybe(&raw.ca, CA, is_path, path),
-                paths: raw.paths.iter().filter_map(|prefix| self.url_prefix(prefix)).collect(),
+            decrypt: raw.decrypt.as_ref().map(|raw| {
+                if raw.paths.value.is_empty() {
+                    self.fail(&raw.paths, "no path is named".to_owned(), "take `decrypt` out, or name what is let out");
+                }
+                Decrypt {
+                    ca: self.maybe(&raw.ca, CA, is_path, path),
+                    paths: raw.paths.value.iter().filter_map(|prefix| self.url_prefix(prefix)).collect(),
+                }
             }),
             pac: raw.pac.as_ref().and_then(|raw| self.host(raw)),
             port,

@@ -1,4 +1,4 @@
-//! Squid 5 and later: an include that goes by name, with peek and splice, its list files, and a file for the clients.
+//! Squid 5, 6 and 7: an include that goes by name, with peek and splice, its list files, and a file for the clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::settings::{Settings, Squid, UrlPrefix};
 /// The target.
 pub const TARGET: Target = Target {
     name: "squid",
-    about: "Squid 5 and later with TLS support, as a proxy that clients know or are turned to, and that looks at the TLS server name",
+    about: "Squid 5, 6 and 7 with TLS support, as a proxy that clients know or are turned to, by the TLS server name",
     layer: Layer::Names,
     limits: &[
         "HTTP on 80/tcp and TLS on 443/tcp only: mail, time, DNS and logs do not go through a proxy",
