@@ -30,8 +30,9 @@ pub trait Resolve {
 pub struct Heard {
     /// What was said, by what was asked: one reply for each resolver and round, round by round. Never an empty list.
     pub replies: BTreeMap<Query, Vec<Reply>>,
-    /// The resolvers that said nothing at all: found once, at the start, and not asked further.
-    pub silent: BTreeSet<String>,
+    /// The resolvers that said nothing, or ceased to: found once, and not asked further. Each with what was found, as the
+    /// end of a sentence that begins with its name.
+    pub silent: BTreeMap<String, String>,
     /// Whether the time for the whole run was over before every question had been asked.
     pub out_of_time: bool,
 }

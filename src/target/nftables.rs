@@ -125,7 +125,8 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         }
         watched.extend(origins);
         let (names, open) = fed_sets(rule, settings);
-        let group = group(rule, &clients, open.iter().map(|set| (set.kind, set.name.clone())), &mut sets);
+        let why = Why::by_address(rule, ruleset);
+        let group = group(rule, why, &clients, open.iter().map(|set| (set.kind, set.name.clone())), &mut sets);
         open_sets.extend(open.into_iter().map(|set| (set.name.clone(), set)));
         by_dns.extend(names);
         match rule.action {
@@ -328,6 +329,7 @@ fn sources(sets: &mut BTreeMap<String, Set>, clients: &Clients<'_>) -> Vec<From>
 
 fn group(
     rule: &Rule,
+    why: Why,
     clients: &Clients<'_>,
     open: impl Iterator<Item = (&'static str, String)>,
     sets: &mut BTreeMap<String, Set>,
@@ -352,7 +354,7 @@ fn group(
             }
         }
     }
-    Group { why: Why::of(rule), lines }
+    Group { why, lines }
 }
 
 /// Single addresses in hash sets, which take a refresh element by element; prefixes in interval sets, merged.

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
@@ -103,6 +104,26 @@ pub(crate) enum Behaviour {
     WrongClass(Vec<IpAddr>),
     /// SRV records: target and port.
     Srv(Vec<(String, u16)>),
+    /// SERVFAIL with this Extended DNS Error (RFC 8914).
+    Ede(u16),
+    /// SERVFAIL, and these addresses for whoever says not to check (CD).
+    Unvalidated(Vec<IpAddr>),
+    /// These addresses with the AD bit for whoever asks for it, with a chain through these names.
+    Authentic(Vec<String>, Vec<IpAddr>),
+    /// As `Authentic` for A; AAAA without the bit.
+    HalfAuthentic(Vec<IpAddr>),
+    /// One CNAME and these addresses, to be kept for so many seconds.
+    Ttl(u32, String, Vec<IpAddr>),
+    /// First other addresses from another port, then these from the right one.
+    Elsewhere(Vec<IpAddr>, Vec<IpAddr>),
+    /// These addresses, three times.
+    Thrice(Vec<IpAddr>),
+    /// These addresses, late, to the first question of each type; nothing to the next ones.
+    LateOnce(Duration, Vec<IpAddr>),
+    /// Nothing to the first questions of each type, these addresses from then on.
+    Deaf(usize, Vec<IpAddr>),
+    /// Bytes that come of these addresses by chance changes: another seed, other changes.
+    Noise(u64, Vec<IpAddr>),
 }
 
 /// Questions that came in, by name in small letters, type (`A`) and transport (`udp` or `tcp`).
@@ -121,12 +142,17 @@ struct Shared {
     /// Questions in the order they came, names as they were spelled.
     spelled: Mutex<Vec<String>>,
     stop: AtomicBool,
+    /// How many questions are answered before there is silence for good.
+    patience: AtomicUsize,
 }
 
 /// What to do with one question.
 enum Reply {
     Send(Vec<u8>),
     Later(Duration, Vec<u8>),
+    /// The first from a port that was not asked, then the second from the one that was.
+    Elsewhere(Vec<u8>, Vec<u8>),
+    Thrice(Vec<u8>),
     Nothing,
     /// Over TCP: close.
     Close,
@@ -157,6 +183,7 @@ impl Nameserver {
             counts: Mutex::default(),
             spelled: Mutex::default(),
             stop: AtomicBool::new(false),
+            patience: AtomicUsize::new(usize::MAX),
         });
         let mut threads = vec![thread::spawn({
             let shared = Arc::clone(&shared);
@@ -167,6 +194,12 @@ impl Nameserver {
             thread::spawn(move || shared.serve_tcp(&tcp))
         }));
         Self { addr, shared, threads }
+    }
+
+    /// Answers so many more questions, then none, whatever they are.
+    pub(crate) fn silent_after(self, questions: usize) -> Self {
+        self.shared.patience.store(questions, Ordering::Relaxed);
+        self
     }
 
     /// How often this was asked.
@@ -235,6 +268,16 @@ impl Shared {
                     let _ = socket.send_to(&bytes, peer);
                 }
                 Reply::Later(delay, bytes) => waiting.push((Instant::now() + delay, bytes, peer)),
+                Reply::Elsewhere(false_one, bytes) => {
+                    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+                    let _ = other.send_to(&false_one, peer);
+                    waiting.push((Instant::now() + TICK * 4, bytes, peer));
+                }
+                Reply::Thrice(bytes) => {
+                    for _ in 0..3 {
+                        let _ = socket.send_to(&bytes, peer);
+                    }
+                }
                 Reply::Nothing | Reply::Close => {}
             }
         }
@@ -262,7 +305,7 @@ impl Shared {
         let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
         stream.read_exact(&mut question).ok()?;
         match self.reply(&question, "tcp") {
-            Reply::Send(bytes) | Reply::Later(_, bytes) => {
+            Reply::Send(bytes) | Reply::Later(_, bytes) | Reply::Elsewhere(_, bytes) | Reply::Thrice(bytes) => {
                 let length = u16::try_from(bytes.len()).expect("fits in a TCP message");
                 stream.write_all(&[&length.to_be_bytes(), bytes.as_slice()].concat()).ok()?;
                 None
@@ -284,6 +327,11 @@ impl Shared {
             *count
         };
         self.spelled.lock().expect("no panic while counting").push(question.name.to_ascii());
+        let left = self.patience.load(Ordering::Relaxed);
+        if left == 0 {
+            return Reply::Nothing;
+        }
+        self.patience.store(if left == usize::MAX { left } else { left - 1 }, Ordering::Relaxed);
         let behaviour = match (self.names.get(&name), name.as_str()) {
             (Some(behaviour), _) => behaviour.clone(),
             (None, ".") => Behaviour::NoData,
@@ -434,6 +482,58 @@ impl Draft {
                     record.dns_class = hickory_proto::rr::DNSClass::CH;
                 }
             }
+            B::Ede(code) => {
+                self.code(ResponseCode::ServFail);
+                let edns = self.message.edns.get_or_insert_with(Edns::new);
+                let data = [&code.to_be_bytes()[..], b"said so"].concat();
+                edns.options_mut().insert(EdnsOption::Unknown(15, data));
+            }
+            B::Unvalidated(ips) => {
+                if self.request.checking_disabled {
+                    self.addresses(&asked, &ips);
+                } else {
+                    self.code(ResponseCode::ServFail);
+                }
+            }
+            B::Authentic(names, ips) => {
+                self.message.metadata.authentic_data = self.request.authentic_data;
+                self.chain(&names, &ips);
+            }
+            B::HalfAuthentic(ips) => {
+                self.message.metadata.authentic_data = !aaaa;
+                self.addresses(&asked, &ips);
+            }
+            B::Ttl(ttl, target, ips) => {
+                self.ttl = ttl;
+                self.chain(&[target], &ips);
+            }
+            B::Elsewhere(other, ips) => {
+                let mut false_one = Self::new(self.request.clone(), self.question.clone(), self.transport, self.nth);
+                false_one.addresses(&asked, &other);
+                self.addresses(&asked, &ips);
+                return Reply::Elsewhere(false_one.bytes(), self.bytes());
+            }
+            B::Thrice(ips) => {
+                self.addresses(&asked, &ips);
+                return Reply::Thrice(self.bytes());
+            }
+            B::LateOnce(delay, ips) => {
+                if self.nth > 1 {
+                    return Reply::Nothing;
+                }
+                self.addresses(&asked, &ips);
+                return Reply::Later(delay, self.bytes());
+            }
+            B::Deaf(times, ips) => {
+                if self.nth <= times {
+                    return Reply::Nothing;
+                }
+                self.addresses(&asked, &ips);
+            }
+            B::Noise(seed, ips) => {
+                self.addresses(&asked, &ips);
+                return Reply::Send(noise(seed, self.bytes()));
+            }
             B::Srv(targets) => {
                 if self.question.query_type == RecordType::SRV {
                     for (target, port) in targets {
@@ -508,6 +608,28 @@ impl Draft {
         self.message.metadata.truncation = true;
         self.message.to_vec().expect("a message that can be sent")
     }
+}
+
+/// Some bytes changed, cut off or added; the id stays.
+fn noise(seed: u64, mut bytes: Vec<u8>) -> Vec<u8> {
+    // xorshift: any seed but 0.
+    let mut state = seed | 1;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(below.max(1)).expect("a length")).expect("below a length")
+    };
+    for _ in 0..=next(6) {
+        let at = 2 + next(bytes.len() - 2);
+        bytes[at] = u8::try_from(next(256)).expect("a byte");
+    }
+    match next(4) {
+        0 => bytes.truncate(2 + next(bytes.len() - 2)),
+        1 => bytes.extend((0..next(64)).map(|n| u8::try_from(n * 3).expect("a byte"))),
+        _ => {}
+    }
+    bytes
 }
 
 /// A fully qualified name.

@@ -1,0 +1,875 @@
+//! Questions under way: sends them, sends them again, fits answers to them, and finds who is dead.
+//!
+//! Plain DNS is spoken here over a few sockets for all questions, so that one system call carries many of them. A
+//! question under way is known by the socket it left by and its id; each time it is sent it gets another id, so that
+//! an answer tells which sending it is for and how long it took. While questions are few each has a port of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future as _, poll_fn};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, Stream as _};
+use hickory_resolver::proto::rr::{Name, RecordType as Kind};
+use rand::RngExt as _;
+use rand::rngs::ThreadRng;
+
+use super::message::{Question, Word, id_of, read, set_id};
+use super::pace::Pace;
+use super::reply::reply_of;
+use super::server::Server;
+use super::socket::{BATCH, Headers, Inbox, Outbox, Socket};
+use super::stream::{Streams, Unheard};
+use super::walk::{Carrier, List, Step, Walk};
+use super::wheel::Wheel;
+use super::{Settings, Upstream};
+use crate::host::Query;
+use crate::resolve::Reply;
+
+/// Most times one question is sent to one server while its answer is waited for.
+const SENDS: usize = 6;
+/// Sockets of a run of few questions: each question has its own while so many are enough.
+const SOCKETS: usize = 64;
+/// Sockets of a run of many.
+const SHARED: usize = 8;
+/// A run of few questions has no more than these, with one server.
+const FEW: usize = 1024;
+/// Questions over TCP at once, all servers together. Each is a connection.
+const STREAMS: usize = 32;
+/// Questions over TLS or HTTPS at once, a server.
+pub(super) const SECURE: usize = 64;
+/// A server is asked whether it is there when so many questions found no answer in their time and none came,
+const SUSPECT: u32 = 16;
+/// nor was anything heard for so long.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// All that is under way.
+pub(super) struct Engine<'a> {
+    settings: &'a Settings,
+    /// When the run must be over.
+    deadline: Instant,
+    upstreams: &'a [Upstream],
+    lines: Vec<Line>,
+    /// First line of each upstream.
+    first: Vec<usize>,
+    jobs: Vec<Job>,
+    free_jobs: Vec<usize>,
+    flights: Vec<Flight>,
+    free_flights: Vec<usize>,
+    wheel: Wheel<(usize, u32)>,
+    due: Vec<(usize, u32)>,
+    inbox: Inbox,
+    headers: Headers,
+    streams: Streams,
+    /// What is under way over a stream, and what waits for one.
+    streaming: FuturesUnordered<LocalBoxFuture<'static, Streamed>>,
+    waiting: VecDeque<(usize, usize)>,
+    tcp: usize,
+    /// Steps that are to be taken: a walk, and what came to its question.
+    heard: Vec<(usize, Word)>,
+    random: ThreadRng,
+    sockets: usize,
+}
+
+/// What is known of one server, and what is under way to it.
+struct Line {
+    server: Server,
+    name: String,
+    state: State,
+    pace: Pace,
+    sockets: Vec<Slot>,
+    /// The socket that is sent over now, of those that are shared, and how much was.
+    current: (usize, usize),
+    /// Walks that wait to be sent.
+    backlog: VecDeque<usize>,
+    under_way: usize,
+    /// Questions without an answer in their time since the last answer, and when that was.
+    unheard: u32,
+    last: Instant,
+}
+
+/// Whether a server is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Being asked for the first time.
+    Unknown,
+    Lives,
+    /// It was there, and is being asked whether it still is.
+    Suspect,
+    /// Not there, or it ceased to be; and why, where that is known.
+    Dead {
+        ever: bool,
+        reason: Option<String>,
+    },
+}
+
+/// A socket and the questions that are under way over it, by id: the flight, and which sending of it.
+struct Slot {
+    socket: Socket,
+    ids: HashMap<u16, (usize, usize), BuildHasherDefault<Spread>>,
+    out: Outbox,
+    used: bool,
+}
+
+/// Ids are random already.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u16(u16::from(*byte)));
+    }
+    fn write_u16(&mut self, id: u16) {
+        self.0 = (self.0 ^ u64::from(id)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+/// One name, asked of one upstream.
+struct Job {
+    /// Place in the list of the round, and the upstream.
+    query: usize,
+    upstream: usize,
+    /// A and AAAA, or SRV alone.
+    walks: Vec<Walk>,
+    open: usize,
+}
+
+/// Who a stream's answer is for.
+#[derive(Clone, Copy, Debug)]
+enum Ticket {
+    Probe,
+    Walk(usize),
+}
+
+/// What a stream came to: the server, who it is for, what it said.
+type Streamed = (usize, Ticket, Result<Word, Unheard>);
+
+/// One question under way to one server.
+struct Flight {
+    /// Told from an earlier question of the same place by this.
+    generation: u32,
+    line: usize,
+    /// The walk it is for; none for the question whether anybody is there.
+    walk: Option<usize>,
+    bytes: Vec<u8>,
+    /// Socket, id and time of each sending.
+    sent: Vec<(usize, u16, Instant)>,
+    /// When it is sent again, and when it is given up.
+    due: Instant,
+    wait: Duration,
+    until: Instant,
+}
+
+/// An upstream's list as a walk sees it.
+struct Below<'a> {
+    lines: &'a [Line],
+    passes: usize,
+}
+
+impl List for Below<'_> {
+    fn len(&self) -> usize {
+        self.lines.len()
+    }
+    fn lives(&self, at: usize) -> bool {
+        self.lines.get(at).is_some_and(|line| !line.is_dead())
+    }
+    fn has_tcp(&self, at: usize) -> bool {
+        self.lines.get(at).is_some_and(|line| line.server.is_plain())
+    }
+    fn passes(&self) -> usize {
+        self.passes
+    }
+}
+
+impl Line {
+    fn is_dead(&self) -> bool {
+        matches!(self.state, State::Dead { .. })
+    }
+
+    /// Whether one more question may be sent now.
+    fn has_room(&self) -> bool {
+        let window = if self.server.is_plain() { self.pace.window() } else { SECURE };
+        self.state == State::Lives && self.under_way < window
+    }
+}
+
+impl<'a> Engine<'a> {
+    pub(super) fn new(upstreams: &'a [Upstream], settings: &'a Settings, deadline: Instant, questions: usize) -> Self {
+        let now = Instant::now();
+        let (mut lines, mut first) = (Vec::new(), Vec::new());
+        for upstream in upstreams {
+            first.push(lines.len());
+            lines.extend(upstream.servers().iter().map(|server| Line {
+                server: server.clone(),
+                name: server.to_string(),
+                state: State::Unknown,
+                pace: Pace::new(settings.concurrency.max(1).saturating_mul(2)),
+                sockets: Vec::new(),
+                current: (0, 0),
+                backlog: VecDeque::new(),
+                under_way: 0,
+                unheard: 0,
+                last: now,
+            }));
+        }
+        let few = questions <= FEW;
+        let sockets = if few { (SOCKETS / lines.len().max(1)).max(4) } else { SHARED };
+        Self {
+            settings,
+            deadline,
+            upstreams,
+            lines,
+            first,
+            jobs: Vec::new(),
+            free_jobs: Vec::new(),
+            flights: Vec::new(),
+            free_flights: Vec::new(),
+            wheel: Wheel::new(now),
+            due: Vec::new(),
+            inbox: Inbox::new(),
+            headers: Headers::new(),
+            streams: Streams::new(settings.timeout),
+            streaming: FuturesUnordered::new(),
+            waiting: VecDeque::new(),
+            tcp: 0,
+            heard: Vec::new(),
+            random: rand::rng(),
+            sockets: if few { sockets } else { sockets.max(2) },
+        }
+    }
+
+    /// Asks every server whether it is there. The answers are awaited with the first round.
+    pub(super) fn probe_all(&mut self) {
+        for line in 0..self.lines.len() {
+            self.probe(line);
+        }
+    }
+
+    /// The servers that are not there, each with what was found.
+    pub(super) fn silent(&self) -> impl Iterator<Item = (&str, String)> {
+        self.lines.iter().filter_map(|line| match &line.state {
+            State::Dead { ever, reason } => Some((line.name.as_str(), found(*ever, reason.as_deref()))),
+            _ => None,
+        })
+    }
+
+    /// Why a server is not there, where that is known.
+    pub(super) fn reason(&self, name: &str) -> Option<&str> {
+        self.lines.iter().find(|line| line.name == name).and_then(|line| match &line.state {
+            State::Dead { reason, .. } => reason.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// Whether somebody of an upstream ever said anything.
+    pub(super) fn ever_lived(&self, upstream: usize) -> bool {
+        self.list(upstream).iter().any(|line| !matches!(line.state, State::Unknown | State::Dead { ever: false, .. }))
+    }
+
+    pub(super) fn upstreams(&self) -> usize {
+        self.upstreams.len()
+    }
+
+    pub(super) fn out_of_time(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    fn list(&self, upstream: usize) -> &[Line] {
+        let begin = self.first.get(upstream).copied().unwrap_or(0);
+        let count = self.upstreams.get(upstream).map_or(0, |upstream| upstream.servers().len());
+        self.lines.get(begin..begin + count).unwrap_or_default()
+    }
+
+    /// Asks every upstream for every name once. `done` is told of each reply: whose it is, for which name. An upstream
+    /// nobody of which was ever there gives none.
+    pub(super) async fn round(&mut self, queries: &[Query], done: &mut dyn FnMut(usize, usize, Reply)) {
+        let mut next = vec![0; self.upstreams.len()];
+        let mut open = vec![0_usize; self.upstreams.len()];
+        let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut finished: Vec<(usize, usize, Reply)> = Vec::new();
+        loop {
+            let now = Instant::now();
+            if now >= self.deadline {
+                self.give_up(&mut finished);
+                self.not_asked(queries, &mut next, &mut open, &mut finished);
+            }
+            self.take_steps(now, &mut finished);
+            if finished.is_empty() {
+                self.start(queries, &mut next, &mut open, now, &mut finished);
+            }
+            let freed = !finished.is_empty();
+            for (upstream, query, reply) in finished.drain(..) {
+                if let Some(open) = open.get_mut(upstream) {
+                    *open = open.saturating_sub(1);
+                }
+                done(upstream, query, reply);
+            }
+            if next.iter().all(|next| *next >= queries.len()) && open.iter().all(|open| *open == 0) {
+                return;
+            }
+            // Room was made: more may be begun before there is anything to wait for.
+            if freed {
+                continue;
+            }
+            self.send_all();
+            self.wait(sleep.as_mut()).await;
+            self.turn();
+        }
+    }
+
+    /// What was not begun when the time was over.
+    fn not_asked(
+        &self,
+        queries: &[Query],
+        next: &mut [usize],
+        open: &mut [usize],
+        finished: &mut Vec<(usize, usize, Reply)>,
+    ) {
+        for (upstream, next) in next.iter_mut().enumerate() {
+            for query in *next..queries.len() {
+                let walks = queries.get(query).map(walks_of).unwrap_or_default();
+                if self.ever_lived(upstream) {
+                    *open.get_mut(upstream).unwrap_or(&mut 0) += 1;
+                    finished.push((upstream, query, reply_of(walks, &|_| String::new())));
+                }
+            }
+            *next = queries.len();
+        }
+    }
+
+    /// Begins with as many names as there is room for.
+    fn start(
+        &mut self,
+        queries: &[Query],
+        next: &mut [usize],
+        open: &mut [usize],
+        now: Instant,
+        finished: &mut Vec<(usize, usize, Reply)>,
+    ) {
+        for upstream in 0..self.upstreams.len() {
+            let (Some(next), Some(open)) = (next.get_mut(upstream), open.get_mut(upstream)) else { continue };
+            let begin = self.first.get(upstream).copied().unwrap_or(0);
+            // In the order of the list: the second is not asked before the first is known to be dead.
+            let head = match self.list(upstream).iter().position(|line| !line.is_dead()) {
+                Some(at) => begin + at,
+                None if !self.ever_lived(upstream) => {
+                    *next = queries.len();
+                    continue;
+                }
+                // It was there, and is no more: nobody said anything to what is left.
+                None => {
+                    for query in *next..queries.len() {
+                        let walks = queries.get(query).map(walks_of).unwrap_or_default();
+                        *open += 1;
+                        finished.push((upstream, query, reply_of(walks, &|_| String::new())));
+                    }
+                    *next = queries.len();
+                    continue;
+                }
+            };
+            while *next < queries.len() && *open < self.settings.concurrency.max(1) {
+                let Some(line) = self.lines.get_mut(head) else { break };
+                if !line.has_room() || !line.backlog.is_empty() {
+                    line.pace.held_back();
+                    break;
+                }
+                let Some(query) = queries.get(*next) else { break };
+                let job = self.new_job(*next, upstream, walks_of(query));
+                *next += 1;
+                *open += 1;
+                for which in 0..self.jobs.get(job).map_or(0, |job| job.walks.len()) {
+                    self.step(job * 2 + which, None, now, finished);
+                }
+                self.take_steps(now, finished);
+            }
+        }
+        for line in 0..self.lines.len() {
+            while let Some(walk) =
+                self.lines.get_mut(line).and_then(|l| if l.has_room() { l.backlog.pop_front() } else { None })
+            {
+                self.launch(line, Some(walk), now);
+            }
+        }
+    }
+
+    fn new_job(&mut self, query: usize, upstream: usize, walks: Vec<Walk>) -> usize {
+        let job = Job { query, upstream, open: walks.len(), walks };
+        match self.free_jobs.pop() {
+            Some(place) => {
+                if let Some(room) = self.jobs.get_mut(place) {
+                    *room = job;
+                }
+                place
+            }
+            None => {
+                self.jobs.push(job);
+                self.jobs.len() - 1
+            }
+        }
+    }
+
+    fn take_steps(&mut self, now: Instant, finished: &mut Vec<(usize, usize, Reply)>) {
+        while let Some((walk, word)) = self.heard.pop() {
+            self.step(walk, Some(word), now, finished);
+        }
+    }
+
+    /// Tells a walk what came, and does what it says.
+    fn step(&mut self, id: usize, word: Option<Word>, now: Instant, finished: &mut Vec<(usize, usize, Reply)>) {
+        let Some(job) = self.jobs.get_mut(id / 2) else { return };
+        let upstream = job.upstream;
+        let begin = self.first.get(upstream).copied().unwrap_or(0);
+        let count = self.upstreams.get(upstream).map_or(0, |upstream| upstream.servers().len());
+        let list =
+            Below { lines: self.lines.get(begin..begin + count).unwrap_or_default(), passes: self.settings.attempts };
+        let Some(walk) = job.walks.get_mut(id % 2) else { return };
+        let step = match word {
+            None => walk.begin(&list),
+            Some(word) => walk.hear(word, &list),
+        };
+        match step {
+            Step::Ask(at, Carrier::Usual) => self.ask(begin + at, id, now),
+            Step::Ask(at, Carrier::Tcp) => {
+                self.waiting.push_back((begin + at, id));
+                self.open_streams();
+            }
+            Step::Done => self.close(id / 2, finished),
+        }
+    }
+
+    /// One walk of a job is at its end; with the last the name has its reply.
+    fn close(&mut self, id: usize, finished: &mut Vec<(usize, usize, Reply)>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        job.open = job.open.saturating_sub(1);
+        if job.open > 0 {
+            return;
+        }
+        let walks = std::mem::take(&mut job.walks);
+        let (query, upstream) = (job.query, job.upstream);
+        let name = |at: usize| self.list(upstream).get(at).map(|line| line.name.clone()).unwrap_or_default();
+        finished.push((upstream, query, reply_of(walks, &name)));
+        self.free_jobs.push(id);
+    }
+
+    /// Sends a walk's question, or puts it where it waits to be sent.
+    fn ask(&mut self, line: usize, walk: usize, now: Instant) {
+        let Some(l) = self.lines.get_mut(line) else { return };
+        // The second question of a name goes with the first.
+        if l.is_dead() {
+            self.heard.push((walk, Word::Silence));
+        } else if l.has_room() || (walk % 2 == 1 && l.state == State::Lives && l.backlog.is_empty()) {
+            self.launch(line, Some(walk), now);
+        } else {
+            l.backlog.push_back(walk);
+        }
+    }
+
+    fn probe(&mut self, line: usize) {
+        let Some(l) = self.lines.get(line) else { return };
+        if l.server.is_plain() {
+            self.launch(line, None, Instant::now());
+        } else {
+            let future = self.streams.ask(&l.server, Question::probe());
+            let patience = self.patience();
+            self.streaming.push(Box::pin(async move {
+                let word = tokio::time::timeout(patience, future).await.unwrap_or(Ok(Word::Silence));
+                (line, Ticket::Probe, word)
+            }));
+        }
+    }
+
+    /// How long somebody is waited for before he is taken for dead.
+    pub(super) fn patience(&self) -> Duration {
+        self.settings.timeout.saturating_mul(u32::try_from(self.settings.attempts.max(1)).unwrap_or(u32::MAX))
+    }
+
+    fn question(&self, walk: Option<usize>) -> Question {
+        let walk = walk.and_then(|id| self.jobs.get(id / 2)?.walks.get(id % 2));
+        walk.map_or_else(Question::probe, Walk::question)
+    }
+
+    /// A question sets out.
+    fn launch(&mut self, line: usize, walk: Option<usize>, now: Instant) {
+        let question = self.question(walk);
+        let patience = if walk.is_some() { self.settings.timeout } else { self.patience() };
+        let Some(l) = self.lines.get_mut(line) else { return };
+        l.under_way += usize::from(walk.is_some());
+        if let (Some(id), false) = (walk, l.server.is_plain()) {
+            let future = self.streams.ask(&l.server, question);
+            self.streaming.push(Box::pin(async move { (line, Ticket::Walk(id), future.await) }));
+            return;
+        }
+        let wait = l.pace.wait();
+        let place = self.free_flights.pop().unwrap_or_else(|| {
+            self.flights.push(Flight {
+                generation: 0,
+                line,
+                walk,
+                bytes: Vec::new(),
+                sent: Vec::with_capacity(SENDS),
+                due: now,
+                wait,
+                until: now,
+            });
+            self.flights.len() - 1
+        });
+        if let Some(flight) = self.flights.get_mut(place) {
+            flight.generation = flight.generation.wrapping_add(1);
+            (flight.line, flight.walk, flight.wait) = (line, walk, wait);
+            question.put(&mut flight.bytes, &mut self.random);
+            flight.sent.clear();
+            flight.until = now + patience;
+        }
+        self.send(place, now);
+    }
+
+    /// Puts a flight's question on its way once more.
+    fn send(&mut self, place: usize, now: Instant) {
+        let Some(flight) = self.flights.get_mut(place) else { return };
+        let Some(line) = self.lines.get_mut(flight.line) else { return };
+        let slot = line.slot(self.sockets, flight.sent.first().map(|(slot, ..)| *slot), &mut self.random);
+        if let Some((slot, room)) = slot.and_then(|slot| Some((slot, line.sockets.get_mut(slot)?))) {
+            let id = loop {
+                let id: u16 = self.random.random();
+                if !room.ids.contains_key(&id) {
+                    break id;
+                }
+            };
+            set_id(&mut flight.bytes, id);
+            room.ids.insert(id, (place, flight.sent.len()));
+            room.used = true;
+            room.out.push(&flight.bytes);
+            flight.sent.push((slot, id, now));
+        }
+        flight.due = (now + flight.wait).min(flight.until);
+        self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));
+        flight.wait *= 2;
+    }
+
+    /// A flight is over: answered, or given up.
+    fn land(&mut self, place: usize) {
+        let Some(flight) = self.flights.get_mut(place) else { return };
+        flight.generation = flight.generation.wrapping_add(1);
+        if let Some(line) = self.lines.get_mut(flight.line) {
+            for (slot, id, _) in flight.sent.drain(..) {
+                if let Some(slot) = line.sockets.get_mut(slot) {
+                    slot.ids.remove(&id);
+                }
+            }
+            line.under_way -= usize::from(flight.walk.is_some()).min(line.under_way);
+        }
+        self.free_flights.push(place);
+    }
+
+    /// A timer of a flight: it is sent again, or given up.
+    fn expire(&mut self, place: usize, now: Instant) {
+        let Some(flight) = self.flights.get(place) else { return };
+        let (line, walk) = (flight.line, flight.walk);
+        if now < flight.due {
+            let after = flight.due.saturating_duration_since(now);
+            self.wheel.add(now, after, (place, flight.generation));
+            return;
+        }
+        if now >= flight.until {
+            self.land(place);
+            match walk {
+                Some(walk) => self.heard.push((walk, Word::Silence)),
+                None => self.died(line, None),
+            }
+            return;
+        }
+        if walk.is_some()
+            && let Some(line) = self.lines.get_mut(line)
+        {
+            line.unheard += 1;
+            if flight.sent.len() == 1 {
+                line.pace.lost(now);
+            }
+        }
+        // The last wait is until the end.
+        if flight.sent.len() >= SENDS {
+            let after = flight.until.saturating_duration_since(now);
+            if let Some(flight) = self.flights.get_mut(place) {
+                flight.due = flight.until;
+                self.wheel.add(now, after, (place, flight.generation));
+            }
+        } else {
+            self.send(place, now);
+        }
+        let quiet = |line: &Line| line.unheard >= SUSPECT && now.saturating_duration_since(line.last) >= QUIET;
+        if let Some(l) = self.lines.get_mut(line).filter(|line| line.state == State::Lives && quiet(line)) {
+            l.state = State::Suspect;
+            self.probe(line);
+        }
+    }
+
+    /// Something came from a server: it lives.
+    fn lives(&mut self, line: usize, now: Instant) {
+        let Some(l) = self.lines.get_mut(line) else { return };
+        l.unheard = 0;
+        l.last = now;
+        if !l.is_dead() {
+            l.state = State::Lives;
+        }
+    }
+
+    /// A server is not there: all that is under way to it is over.
+    fn died(&mut self, line: usize, reason: Option<String>) {
+        let Some(l) = self.lines.get_mut(line) else { return };
+        // It may have spoken since it was asked.
+        if matches!(l.state, State::Lives | State::Dead { .. }) {
+            return;
+        }
+        l.state = State::Dead { ever: l.state == State::Suspect, reason };
+        self.heard.extend(l.backlog.drain(..).map(|walk| (walk, Word::Silence)));
+        let mut over: Vec<usize> =
+            l.sockets.iter().flat_map(|slot| slot.ids.values().map(|(place, _)| *place)).collect();
+        over.sort_unstable();
+        over.dedup();
+        for place in over {
+            let walk = self.flights.get(place).and_then(|flight| flight.walk);
+            self.land(place);
+            self.heard.extend(walk.map(|walk| (walk, Word::Silence)));
+        }
+        if let Some(l) = self.lines.get_mut(line) {
+            l.sockets.clear();
+        }
+        let (waiting, gone) = self.waiting.drain(..).partition(|(to, _)| *to != line);
+        self.waiting = waiting;
+        let gone: VecDeque<(usize, usize)> = gone;
+        self.heard.extend(gone.into_iter().map(|(_, walk)| (walk, Word::Silence)));
+    }
+
+    fn open_streams(&mut self) {
+        while self.tcp < STREAMS
+            && let Some((line, walk)) = self.waiting.pop_front()
+        {
+            let question = self.question(Some(walk));
+            let Some(l) = self.lines.get(line) else { continue };
+            self.tcp += 1;
+            let future = self.streams.over_tcp(l.server.addr, question);
+            self.streaming.push(Box::pin(async move { (line, Ticket::Walk(walk), Ok(future.await)) }));
+        }
+    }
+
+    /// What came over a stream.
+    fn streamed(&mut self, line: usize, ticket: Ticket, word: Result<Word, Unheard>, now: Instant) {
+        let Some(l) = self.lines.get_mut(line) else { return };
+        match ticket {
+            Ticket::Probe => match word {
+                Ok(Word::Silence) => self.died(line, None),
+                Err(Unheard(reason)) => self.died(line, Some(reason)),
+                Ok(_) => self.lives(line, now),
+            },
+            Ticket::Walk(walk) => {
+                if l.server.is_plain() {
+                    self.tcp = self.tcp.saturating_sub(1);
+                    self.open_streams();
+                } else {
+                    l.under_way = l.under_way.saturating_sub(1);
+                    if matches!(word, Ok(Word::Message(_) | Word::Garbled)) {
+                        self.lives(line, now);
+                    } else if let Some(l) = self.lines.get_mut(line) {
+                        l.unheard += 1;
+                        if l.state == State::Lives && (l.unheard >= SUSPECT || word.is_err()) {
+                            l.state = State::Suspect;
+                            self.probe(line);
+                        }
+                    }
+                }
+                self.heard.push((walk, word.unwrap_or(Word::Silence)));
+            }
+        }
+    }
+
+    /// Reads what came to a server's sockets.
+    fn receive(&mut self, line: usize, slot: usize) {
+        loop {
+            let Some(room) = self.lines.get_mut(line).and_then(|line| line.sockets.get_mut(slot)) else { return };
+            let more = self.inbox.receive(&room.socket);
+            let now = Instant::now();
+            let mut landed = Vec::with_capacity(BATCH);
+            for datagram in self.inbox.datagrams() {
+                let Some(&(place, nth)) = id_of(datagram).and_then(|id| room.ids.get(&id)) else { continue };
+                // It is the answer to this sending; after the first it is over, and a second finds it no more.
+                let Some(flight) = self.flights.get(place) else { continue };
+                let Some(word) = read(&flight.bytes, datagram) else { continue };
+                for (at, id, _) in &flight.sent {
+                    if *at == slot {
+                        room.ids.remove(id);
+                    }
+                }
+                landed.push((place, nth, word));
+            }
+            for (place, nth, word) in landed {
+                let Some(flight) = self.flights.get(place) else { continue };
+                let Some((_, _, at)) = flight.sent.get(nth).copied() else { continue };
+                let walk = flight.walk;
+                let took = now.saturating_duration_since(at);
+                self.land(place);
+                self.lives(line, now);
+                if let Some(l) = self.lines.get_mut(line) {
+                    match walk {
+                        Some(walk) => {
+                            l.pace.answered(took, now);
+                            self.heard.push((walk, word));
+                        }
+                        None if l.under_way == 0 => l.pace.begin(took),
+                        None => {}
+                    }
+                }
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn send_all(&mut self) {
+        for line in &mut self.lines {
+            for slot in line.sockets.iter_mut().filter(|slot| !slot.out.is_empty()) {
+                slot.out.send(&slot.socket, &mut self.headers);
+            }
+        }
+    }
+
+    /// Until something came, something is due, or the time is over.
+    async fn wait(&mut self, mut sleep: Pin<&mut tokio::time::Sleep>) {
+        let until = self.wheel.look().map_or(self.deadline, |look| look.min(self.deadline));
+        if !self.heard.is_empty() {
+            return;
+        }
+        sleep.as_mut().reset(until.into());
+        let mut came: Vec<(usize, usize)> = Vec::new();
+        let mut streamed = Vec::new();
+        poll_fn(|context| {
+            let mut ready = false;
+            for (at, line) in self.lines.iter().enumerate() {
+                for (slot, room) in line.sockets.iter().enumerate() {
+                    if room.socket.poll_received(context) {
+                        came.push((at, slot));
+                    }
+                    ready |= !room.out.is_empty() && room.socket.poll_sendable(context);
+                }
+            }
+            while let Poll::Ready(Some(over)) = Pin::new(&mut self.streaming).poll_next(context) {
+                streamed.push(over);
+            }
+            ready |= !came.is_empty() || !streamed.is_empty() || sleep.as_mut().poll(context).is_ready();
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        for (line, slot) in came {
+            self.receive(line, slot);
+        }
+        let now = Instant::now();
+        for (line, ticket, word) in streamed {
+            self.streamed(line, ticket, word, now);
+        }
+    }
+
+    /// What is due.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.turn(now, &mut due);
+        for (place, generation) in due.drain(..) {
+            if self.flights.get(place).is_some_and(|flight| flight.generation == generation) {
+                self.expire(place, now);
+            }
+        }
+        self.due = due;
+    }
+
+    /// The time is over: every walk ends where it is.
+    fn give_up(&mut self, finished: &mut Vec<(usize, usize, Reply)>) {
+        self.heard.clear();
+        self.waiting.clear();
+        self.streaming.clear();
+        self.tcp = 0;
+        let unknown: Vec<usize> =
+            self.lines.iter().enumerate().filter(|(_, l)| l.state == State::Unknown).map(|(at, _)| at).collect();
+        for line in unknown {
+            self.died(line, None);
+        }
+        self.heard.clear();
+        for line in &mut self.lines {
+            line.backlog.clear();
+            line.under_way = 0;
+            line.sockets.clear();
+        }
+        self.flights.clear();
+        self.free_flights.clear();
+        self.wheel = Wheel::new(Instant::now());
+        for id in 0..self.jobs.len() {
+            let Some(job) = self.jobs.get_mut(id).filter(|job| job.open > 0) else { continue };
+            // Those that are at their end already keep what they found.
+            job.walks.iter_mut().for_each(Walk::give_up);
+            job.open = 1;
+            self.close(id, finished);
+        }
+    }
+}
+
+impl Line {
+    /// The socket to send over: one of its own for each question while there are enough, else one of those there are.
+    fn slot(&mut self, most: usize, before: Option<usize>, random: &mut ThreadRng) -> Option<usize> {
+        if most > SHARED {
+            if before.is_some() {
+                return before;
+            }
+            if let Some(idle) = self.sockets.iter().position(|slot| slot.ids.is_empty() && slot.out.is_empty()) {
+                if let Some(slot) = self.sockets.get_mut(idle).filter(|slot| slot.used)
+                    && let Ok(socket) = Socket::open(self.server.addr)
+                {
+                    // A new port: the old one may have been seen.
+                    slot.socket = socket;
+                    slot.used = false;
+                }
+                return Some(idle);
+            }
+        }
+        if self.sockets.len() < most
+            && let Ok(socket) = Socket::open(self.server.addr)
+        {
+            self.sockets.push(Slot { socket, ids: HashMap::default(), out: Outbox::default(), used: false });
+            return Some(self.sockets.len() - 1);
+        }
+        if self.sockets.is_empty() {
+            return None;
+        }
+        if most > SHARED {
+            return Some(random.random_range(0..self.sockets.len()));
+        }
+        // A batch over one, then a batch over the next.
+        let (slot, sent) = self.current;
+        self.current = if sent + 1 < BATCH { (slot, sent + 1) } else { ((slot + 1) % self.sockets.len(), 0) };
+        Some(slot % self.sockets.len())
+    }
+}
+
+/// What was found of a server that is not there, as the end of a sentence.
+fn found(ever: bool, reason: Option<&str>) -> String {
+    let what = if ever { "ceased to answer" } else { "says nothing" };
+    let why = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+    format!("{what}{why}: it was asked whether it is there, and then left alone")
+}
+
+/// What is asked for a query.
+fn walks_of(query: &Query) -> Vec<Walk> {
+    let walk = |text: &str, kinds: &[Kind]| match Name::from_ascii(text) {
+        Ok(name) => kinds.iter().map(|kind| Walk::new(name.clone(), *kind)).collect(),
+        // A host is a name; of one that were none nothing would be known.
+        Err(_) => Vec::new(),
+    };
+    match query {
+        Query::Host(host) => walk(&host.fqdn(), &[Kind::A, Kind::AAAA]),
+        Query::Service(service) => walk(&format!("{service}."), &[Kind::SRV]),
+    }
+}
