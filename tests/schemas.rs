@@ -399,7 +399,7 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("profile", "    interface: vio1\n", "", ".targets.pf: required"),
         ("profile", "priority: -10", "priority: -400", ".targets.nftables.priority: minimum"),
         ("profile", "port: 3127", "port: 65536", ".targets.squid.port: maximum"),
-        ("profile", "https: 3131", "https: 0", ".targets.squid.intercept.https: minimum"),
+        ("profile", "https: 3143", "https: 0", ".targets.squid.intercept.https: minimum"),
         ("profile", "paths: [ghcr.io/v2/truenas/]", "paths: []", ".targets.squid.decrypt.paths: minItems"),
         ("profile", "ports: [587/tcp]", "ports: [587]", ".servers.mail[0].ports[0]: type"),
         ("profile", "22/tcp, ", "22/TCP, ", ".extra[0].ports[0]: pattern"),
