@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::host::NamePattern;
+use crate::host::{Host, NamePattern};
 use crate::source::{SourceId, Span};
 use crate::yaml::Spanned;
 
@@ -179,6 +179,41 @@ pub struct Squid {
     pub certificate: String,
     /// Folder on the proxy that holds the list files.
     pub lists: String,
+    /// Where connections come in that the packet filter turns to the proxy; `None` if it turns none.
+    pub intercept: Option<Intercept>,
+    /// What is decrypted; `None` if nothing is.
+    pub decrypt: Option<Decrypt>,
+    /// The name the clients know the proxy by, for a file that tells them; `None` for no such file.
+    pub pac: Option<Host>,
+}
+
+/// The ports of a proxy that clients do not know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intercept {
+    /// For connections to 80/tcp.
+    pub http: u16,
+    /// For connections to 443/tcp.
+    pub https: u16,
+}
+
+/// TLS that the proxy opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decrypt {
+    /// Certificate and key, in one PEM file on the proxy, of an authority that the clients trust.
+    pub ca: String,
+    /// What is let out of the hosts it opens.
+    pub paths: Vec<UrlPrefix>,
+}
+
+/// A host and the beginning of paths there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlPrefix {
+    /// The host.
+    pub host: Host,
+    /// Begins and ends with `/`, and holds letters, digits, `_`, `.` and `-` between.
+    pub path: String,
+    /// Where it is written.
+    pub span: Span,
 }
 
 /// Plain lists.
@@ -286,6 +321,11 @@ fn with_interface<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: 
 
 fn with_namespace<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("namespace"))
+}
+
+/// As [`bare`], for TLS that is opened: with no path said, the hosts would be let out as a whole.
+fn with_paths<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("paths"))
 }
 
 type Word = Option<Spanned<String>>;
@@ -414,6 +454,15 @@ struct RawSquid {
     /// Folder on the proxy that takes the list files.
     #[schemars(extend("default" = Squid::default().lists))]
     lists: Word,
+    /// Takes connections that the router turns to the proxy, beside those of clients that know it.
+    #[serde(deserialize_with = "bare")]
+    intercept: Option<RawIntercept>,
+    /// Opens the TLS of some hosts and lets out only what is below some paths.
+    #[serde(deserialize_with = "with_paths")]
+    #[schemars(with = "RawDecrypt")]
+    decrypt: Option<RawDecrypt>,
+    /// The name the clients know the proxy by, such as `proxy.example.org`: with it, `outgate.pac` is written.
+    pac: Word,
 }
 
 /// Plain lists. Every key may be left out.
@@ -454,6 +503,35 @@ struct RawCilium {
     search: Option<Words>,
 }
 
+/// The ports that a packet filter turns connections to. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawIntercept {
+    /// Takes connections to 80/tcp.
+    #[schemars(range(min = PORT.0, max = PORT.1), extend("default" = Intercept::default().http))]
+    http: Option<Spanned<i64>>,
+    /// Takes connections to 443/tcp.
+    #[schemars(range(min = PORT.0, max = PORT.1), extend("default" = Intercept::default().https))]
+    https: Option<Spanned<i64>>,
+}
+
+/// What the proxy decrypts. The paths must be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawDecrypt {
+    /// Certificate and key, in one PEM file on the proxy, of an authority that the clients trust. It takes the place of
+    /// `certificate`.
+    #[serde(default)]
+    #[schemars(extend("default" = CA))]
+    ca: Word,
+    /// Hosts and beginnings of paths, such as `[github.com/truenas/]`. All else on these hosts is denied.
+    #[schemars(with = "Vec<String>", extend("minItems" = 1))]
+    paths: Spanned<Vec<Spanned<String>>>,
+}
+
+/// Where the authority's certificate and key are if nothing is said.
+const CA: &str = "/etc/squid/outgate-ca.pem";
+
 impl Default for Nftables {
     fn default() -> Self {
         Self {
@@ -473,7 +551,20 @@ impl Default for Nftables {
 
 impl Default for Squid {
     fn default() -> Self {
-        Self { port: 3128, certificate: "/etc/squid/outgate.pem".to_owned(), lists: "/etc/squid/outgate".to_owned() }
+        Self {
+            port: 3128,
+            certificate: "/etc/squid/outgate.pem".to_owned(),
+            lists: "/etc/squid/outgate".to_owned(),
+            intercept: None,
+            decrypt: None,
+            pac: None,
+        }
+    }
+}
+
+impl Default for Intercept {
+    fn default() -> Self {
+        Self { http: 3129, https: 3130 }
     }
 }
 
@@ -673,6 +764,16 @@ fn label(text: &str) -> Option<(String, String)> {
     let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let good = prefix.is_none_or(is_dns_name) && part(name) && part(value);
     good.then(|| (key.to_owned(), value.to_owned()))
+}
+
+/// Whether a text is the beginning of a path, in characters that every client and server spells one way.
+fn is_url_path(text: &str) -> bool {
+    let inner = text.strip_prefix('/').and_then(|text| text.strip_suffix('/')).unwrap_or("");
+    text.len() <= 100
+        && inner.split('/').all(|part| {
+            !matches!(part, "" | "." | "..")
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        })
 }
 
 struct Context<'a> {
@@ -908,10 +1009,66 @@ impl Context<'_> {
     fn squid(&mut self, raw: &RawSquid) -> Squid {
         let default = Squid::default();
         let path = "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`";
+        let port = self.number(raw.port.as_ref(), default.port, PORT);
         Squid {
-            port: self.number(raw.port.as_ref(), default.port, PORT),
             certificate: self.maybe(&raw.certificate, &default.certificate, is_path, path),
             lists: self.maybe(&raw.lists, &default.lists, is_path, path),
+            intercept: raw.intercept.as_ref().map(|raw_ports| self.intercept(raw_ports, raw.port.as_ref(), port)),
+            decrypt: raw.decrypt.as_ref().map(|raw| {
+                if raw.paths.value.is_empty() {
+                    self.fail(&raw.paths, "no path is named".to_owned(), "take `decrypt` out, or name what is let out");
+                }
+                Decrypt {
+                    ca: self.maybe(&raw.ca, CA, is_path, path),
+                    paths: raw.paths.value.iter().filter_map(|prefix| self.url_prefix(prefix)).collect(),
+                }
+            }),
+            pac: raw.pac.as_ref().and_then(|raw| self.host(raw)),
+            port,
         }
+    }
+
+    /// Three ports, each of its own: Squid opens only the first of two on one number.
+    fn intercept(&mut self, raw: &RawIntercept, port: Option<&Spanned<i64>>, taken: u16) -> Intercept {
+        let default = Intercept::default();
+        let ports = Intercept {
+            http: self.number(raw.http.as_ref(), default.http, PORT),
+            https: self.number(raw.https.as_ref(), default.https, PORT),
+        };
+        let twice = [ports.http == ports.https, ports.http == taken, ports.https == taken].contains(&true);
+        // One of two that are the same was written, for the defaults differ.
+        if twice && let Some(at) = raw.https.as_ref().or(raw.http.as_ref()).or(port) {
+            self.fail(
+                at,
+                format!("one port of {taken}, {} and {} would be opened twice", ports.http, ports.https),
+                "`port`, `intercept.http` and `intercept.https` are three different ports",
+            );
+        }
+        ports
+    }
+
+    fn host(&mut self, raw: &Spanned<String>) -> Option<Host> {
+        let fault = match Host::parse(&raw.value) {
+            Ok(host) => return Some(host),
+            Err(fault) => fault,
+        };
+        let message = format!("`{}` {fault}", crate::text::quoted(&raw.value));
+        self.findings.push(Diagnostic::new(Code::BadHost, message).at(raw.span(self.source), ""));
+        None
+    }
+
+    fn url_prefix(&mut self, raw: &Spanned<String>) -> Option<UrlPrefix> {
+        let (name, path) = raw.value.split_at(raw.value.find('/').unwrap_or(raw.value.len()));
+        if !is_url_path(path) {
+            self.fail(
+                raw,
+                format!("`{}` is no host and path", crate::text::quoted(&raw.value)),
+                "a host name and a path that ends in `/`, such as `github.com/truenas/`: between slashes letters, \
+                 digits, `_`, `.` and `-`, at most 100 characters",
+            );
+            return None;
+        }
+        let host = self.host(&Spanned { value: name.to_owned(), range: raw.range.clone() })?;
+        Some(UrlPrefix { host, path: path.to_owned(), span: raw.span(self.source) })
     }
 }

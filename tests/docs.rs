@@ -264,6 +264,8 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("docs/profile.md", "targets.pf.", "src/settings.rs", "RawPf"),
     ("docs/profile.md", "targets.opnsense.", "src/settings.rs", "RawOpnsense"),
     ("docs/profile.md", "targets.squid.", "src/settings.rs", "RawSquid"),
+    ("docs/profile.md", "targets.squid.intercept.", "src/settings.rs", "RawIntercept"),
+    ("docs/profile.md", "targets.squid.decrypt.", "src/settings.rs", "RawDecrypt"),
     ("docs/profile.md", "targets.lists.", "src/settings.rs", "RawLists"),
     ("docs/profile.md", "targets.cilium.", "src/settings.rs", "RawCilium"),
     ("docs/catalog.md", "", "src/callout.rs", "RawCallout"),

@@ -398,7 +398,9 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("profile", "version: \"26.1\"", "version: \"23.1\"", ".targets.opnsense.version: anyOf"),
         ("profile", "    interface: vio1\n", "", ".targets.pf: required"),
         ("profile", "priority: -10", "priority: -400", ".targets.nftables.priority: minimum"),
-        ("profile", "port: 3129", "port: 65536", ".targets.squid.port: maximum"),
+        ("profile", "port: 3127", "port: 65536", ".targets.squid.port: maximum"),
+        ("profile", "https: 3143", "https: 0", ".targets.squid.intercept.https: minimum"),
+        ("profile", "paths: [ghcr.io/v2/truenas/]", "paths: []", ".targets.squid.decrypt.paths: minItems"),
         ("profile", "comments: none", "comments: nothing", ".targets.lists.comments: enum"),
         ("profile", "origins: [nas, app]", "origins: [browser]", ".targets.cilium.origins[0]: enum"),
         (
