@@ -139,3 +139,13 @@ fn f_render_opnsense(bencher: Bencher<'_, '_>, hosts: u32) {
 fn f_render_squid(bencher: Bencher<'_, '_>, hosts: u32) {
     render(bencher, hosts, "squid");
 }
+
+#[divan::bench(args = SIZES)]
+fn f_render_lists(bencher: Bencher<'_, '_>, hosts: u32) {
+    render(bencher, hosts, "lists");
+}
+
+#[divan::bench(args = SIZES)]
+fn f_render_cilium(bencher: Bencher<'_, '_>, hosts: u32) {
+    render(bencher, hosts, "cilium");
+}

@@ -20,7 +20,9 @@ use crate::port::{Port, Protocol};
 use crate::profile::{ALLOWABLE, Blockable, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
-use crate::settings::{Denied, Dialect, Hook, Ipv6, Losses, Mode, OpnsenseVersion, ResolveAt, Side};
+use crate::settings::{
+    Comments, Denied, Dialect, Hold, Hook, Ipv6, Losses, Mode, OpnsenseVersion, PodOrigin, ResolveAt, Side,
+};
 use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::yaml::Spanned;
@@ -178,6 +180,9 @@ texts! {
     Denied: words(Denied::NAMES.map(|(name, _)| name)),
     Dialect: words(Dialect::NAMES.map(|(name, _)| name)),
     Side: words(Side::NAMES.map(|(name, _)| name)),
+    Hold: words(Hold::NAMES.map(|(name, _)| name)),
+    Comments: words(Comments::NAMES.map(|(name, _)| name)),
+    PodOrigin: words(PodOrigin::NAMES.map(|(name, _)| name)),
     ResolveAt: words(ResolveAt::NAMES.map(|(name, _)| name)),
     Ipv6: words(Ipv6::NAMES.map(|(name, _)| name)),
     Losses: words(Losses::NAMES.map(|(name, _)| name)),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::host::NamePattern;
+use crate::host::{Host, NamePattern};
 use crate::source::{SourceId, Span};
 use crate::yaml::Spanned;
 
@@ -28,6 +28,10 @@ pub struct Settings {
     pub opnsense: Option<Opnsense>,
     /// The Squid proxy.
     pub squid: Option<Squid>,
+    /// Plain lists for whatever outgate does not know.
+    pub lists: Option<Lists>,
+    /// Pods in Kubernetes behind Cilium.
+    pub cilium: Option<Cilium>,
 }
 
 /// nftables.
@@ -179,6 +183,97 @@ pub struct Squid {
     pub certificate: String,
     /// Folder on the proxy that holds the list files.
     pub lists: String,
+    /// Where connections come in that the packet filter turns to the proxy; `None` if it turns none.
+    pub intercept: Option<Intercept>,
+    /// What is decrypted; `None` if nothing is.
+    pub decrypt: Option<Decrypt>,
+    /// The name the clients know the proxy by, for a file that tells them; `None` for no such file.
+    pub pac: Option<Host>,
+}
+
+/// The ports of a proxy that clients do not know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intercept {
+    /// For connections to 80/tcp.
+    pub http: u16,
+    /// For connections to 443/tcp.
+    pub https: u16,
+}
+
+/// TLS that the proxy opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decrypt {
+    /// Certificate and key, in one PEM file on the proxy, of an authority that the clients trust.
+    pub ca: String,
+    /// What is let out of the hosts it opens.
+    pub paths: Vec<UrlPrefix>,
+}
+
+/// A host and the beginning of paths there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlPrefix {
+    /// The host.
+    pub host: Host,
+    /// Begins and ends with `/`, and holds letters, digits, `_`, `.` and `-` between.
+    pub path: String,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Plain lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lists {
+    /// What there are lists of.
+    pub hold: Hold,
+    /// Whether the files have a head of comments. Some readers take none.
+    pub comments: Comments,
+}
+
+/// What there are lists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Addresses and names.
+    Both,
+    /// Addresses alone.
+    Addresses,
+    /// Names alone; no lock is needed.
+    Names,
+}
+
+/// How a list says what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comments {
+    /// In lines that begin with `#`.
+    Hash,
+    /// Not at all: entries alone.
+    None,
+}
+
+/// Cilium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cilium {
+    /// Name of the policy.
+    pub name: String,
+    /// The namespace the pods are in.
+    pub namespace: String,
+    /// The labels of the pods, at least one.
+    pub endpoints: BTreeMap<String, String>,
+    /// Whose rules the pods get; never the administrator's.
+    pub origins: BTreeSet<Origin>,
+    /// The namespace of the cluster's DNS.
+    pub dns_namespace: String,
+    /// The labels of the cluster's DNS, at least one.
+    pub dns_endpoints: BTreeMap<String, String>,
+    /// Domains below which the pods may look up anything: those of the cluster itself.
+    pub search: Vec<String>,
+}
+
+/// The origins whose rules a pod can have. The administrator's browser is not one: its traffic is not limited.
+pub(crate) struct PodOrigin;
+
+impl PodOrigin {
+    pub(crate) const NAMES: [(&'static str, Origin); 3] =
+        [("nas", Origin::Nas), ("jail", Origin::Jail), ("app", Origin::App)];
 }
 
 /// What becomes of a run in which a target cannot express a part of the policy.
@@ -219,6 +314,13 @@ pub struct RawSettings {
     /// A Squid proxy. `squid: {}` takes every default.
     #[serde(default, deserialize_with = "bare")]
     squid: Option<RawSquid>,
+    /// Plain lists for routers and services outgate does not know. `lists: {}` takes every default.
+    #[serde(default, deserialize_with = "bare")]
+    lists: Option<RawLists>,
+    /// Pods in Kubernetes, behind Cilium.
+    #[serde(default, deserialize_with = "with_namespace")]
+    #[schemars(with = "RawCilium")]
+    cilium: Option<RawCilium>,
 }
 
 /// A target that is named with nothing behind it is there, with its defaults: to drop it would lose a target.
@@ -231,7 +333,17 @@ fn with_interface<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: 
     Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("interface"))
 }
 
+fn with_namespace<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("namespace"))
+}
+
+/// As [`bare`], for TLS that is opened: with no path said, the hosts would be let out as a whole.
+fn with_paths<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(|| D::Error::missing_field("paths"))
+}
+
 type Word = Option<Spanned<String>>;
+type Words = Spanned<Vec<Spanned<String>>>;
 
 /// Least and most of each number; the reader and the schema have them from here.
 const PRIORITY: (i64, i64) = (-399, 399);
@@ -368,7 +480,89 @@ struct RawSquid {
     /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
     #[schemars(with = "Option<Losses>")]
     losses: Word,
+    /// Takes connections that the router turns to the proxy, beside those of clients that know it.
+    #[serde(deserialize_with = "bare")]
+    intercept: Option<RawIntercept>,
+    /// Opens the TLS of some hosts and lets out only what is below some paths.
+    #[serde(deserialize_with = "with_paths")]
+    #[schemars(with = "RawDecrypt")]
+    decrypt: Option<RawDecrypt>,
+    /// The name the clients know the proxy by, such as `proxy.example.org`: with it, `outgate.pac` is written.
+    pac: Word,
 }
+
+/// Plain lists. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawLists {
+    /// What there are lists of: `both`, `addresses`, or `names`, which needs no lock.
+    #[schemars(with = "Option<Hold>", extend("default" = name(&Hold::NAMES, Lists::default().hold)))]
+    hold: Word,
+    /// `hash` for a head of lines that begin with `#`, `none` for readers that take no comments.
+    #[schemars(with = "Option<Comments>", extend("default" = name(&Comments::NAMES, Lists::default().comments)))]
+    comments: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
+}
+
+/// Cilium. The pods and whose rules they get must be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCilium {
+    /// The namespace the pods are in.
+    namespace: Spanned<String>,
+    /// The labels that choose the pods, as `kubectl -l` takes them: `app=recorder`. A pod must have all of them.
+    #[schemars(extend("minItems" = 1))]
+    endpoints: Words,
+    /// Whose rules the pods get: `nas`, `jail`, `app`.
+    #[schemars(with = "Vec<PodOrigin>", extend("minItems" = 1))]
+    origins: Words,
+    /// Name of the policy.
+    #[schemars(extend("default" = Cilium::on("").name))]
+    name: Word,
+    /// The namespace of the cluster's DNS.
+    #[schemars(extend("default" = Cilium::on("").dns_namespace))]
+    dns_namespace: Word,
+    /// The labels that choose the cluster's DNS.
+    #[schemars(extend("default" = [DNS_LABEL], "minItems" = 1))]
+    dns_endpoints: Option<Words>,
+    /// Domains below which the pods may look up anything: those of the cluster itself.
+    #[schemars(extend("default" = Cilium::on("").search))]
+    search: Option<Words>,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
+}
+
+/// The ports that a packet filter turns connections to. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawIntercept {
+    /// Takes connections to 80/tcp.
+    #[schemars(range(min = PORT.0, max = PORT.1), extend("default" = Intercept::default().http))]
+    http: Option<Spanned<i64>>,
+    /// Takes connections to 443/tcp.
+    #[schemars(range(min = PORT.0, max = PORT.1), extend("default" = Intercept::default().https))]
+    https: Option<Spanned<i64>>,
+}
+
+/// What the proxy decrypts. The paths must be there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawDecrypt {
+    /// Certificate and key, in one PEM file on the proxy, of an authority that the clients trust. It takes the place of
+    /// `certificate`.
+    #[serde(default)]
+    #[schemars(extend("default" = CA))]
+    ca: Word,
+    /// Hosts and beginnings of paths, such as `[github.com/truenas/]`. All else on these hosts is denied.
+    #[schemars(with = "Vec<String>", extend("minItems" = 1))]
+    paths: Spanned<Vec<Spanned<String>>>,
+}
+
+/// Where the authority's certificate and key are if nothing is said.
+const CA: &str = "/etc/squid/outgate-ca.pem";
 
 impl Default for Nftables {
     fn default() -> Self {
@@ -389,7 +583,20 @@ impl Default for Nftables {
 
 impl Default for Squid {
     fn default() -> Self {
-        Self { port: 3128, certificate: "/etc/squid/outgate.pem".to_owned(), lists: "/etc/squid/outgate".to_owned() }
+        Self {
+            port: 3128,
+            certificate: "/etc/squid/outgate.pem".to_owned(),
+            lists: "/etc/squid/outgate".to_owned(),
+            intercept: None,
+            decrypt: None,
+            pac: None,
+        }
+    }
+}
+
+impl Default for Intercept {
+    fn default() -> Self {
+        Self { http: 3129, https: 3130 }
     }
 }
 
@@ -421,6 +628,41 @@ impl Opnsense {
             denied: Denied::Reject,
         }
     }
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { hold: Hold::Both, comments: Comments::Hash }
+    }
+}
+
+/// The label of the cluster's DNS nearly everywhere.
+const DNS_LABEL: &str = "k8s-app=kube-dns";
+
+impl Cilium {
+    /// Pods of this namespace that bear `app: outgate`, with the rules of every origin, all else at its default.
+    #[must_use]
+    pub fn on(namespace: &str) -> Self {
+        let labels = |text: &str| label(text).into_iter().collect();
+        Self {
+            name: "outgate".to_owned(),
+            namespace: namespace.to_owned(),
+            endpoints: labels("app=outgate"),
+            origins: PodOrigin::NAMES.map(|(_, origin)| origin).into(),
+            dns_namespace: "kube-system".to_owned(),
+            dns_endpoints: labels(DNS_LABEL),
+            search: vec!["cluster.local".to_owned()],
+        }
+    }
+}
+
+impl Hold {
+    pub(crate) const NAMES: [(&'static str, Self); 3] =
+        [("both", Self::Both), ("addresses", Self::Addresses), ("names", Self::Names)];
+}
+
+impl Comments {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("hash", Self::Hash), ("none", Self::None)];
 }
 
 impl Hook {
@@ -491,6 +733,8 @@ impl RawSettings {
     pub fn check(&self, source: SourceId, findings: &mut Findings) -> Settings {
         let mut ctx = Context { source, findings };
         let losses = [
+            ("cilium", self.cilium.as_ref().map(|raw| &raw.losses)),
+            ("lists", self.lists.as_ref().map(|raw| &raw.losses)),
             ("nftables", self.nftables.as_ref().map(|raw| &raw.losses)),
             ("opnsense", self.opnsense.as_ref().map(|raw| &raw.losses)),
             ("pf", self.pf.as_ref().map(|raw| &raw.losses)),
@@ -507,6 +751,8 @@ impl RawSettings {
             pf: self.pf.as_ref().map(|raw| ctx.pf(raw)),
             opnsense: self.opnsense.as_ref().map(|raw| ctx.opnsense(raw)),
             squid: self.squid.as_ref().map(|raw| ctx.squid(raw)),
+            lists: self.lists.as_ref().map(|raw| ctx.lists(raw)),
+            cilium: self.cilium.as_ref().map(|raw| ctx.cilium(raw)),
         }
     }
 }
@@ -558,6 +804,39 @@ fn is_path(text: &str) -> bool {
 /// Checks the word that holds for every target.
 pub fn losses(word: &Option<Spanned<String>>, source: SourceId, findings: &mut Findings) -> Losses {
     Context { source, findings }.choice(word, &Losses::NAMES, Losses::default())
+}
+
+/// A name of DNS labels as Kubernetes takes them: lower case letters, digits and hyphens, with dots between.
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(inside) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// Key and value of a label. Cilium reads more into a key with a colon.
+fn label(text: &str) -> Option<(String, String)> {
+    let part = |text: &str| {
+        let ends = |c: char| c.is_ascii_alphanumeric();
+        let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        (1..=63).contains(&text.len()) && text.starts_with(ends) && text.ends_with(ends) && text.bytes().all(inside)
+    };
+    let (key, value) = text.split_once('=')?;
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let good = prefix.is_none_or(is_dns_name) && part(name) && part(value);
+    good.then(|| (key.to_owned(), value.to_owned()))
+}
+
+/// Whether a text is the beginning of a path, in characters that every client and server spells one way.
+fn is_url_path(text: &str) -> bool {
+    let inner = text.strip_prefix('/').and_then(|text| text.strip_suffix('/')).unwrap_or("");
+    text.len() <= 100
+        && inner.split('/').all(|part| {
+            !matches!(part, "" | "." | "..")
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        })
 }
 
 struct Context<'a> {
@@ -731,13 +1010,128 @@ impl Context<'_> {
         self.choice(&Some(series), &OpnsenseVersion::NAMES, OpnsenseVersion::V26_1)
     }
 
+    fn lists(&mut self, raw: &RawLists) -> Lists {
+        let default = Lists::default();
+        Lists {
+            hold: self.choice(&raw.hold, &Hold::NAMES, default.hold),
+            comments: self.choice(&raw.comments, &Comments::NAMES, default.comments),
+        }
+    }
+
+    fn cilium(&mut self, raw: &RawCilium) -> Cilium {
+        let name = "lower case letters, digits and `-`, at most 63";
+        let namespace = self.fit(&raw.namespace, is_dns_label, name);
+        let default = Cilium::on(&namespace);
+        let origins = &raw.origins;
+        self.some(origins, "name the origins whose rules the pods get: `nas`, `jail`, `app`");
+        Cilium {
+            name: self.maybe(&raw.name, &default.name, is_dns_label, name),
+            endpoints: self.labels(&raw.endpoints),
+            origins: (origins.value.iter())
+                .map(|word| self.choice(&Some(word.clone()), &PodOrigin::NAMES, Origin::Nas))
+                .collect(),
+            dns_namespace: self.maybe(&raw.dns_namespace, &default.dns_namespace, is_dns_label, name),
+            dns_endpoints: raw.dns_endpoints.as_ref().map_or(default.dns_endpoints, |raw| self.labels(raw)),
+            search: raw.search.as_ref().map_or(default.search, |raw| self.domains(raw)),
+            namespace,
+        }
+    }
+
+    /// Nothing chosen would be everything in the namespace.
+    fn some(&mut self, raw: &Words, help: &str) {
+        if raw.value.is_empty() {
+            self.fail(raw, "an empty list cannot be used here".to_owned(), help);
+        }
+    }
+
+    fn labels(&mut self, raw: &Words) -> BTreeMap<String, String> {
+        let help = "labels as `kubectl -l` takes them, such as `app=recorder`: letters, digits, `-`, `_` and `.`";
+        self.some(raw, help);
+        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        for word in &raw.value {
+            match label(&word.value) {
+                Some((key, value)) if labels.get(&key).is_none_or(|other| *other == value) => {
+                    labels.insert(key, value);
+                }
+                Some((key, _)) => {
+                    self.fail(word, format!("label `{key}` is named twice"), "a pod has one value for a label");
+                }
+                None => _ = self.fit(word, |_| false, help),
+            }
+        }
+        labels
+    }
+
+    fn domains(&mut self, raw: &Words) -> Vec<String> {
+        let help = "a domain of the cluster itself, such as `cluster.local`: at least two labels in lower case";
+        let good = |text: &str| text.contains('.') && text.len() <= 250 && is_dns_name(text);
+        let domains: BTreeSet<String> = raw.value.iter().map(|word| self.fit(word, good, help)).collect();
+        domains.into_iter().collect()
+    }
+
     fn squid(&mut self, raw: &RawSquid) -> Squid {
         let default = Squid::default();
         let path = "an absolute path of letters, digits, `_`, `.` and `-`, without a final `/`";
+        let port = self.number(raw.port.as_ref(), default.port, PORT);
         Squid {
-            port: self.number(raw.port.as_ref(), default.port, PORT),
             certificate: self.maybe(&raw.certificate, &default.certificate, is_path, path),
             lists: self.maybe(&raw.lists, &default.lists, is_path, path),
+            intercept: raw.intercept.as_ref().map(|raw_ports| self.intercept(raw_ports, raw.port.as_ref(), port)),
+            decrypt: raw.decrypt.as_ref().map(|raw| {
+                if raw.paths.value.is_empty() {
+                    self.fail(&raw.paths, "no path is named".to_owned(), "take `decrypt` out, or name what is let out");
+                }
+                Decrypt {
+                    ca: self.maybe(&raw.ca, CA, is_path, path),
+                    paths: raw.paths.value.iter().filter_map(|prefix| self.url_prefix(prefix)).collect(),
+                }
+            }),
+            pac: raw.pac.as_ref().and_then(|raw| self.host(raw)),
+            port,
         }
+    }
+
+    /// Three ports, each of its own: Squid opens only the first of two on one number.
+    fn intercept(&mut self, raw: &RawIntercept, port: Option<&Spanned<i64>>, taken: u16) -> Intercept {
+        let default = Intercept::default();
+        let ports = Intercept {
+            http: self.number(raw.http.as_ref(), default.http, PORT),
+            https: self.number(raw.https.as_ref(), default.https, PORT),
+        };
+        let twice = [ports.http == ports.https, ports.http == taken, ports.https == taken].contains(&true);
+        // One of two that are the same was written, for the defaults differ.
+        if twice && let Some(at) = raw.https.as_ref().or(raw.http.as_ref()).or(port) {
+            self.fail(
+                at,
+                format!("one port of {taken}, {} and {} would be opened twice", ports.http, ports.https),
+                "`port`, `intercept.http` and `intercept.https` are three different ports",
+            );
+        }
+        ports
+    }
+
+    fn host(&mut self, raw: &Spanned<String>) -> Option<Host> {
+        let fault = match Host::parse(&raw.value) {
+            Ok(host) => return Some(host),
+            Err(fault) => fault,
+        };
+        let message = format!("`{}` {fault}", crate::text::quoted(&raw.value));
+        self.findings.push(Diagnostic::new(Code::BadHost, message).at(raw.span(self.source), ""));
+        None
+    }
+
+    fn url_prefix(&mut self, raw: &Spanned<String>) -> Option<UrlPrefix> {
+        let (name, path) = raw.value.split_at(raw.value.find('/').unwrap_or(raw.value.len()));
+        if !is_url_path(path) {
+            self.fail(
+                raw,
+                format!("`{}` is no host and path", crate::text::quoted(&raw.value)),
+                "a host name and a path that ends in `/`, such as `github.com/truenas/`: between slashes letters, \
+                 digits, `_`, `.` and `-`, at most 100 characters",
+            );
+            return None;
+        }
+        let host = self.host(&Spanned { value: name.to_owned(), range: raw.range.clone() })?;
+        Some(UrlPrefix { host, path: path.to_owned(), span: raw.span(self.source) })
     }
 }

@@ -32,7 +32,7 @@ macro_rules! targets {
 
 pub mod loss;
 
-targets! { nftables, opnsense, pf, squid }
+targets! { cilium, lists, nftables, opnsense, pf, squid }
 
 /// One kind of enforcer.
 pub struct Target {
@@ -465,6 +465,24 @@ fn missed_denial(target: &str, rule: &Rule, destination: &Destination) -> Diagno
     Diagnostic::new(Code::Inexpressible, message)
         .at(rule.callout.span.clone(), "")
         .help("run `outgate resolve` again, block it by name at a proxy or DNS server and `leave-out` this entry, or take `admin` out of `clients`")
+}
+
+/// Vendors' lists of prefixes stand in for what DNS may answer. They have no part where somebody asks DNS as he goes, or
+/// where names alone are held.
+fn lists_left_out(why: &str, help: &'static str, ruleset: &Ruleset) -> Vec<Loss> {
+    let used = ruleset.lists.iter().filter(|(id, _)| ruleset.rules.iter().any(|rule| rule.lists().contains(id)));
+    let loss = used.map(|(id, list)| {
+        let text = format!("list {id} is left out: {why}");
+        Loss { place: Some(list.span.clone()), help: Some(help), ..Loss::general(&loss::LIST_LEFT_OUT, text) }
+    });
+    loss.collect()
+}
+
+/// Without answers nobody knows which names lie on one address, and a target that opens addresses opens both.
+fn sharing_unknown(ruleset: &Ruleset) -> Option<Loss> {
+    let text = "without a lock nobody knows whether a blocked and an allowed name share an address";
+    let unknown = ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny);
+    unknown.then(|| Loss::general(&loss::SHARING_UNKNOWN, text.to_owned()))
 }
 
 /// A target on the appliance itself never sees the administrator's browser. Returns the rules it does see.

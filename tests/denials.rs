@@ -72,7 +72,10 @@ fn a_blocked_name_that_nobody_answers_for_is_an_error_where_nothing_else_blocks_
     for failure in [Failure::Timeout, Failure::ServFail, Failure::Refused, Failure::Truncated] {
         let lock = lock(&profile, "spy.example.com", Some(failed(&[RecordType::A, RecordType::Aaaa], failure)));
         let found = render(&profile, Some(&lock));
-        assert!(found["nftables"].0.contains("E029") && found["pf"].0.contains("E029"), "{failure}: {found:?}");
+        assert!(
+            ["nftables", "pf", "lists"].iter().all(|target| found[target].0.contains("E029")),
+            "{failure}: {found:?}"
+        );
     }
     // Half an answer is none: the other family would be open.
     let mut half = lock(&profile, "spy.example.com", None);
@@ -88,7 +91,7 @@ fn a_blocked_name_that_is_nowhere_is_said() {
     let profile = profile(&blocked("spy.example.com", "browser"));
     for entry in [Entry::default(), failed(&[RecordType::A, RecordType::Aaaa], Failure::NxDomain)] {
         let found = render(&profile, Some(&lock(&profile, "spy.example.com", Some(entry))));
-        for target in ["nftables", "pf"] {
+        for target in ["nftables", "pf", "lists"] {
             let (codes, text) = &found[target];
             assert!(codes.contains("W103"), "{target}: {codes:?}");
             assert!(text.contains("spy.example.com is to be blocked, and no rule does"), "{target}");
@@ -99,7 +102,7 @@ fn a_blocked_name_that_is_nowhere_is_said() {
 
 #[test]
 fn a_blocked_service_whose_hosts_are_not_known_is_an_error_everywhere() {
-    let profile = profile(&blocked("_https._tcp.spy.example.com", "browser"));
+    let profile = profile(&blocked("_https._tcp.spy.example.com", "browser, nas"));
     let timeout = lock(&profile, "_https._tcp.spy.example.com", Some(failed(&[RecordType::Srv], Failure::Timeout)));
     for (target, (codes, _)) in render(&profile, Some(&timeout)) {
         assert!(codes.contains("E029"), "{target}: {codes:?}");
@@ -119,7 +122,8 @@ fn a_blocked_wildcard_takes_back_what_is_allowed_below_it_in_every_target() {
         let allowed = rules.iter().any(|line| line.contains("accept") && line.contains("update-scale-truenas"))
             || rules.iter().any(|line| line.starts_with("pass") && line.contains("update-scale-truenas"))
             || rules.iter().any(|line| line.contains(";pass;") && line.contains("update-scale-truenas"))
-            || rules.contains(&"update.truenas.com");
+            || rules.contains(&"update.truenas.com")
+            || rules.iter().any(|line| line.contains("matchName: \"update.truenas.com\""));
         assert!(!allowed, "{target} lets out what is blocked:\n{text}");
     }
     // A wildcard for clients that nothing else limits cannot be made by address at all.

@@ -11,16 +11,15 @@ use std::process::{Command, Output};
 
 use outgate::addrs::AddrSet;
 use outgate::diagnostic::Findings;
-use outgate::host::{Host, NamePattern};
+use outgate::host::NamePattern;
 use outgate::lock::Lock;
-use outgate::policy::Action;
 use outgate::port::Protocol;
 use outgate::ruleset::{self, Ruleset, Verdict};
 use outgate::source::Sources;
 use tempfile::TempDir;
 
 mod support;
-use support::model;
+use support::model::{self, named};
 use support::netns::{self, Flow, Lab, Proto};
 use support::squid::{self, Request, SquidLab, World};
 
@@ -357,21 +356,6 @@ fn loading_leaves_others_alone_and_loading_again_changes_nothing() {
 
     lab.nft(&["delete", "table", "inet", "outgate"]).unwrap();
     assert_eq!([list(&["table", "inet", "fw4"]), list(&["table", "ip", "nat"])], before);
-}
-
-/// Whether the model lets a client reach a name on a port through the proxy.
-fn named(rules: &Ruleset, client: &str, name: &str, port: u16) -> bool {
-    let client: IpAddr = client.parse().unwrap();
-    let name = NamePattern::Exact(Host::parse(name).unwrap());
-    let meets = |action: Action| {
-        rules.rules.iter().any(|rule| {
-            rule.action == action
-                && (action == Action::Deny || rule.ports.iter().any(|p| p.contains(Protocol::Tcp, port)))
-                && rules.clients_of(&rule.origins).contains(client)
-                && rule.names().iter().any(|pattern| pattern.covers(&name))
-        })
-    };
-    matches!(port, 80 | 443) && meets(Action::Allow) && !meets(Action::Deny)
 }
 
 #[test]

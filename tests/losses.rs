@@ -34,7 +34,7 @@ fn profile(targets: &str, more: &str) -> String {
     )
 }
 
-const ALL: &str = "nftables: {}, pf: {interface: em1}, opnsense: {version: '26.1', interface: lan}, squid: {}";
+const ALL: &str = "cilium: {namespace: storage, endpoints: [app=recorder], origins: [nas]}, lists: {}, nftables: {}, pf: {interface: em1}, opnsense: {version: '26.1', interface: lan}, squid: {}";
 
 fn site(profile: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -70,6 +70,8 @@ fn every_target_writes_what_it_lacks_in_its_head_and_as_json() {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = BTreeMap::from([
+        ("cilium", vec!["no-clients"]),
+        ("lists", vec!["no-clients", "ports-and-clients", "wildcard"]),
         ("nftables", vec!["no-clients", "wildcard"]),
         ("opnsense", vec!["no-clients", "wildcard"]),
         ("pf", vec!["no-clients", "wildcard"]),

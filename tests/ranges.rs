@@ -414,7 +414,8 @@ fn a_pipe_or_a_folder_is_no_list() {
 fn every_target_does_with_a_list_what_it_can() {
     let site = Site::new();
     good(site.resolve(0, &[]));
-    let targets = "targets:\n  pf: {interface: em1}\n  squid: {}\n  opnsense: {version: \"26.1\", interface: lan, resolve: lock}\n";
+    let targets = "targets:\n  pf: {interface: em1}\n  squid: {}\n  opnsense: {version: \"26.1\", interface: lan, resolve: lock}\n  \
+                   lists: {}\n  cilium: {namespace: a, endpoints: [b=c], origins: [nas]}\n";
     site.profile("targets:\n  nftables: {}\n", targets);
     let text = good(site.run(0, &["generate"]));
     assert!(!text.contains("W104") && !text.contains("N202: opnsense"), "{text}");
@@ -435,6 +436,17 @@ fn every_target_does_with_a_list_what_it_can() {
     for name in ["squid/outgate.conf", "squid/lists/allow_nas_tls.txt"] {
         assert!(!file(name).contains("203.0.113.64") && !file(name).contains("list vendor"), "{}", file(name));
     }
+
+    let list = file("lists/allow_nas_tcp443_v4.txt");
+    assert!(
+        list.contains(&format!("\n#   {why}\n"))
+            && list.contains("\n198.51.100.0/28\n")
+            && list.contains("\n203.0.113.64/26\n"),
+        "{list}"
+    );
+    assert!(text.contains("note[N202]: cilium: list `vendor` is left out"), "{text}");
+    let pods = file("cilium/outgate.yaml");
+    assert!(!pods.contains("203.0.113.64") && pods.contains("matchPattern: \"**.cdn.example.com\""), "{pods}");
 
     // By name OPNsense asks itself: no prefix, and the wildcard is a loss again.
     site.profile("targets:\n  nftables: {}\n", "targets:\n  opnsense: {version: \"24.7\", interface: lan}\n");

@@ -61,6 +61,11 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         let diagnostic = Diagnostic::new(Code::BadUsage, "no target is named");
         return run.stop(diagnostic.help(format!("add --target with one of: {}", names.join(", "))));
     }
+    if args.site.release.is_some() && named.iter().any(|target| target.name == "cilium") {
+        let message = "target `cilium` needs a profile: pods are chosen by labels, which no flag gives";
+        let help = "write an outgate.yaml with `cilium:` under `targets:`";
+        return run.stop(Diagnostic::new(Code::BadUsage, message).help(help));
+    }
     if args.site.release.is_some()
         && args.site.interface.is_none()
         && let Some(target) = named.iter().find(|target| matches!(target.name, "pf" | "opnsense"))

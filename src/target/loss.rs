@@ -7,6 +7,7 @@ use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::Losses;
+use crate::source::Span;
 use crate::text::Id;
 
 /// The file of a target's losses, in its folder. It is always there: that there are none is a fact too.
@@ -38,6 +39,11 @@ pub const KINDS: &[&Kind] = &[
     &BROWSER_UNSEEN,
     &SHARING_UNKNOWN,
     &LIST_LEFT_OUT,
+    &PORTS_AND_CLIENTS,
+    &IPV6_UNDENIED,
+    &ADDRESS_AMONG_NAMES,
+    &OTHER_ORIGIN,
+    &DENIED_TO_ANOTHER,
     &NAME_BY_ADDRESS,
     &NO_CLIENTS,
 ];
@@ -86,11 +92,38 @@ pub(super) const SHARING_UNKNOWN: Kind = Kind {
 };
 
 /// A vendor's list of prefixes, where the firewall looks names up itself.
-pub(super) const LIST_LEFT_OUT: Kind = Kind {
-    name: "list-left-out",
+pub(super) const LIST_LEFT_OUT: Kind =
+    Kind { name: "list-left-out", code: Some(Code::OutOfReach), together: None, help: "" };
+
+/// Ports and clients, which no list of addresses or names holds.
+pub(super) const PORTS_AND_CLIENTS: Kind = Kind { name: "ports-and-clients", code: None, together: None, help: "" };
+
+/// A denial of all IPv6 on an interface, where there are lists and no interfaces.
+pub(super) const IPV6_UNDENIED: Kind = Kind {
+    name: "ipv6-undenied",
     code: Some(Code::OutOfReach),
     together: None,
-    help: "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers",
+    help: "deny it there by hand, or name the clients' IPv6 addresses as well",
+};
+
+/// An address, where names alone are held.
+pub(super) const ADDRESS_AMONG_NAMES: Kind =
+    Kind { name: "address-among-names", code: Some(Code::Loss), together: None, help: "use `hold: both`" };
+
+/// Rules of origins that the pods do not have.
+pub(super) const OTHER_ORIGIN: Kind = Kind {
+    name: "other-origin",
+    code: Some(Code::OutOfReach),
+    together: Some("rules of origins these pods do not have"),
+    help: "name the origin under `origins` if the pods are meant, or leave these to another target",
+};
+
+/// A name that one origin of the pods is denied.
+pub(super) const DENIED_TO_ANOTHER: Kind = Kind {
+    name: "denied-to-another",
+    code: Some(Code::Loss),
+    together: None,
+    help: "a pod has the denials of all its origins: name fewer under `origins`",
 };
 
 /// Names that are let out by their addresses, and with them every other name there.
@@ -116,6 +149,10 @@ pub struct Loss {
     pub origin: Option<Origin>,
     /// In words, on one line.
     pub text: String,
+    /// Where it is written.
+    pub(super) place: Option<Span>,
+    /// What to do, where that is not what is to be done about every loss of the kind.
+    pub(super) help: Option<&'static str>,
 }
 
 impl Loss {
@@ -127,7 +164,17 @@ impl Loss {
 
     /// Of no rule in particular.
     pub(super) fn general(kind: &'static Kind, text: String) -> Self {
-        Self { kind, rule: None, callout: None, endpoints: Vec::new(), ports: Vec::new(), origin: None, text }
+        Self {
+            kind,
+            rule: None,
+            callout: None,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            origin: None,
+            text,
+            place: None,
+            help: None,
+        }
     }
 
     pub(super) fn endpoint(mut self, endpoint: &Endpoint) -> Self {
@@ -158,25 +205,27 @@ pub(super) fn lines(losses: &[Loss]) -> Vec<String> {
 
 /// Says what is lost, each as its kind is told; as errors where the site refuses losses.
 pub(super) fn tell(target: &str, losses: &[Loss], choice: Losses, findings: &mut Findings) {
-    let mut say = |kind: &Kind, code, text: &str| {
+    let mut say = |loss: &Loss, code, text: &str| {
+        let advice = loss.help.unwrap_or(loss.kind.help);
         let (code, help) = match choice {
-            Losses::Report => (code, kind.help.to_owned()),
+            Losses::Report => (code, advice.to_owned()),
             Losses::Refuse => {
-                let or = if kind.help.is_empty() { String::new() } else { format!("{}; or ", kind.help) };
+                let or = if advice.is_empty() { String::new() } else { format!("{advice}; or ") };
                 (Code::LossRefused, format!("{or}leave the entry out with `leave-out`, or set `losses: report`"))
             }
         };
         let diagnostic = Diagnostic::new(code, format!("{target}: {text}"));
+        let diagnostic = loss.place.iter().fold(diagnostic, |diagnostic, at| diagnostic.at(at.clone(), ""));
         findings.push(if help.is_empty() { diagnostic } else { diagnostic.help(help) });
     };
     for (i, loss) in losses.iter().enumerate() {
         let Some(code) = loss.kind.code else { continue };
         let same = |other: &&Loss| other.kind.name == loss.kind.name;
         match loss.kind.together {
-            None => say(loss.kind, code, &loss.text),
+            None => say(loss, code, &loss.text),
             Some(what) if !losses.iter().take(i).any(|other| same(&other)) => {
                 let all: Vec<String> = losses.iter().filter(same).map(Loss::short).collect();
-                say(loss.kind, code, &format!("{what}: {}", all.join("; ")));
+                say(loss, code, &format!("{what}: {}", all.join("; ")));
             }
             Some(_) => {}
         }

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::{
-    Consequence, Header, Layer, Page, Plan, Target, Why, address_losses, consequence, fit, missed_denial, name_losses,
+    Consequence, Header, Layer, Page, Plan, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
+    name_losses, sharing_unknown,
 };
 use crate::addrs::{AddrSet, short};
 use crate::digest::sha256;
@@ -123,7 +124,9 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let (ruleset, losses) = match settings.resolve {
         ResolveAt::Lock => (ruleset, address_losses("opnsense", ruleset, findings)),
         ResolveAt::Firewall => {
-            let mut losses = lists_left_out(ruleset);
+            // Its answers are minutes old and of its own place.
+            let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
+            let mut losses = lists_left_out("OPNsense looks the names up itself", help, ruleset);
             bare = ruleset.without_lists();
             losses.extend(alias_losses(&bare, findings));
             (&bare, losses)
@@ -194,14 +197,6 @@ fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row
     }
 }
 
-/// Where OPNsense asks DNS itself, its answers are minutes old and of its own place: a list that stands in for what DNS
-/// may answer has no part in that.
-fn lists_left_out(ruleset: &Ruleset) -> Vec<Loss> {
-    let used = |id: &Id| ruleset.rules.iter().any(|rule| rule.lists().contains(id));
-    let text = |id: &Id| format!("list {id} is left out: OPNsense looks the names up itself");
-    ruleset.lists.keys().filter(|id| used(id)).map(|id| Loss::general(&loss::LIST_LEFT_OUT, text(id))).collect()
-}
-
 /// What an alias of names cannot hold.
 fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
     let mut losses = Vec::new();
@@ -218,10 +213,7 @@ fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
         }
     }
     losses.extend(name_losses("opnsense", &ruleset.rules, findings));
-    if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
-        let text = "without a lock nobody knows whether a blocked and an allowed name share an address";
-        losses.push(Loss::general(&loss::SHARING_UNKNOWN, text.to_owned()));
-    }
+    losses.extend(sharing_unknown(ruleset));
     losses.extend(loss::names_by_address(ruleset));
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);

@@ -1,4 +1,4 @@
-//! Squid 5 and later: an include that goes by name, with peek and splice, and its list files.
+//! Squid 5, 6 and 7: an include that goes by name, with peek and splice, its list files, and a file for the clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,30 +7,38 @@ use serde::Serialize;
 use super::loss::{self, Loss};
 use super::{Header, Layer, Page, Plan, Target, Why};
 use crate::addrs::{AddrSet, short};
-use crate::callout::Origin;
-use crate::diagnostic::Findings;
-use crate::host::NamePattern;
+use crate::callout::{Endpoint, Origin};
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::host::{Host, NamePattern};
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Rule, Ruleset, prune};
-use crate::settings::{Settings, Squid};
+use crate::settings::{Settings, Squid, UrlPrefix};
 
 /// The target.
 pub const TARGET: Target = Target {
     name: "squid",
-    about: "Squid 5 and later with TLS support, as an explicit proxy that looks at the TLS server name",
+    about: "Squid 5, 6 and 7 with TLS support, as a proxy that clients know or are turned to, by the TLS server name",
     layer: Layer::Names,
     limits: &[
         "HTTP on 80/tcp and TLS on 443/tcp only: mail, time, DNS and logs do not go through a proxy",
-        "by name, not by path: a host is let out as a whole",
+        "by name: a host is let out as a whole, but for those whose TLS the site opens",
         "every client of the proxy is limited, the administrator too: it ends in deny all",
         "what is inside TLS is not seen: a client that sends an allowed server name and another Host header gets through",
+        "where clients are turned to it: no TLS without a server name or with it encrypted, no QUIC, and a client must have its addresses from the resolver the proxy asks",
     ],
     main: "outgate.conf",
-    owns: &["squid/losses.json", "squid/outgate.conf", "squid/lists/allow_*.txt", "squid/lists/deny_*.txt"],
+    owns: &[
+        "squid/losses.json",
+        "squid/outgate.conf",
+        "squid/outgate.pac",
+        "squid/lists/allow_*.txt",
+        "squid/lists/deny_*.txt",
+    ],
     check: &["squid", "-k", "parse", "-f"],
     templates: &[
         ("squid/outgate.conf.j2", include_str!("../../templates/squid/outgate.conf.j2")),
         ("squid/list.txt.j2", include_str!("../../templates/squid/list.txt.j2")),
+        ("squid/outgate.pac.j2", include_str!("../../templates/squid/outgate.pac.j2")),
     ],
     chosen: |settings: &Settings| settings.squid.is_some(),
     plan,
@@ -70,11 +78,53 @@ impl Carrier {
 struct Values<'a> {
     header: Header,
     port: u16,
+    /// Ports for what a packet filter turns here: none or one of each.
+    intercept: Vec<Caught>,
     certificate: &'a str,
     folder: &'a str,
     clients: Vec<Clients>,
     denied: Vec<List>,
     allowed: Vec<List>,
+    /// The groups of clients that may begin TLS at all.
+    begins: BTreeSet<String>,
+    /// Hosts whose TLS is opened.
+    opened: Vec<Opened>,
+    /// The lengths of all their paths.
+    lengths: BTreeSet<usize>,
+}
+
+#[derive(Serialize)]
+struct Caught {
+    http: u16,
+    https: u16,
+}
+
+/// A host whose TLS is opened.
+#[derive(Serialize)]
+struct Opened {
+    host: String,
+    /// The lists that let it out.
+    lists: Vec<List>,
+    /// Beginnings of paths, by their length.
+    paths: Vec<Paths>,
+}
+
+#[derive(Serialize)]
+struct Paths {
+    length: usize,
+    paths: BTreeSet<String>,
+}
+
+/// What clients are told.
+#[derive(Serialize)]
+struct Pac {
+    header: Header,
+    proxy: String,
+    port: u16,
+    /// Names and addresses of the site's own servers.
+    hosts: BTreeSet<String>,
+    /// Their networks: address and mask.
+    nets: BTreeSet<(String, String)>,
 }
 
 #[derive(Serialize)]
@@ -137,13 +187,21 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         }
     }
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
+    let mut open = Vec::new();
     for ((action, group, carrier), rules) in &groups {
         let list = list(group, *carrier, rules);
         match action {
             Action::Deny => denied.push(list),
-            Action::Allow => allowed.push(list),
+            Action::Allow => {
+                if *carrier == Carrier::Tls {
+                    open.push((prune(rules.iter().flat_map(|rule| rule.names())), list.clone()));
+                }
+                allowed.push(list);
+            }
         }
     }
+    let paths = settings.decrypt.as_ref().map_or(&[][..], |decrypt| &decrypt.paths);
+    let opened = opened(paths, &open, findings);
     let header = Header::new(ruleset, &losses);
     let mut pages: Vec<Page> = denied
         .iter()
@@ -154,10 +212,17 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             Page::new(format!("lists/{}.txt", list.name), "squid/list.txt.j2", values)
         })
         .collect();
+    if let Some(proxy) = &settings.pac {
+        pages.push(Page::new("outgate.pac", "squid/outgate.pac.j2", pac(ruleset, header.clone(), proxy, settings.port)));
+    }
     let values = Values {
         header,
         port: settings.port,
-        certificate: &settings.certificate,
+        intercept: settings.intercept.iter().map(|ports| Caught { http: ports.http, https: ports.https }).collect(),
+        certificate: settings.decrypt.as_ref().map_or(&settings.certificate, |decrypt| &decrypt.ca),
+        begins: allowed.iter().filter(|list| list.tls).map(|list| list.clients.clone()).collect(),
+        lengths: opened.iter().flat_map(|opened| opened.paths.iter().map(|paths| paths.length)).collect(),
+        opened,
         folder: &settings.lists,
         clients: clients.iter().map(|(name, addrs)| client_group(name, addrs)).collect(),
         denied,
@@ -165,6 +230,51 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// The hosts whose TLS is opened, each with the lists that let it out. One that none does would only look like a rule.
+fn opened(prefixes: &[UrlPrefix], allowed: &[(Vec<NamePattern>, List)], findings: &mut Findings) -> Vec<Opened> {
+    let mut hosts: BTreeMap<&Host, BTreeMap<usize, BTreeSet<String>>> = BTreeMap::new();
+    for UrlPrefix { host, path, span } in prefixes {
+        let name = NamePattern::Exact(host.clone());
+        if !allowed.iter().any(|(patterns, _)| patterns.iter().any(|pattern| pattern.covers(&name))) {
+            findings.push(
+                Diagnostic::new(Code::BadSetting, format!("squid: no rule lets `{host}` out on 443/tcp"))
+                    .at(span.clone(), "")
+                    .help("a path narrows what a rule allows and opens nothing: take it out, or allow the host"),
+            );
+        }
+        hosts.entry(host).or_default().entry(path.len()).or_default().insert(path.clone());
+    }
+    let opened = hosts.into_iter().map(|(host, by_length)| {
+        let name = NamePattern::Exact(host.clone());
+        let lists = allowed.iter().filter(|(patterns, _)| patterns.iter().any(|pattern| pattern.covers(&name)));
+        Opened {
+            host: host.to_string(),
+            lists: lists.map(|(_, list)| list.clone()).collect(),
+            paths: by_length.into_iter().map(|(length, paths)| Paths { length, paths }).collect(),
+        }
+    });
+    opened.collect()
+}
+
+/// What clients are told: the site's own servers are reached without the proxy, all else is the proxy's to decide.
+fn pac(ruleset: &Ruleset, header: Header, proxy: &Host, port: u16) -> Pac {
+    let (mut hosts, mut nets) = (BTreeSet::new(), BTreeSet::new());
+    for rule in ruleset.rules.iter().filter(|rule| rule.action == Action::Allow && rule.callout.slot.is_some()) {
+        for destination in rule.destinations.iter().filter(|d| !rule.callout.endpoints.contains(&d.endpoint)) {
+            match &destination.endpoint {
+                Endpoint::Name(NamePattern::Exact(host)) => _ = hosts.insert(host.to_string()),
+                Endpoint::Net(net) if net.prefix_len() == net.max_prefix_len() => _ = hosts.insert(short(net)),
+                Endpoint::Net(net) if net.addr().is_ipv4() => {
+                    nets.insert((net.network().to_string(), net.netmask().to_string()));
+                }
+                // Clients have no common way to tell whether an IPv6 address is in a network; no wildcard is a server.
+                Endpoint::Net(_) | Endpoint::Name(NamePattern::Below(_)) | Endpoint::Service(_) => {}
+            }
+        }
+    }
+    Pac { header, proxy: proxy.to_string(), port, hosts, nets }
 }
 
 fn client_group(name: &str, addrs: &AddrSet) -> Clients {

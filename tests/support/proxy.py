@@ -1,8 +1,13 @@
 """Both ends of a question through a proxy under test. Started by squid.rs, inside the lab's namespace.
 
   proxy.py origin TOKEN CERTIFICATE PORT...   says `ready`; answers on all addresses until stdin ends
-  proxy.py ask TOKEN PROXY_PORT               a question a line on stdin, fields by tab; an answer a line, in order
+  proxy.py ask TOKEN PROXY4 PROXY6 PORT CA    a question a line on stdin, fields by tab; an answer a line, in order
       get CLIENT URL | tls CLIENT HOST:PORT SNI | raw CLIENT HOST:PORT | direct CLIENT HOST:PORT
+      turned-get CLIENT ADDRESS:PORT TARGET HOST | turned-tls CLIENT ADDRESS:PORT SNI | turned-raw CLIENT ADDRESS:PORT
+      path CLIENT HOST:PORT SNI METHOD TARGET HOST | turned-path CLIENT ADDRESS:PORT SNI METHOD TARGET HOST
+
+Those that are turned go to where the client means to go, and know of no proxy. Of those with a path, the client trusts
+no certificate but those of CA.
 
 The token is how an origin is known: only an answer that holds it is `allowed`. A status line says nothing, as Squid
 answers a denied CONNECT on an ssl-bump port with 200 and sends the 403 in TLS with a certificate of its own.
@@ -53,7 +58,7 @@ def answer(connection, context, token):
                 connection = context.wrap_socket(connection, server_side=True)
             asked = connection.recv(4096)
             body = f"{token}\n".encode()
-            if asked.startswith(b"GET "):
+            if b" HTTP/1." in asked:
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
                 body = head.encode() + body
             connection.sendall(body)
@@ -85,7 +90,8 @@ def verdict(data, token, where):
     line = data.split(b"\r\n", 1)[0].decode("latin-1")
     squid = [field for field in data.decode("latin-1").split("\r\n") if field.lower().startswith("x-squid-error:")]
     status = line.split(" ")[1] if line.startswith("HTTP/") and " " in line else ""
-    kind = "denied" if status == "403" else "broken"
+    # 409: the address is none of the name's, or the two names of a request differ.
+    kind = "denied" if status in ("403", "409") else "broken"
     return " ".join([kind, line, *squid, where])
 
 
@@ -109,11 +115,62 @@ def handshake(connection, sni):
     return context.wrap_socket(connection, server_hostname=sni or None)
 
 
-def question(line, token, proxy_port):
+def name_and_port(target):
+    host, port = target.rsplit(":", 1)
+    return host.strip("[]"), int(port)
+
+
+def turned(kind, client, target, rest, token):
+    """A client that goes straight to where it means to go."""
+    with connect(client, name_and_port(target)) as connection:
+        if kind == "turned-raw":
+            connection.sendall(RAW)
+            return verdict(everything(connection), token, "after no TLS")
+        if kind == "turned-get":
+            get(connection, rest[1], rest[0])
+            data = everything(connection)
+            return verdict(data, token, "after GET") if data else "broken no answer to GET"
+        try:
+            secure = handshake(connection, rest[0])
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as error:
+            return f"denied cut off in TLS: {error}"
+        except ssl.SSLError as error:
+            # An origin answers TLS with TLS; what is in the clear is Squid's page.
+            if error.reason == "WRONG_VERSION_NUMBER":
+                return "denied answered in the clear"
+            raise
+        with secure:
+            get(secure, rest[0] or target, "/")
+            return verdict(everything(secure), token, "in TLS")
+
+
+def inside(kind, client, target, rest, token, proxies, ca):
+    """A request in TLS that the proxy opens."""
+    sni, method, asked, host = rest
+    connection = connect(client, name_and_port(target) if kind == "turned-path" else proxies[":" in client])
+    with connection:
+        if kind == "path":
+            connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            if connection.recv(4096).split(b" ")[1] != b"200":
+                return "broken no 200 to CONNECT"
+        try:
+            secure = ssl.create_default_context(cafile=ca).wrap_socket(connection, server_hostname=sni)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError) as error:
+            return f"denied cut off in TLS: {error}"
+        with secure:
+            head = f"{method} {asked} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            secure.sendall(head.encode())
+            return verdict(everything(secure), token, f"to {method}")
+
+
+def question(line, token, proxies, ca):
     kind, client, target, *rest = line.split("\t")
+    if kind in ("path", "turned-path"):
+        return inside(kind, client, target, rest, token, proxies, ca)
+    if kind.startswith("turned-"):
+        return turned(kind, client, target, rest, token)
     if kind == "direct":
-        host, port = target.rsplit(":", 1)
-        address = (host.strip("[]"), int(port))
+        address = host, _ = name_and_port(target)
         with connect(client, address) as plain:
             get(plain, host, "/")
             first = verdict(everything(plain), token, "in HTTP")
@@ -122,7 +179,7 @@ def question(line, token, proxy_port):
             second = verdict(everything(secure), token, "in TLS")
         return second if first == "allowed" else first
 
-    with connect(client, ("::1" if ":" in client else "127.0.0.1", proxy_port)) as connection:
+    with connect(client, proxies[":" in client]) as connection:
         if kind == "get":
             get(connection, target.split("/")[2], target)
             data = everything(connection)
@@ -152,10 +209,12 @@ def question(line, token, proxy_port):
             return verdict(data, token, "in TLS")
 
 
-def ask(token, proxy_port):
+def ask(token, proxy4, proxy6, port, ca):
+    proxies = {False: (proxy4, int(port)), True: (proxy6, int(port))}
+
     def one(line):
         try:
-            return question(line, token, int(proxy_port))
+            return question(line, token, proxies, ca)
         except (OSError, ValueError, IndexError) as error:
             return f"broken {type(error).__name__}: {error}"
 

@@ -1,7 +1,8 @@
 //! A real Squid with a configuration under test, origins it can reach, and clients that ask through it.
 //!
-//! All in one namespace that has nothing but loopback: the origins' and the clients' addresses are on it, and Squid
-//! takes every name from a file of hosts. So a name such as `update.truenas.com` never leads out of here.
+//! All in one namespace that has nothing but loopback: the origins' and the clients' addresses are on it. Or, where
+//! connections are turned to Squid, in three: Squid on the router of a [`netns::Lab`]. Squid takes every name from a file
+//! of hosts, so a name such as `update.truenas.com` never leads out of here.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
@@ -16,8 +17,11 @@ use tempfile::TempDir;
 
 use super::enforcers::{NAMESPACES, require_all};
 use super::namespace::{Namespace, said};
-use super::netns::address;
+use super::netns::{self, address};
 pub(crate) use super::question::{Answer, Request};
+
+/// What makes certificates for Squid, where Debian has it.
+const CERTGEN: &str = "/usr/lib/squid/security_file_certgen";
 
 const PROXY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/proxy.py");
 
@@ -46,21 +50,88 @@ pub(crate) struct SquidLab {
     token: String,
     origin: Child,
     origin_pipe: Option<ChildStdin>,
-    namespace: Namespace,
+    place: Place,
     dir: TempDir,
 }
+
+/// Where clients, Squid and origins are.
+enum Place {
+    /// All in one.
+    One(Namespace),
+    /// Clients, router, internet.
+    Routed(netns::Lab),
+}
+
+impl Place {
+    fn clients(&self) -> &Namespace {
+        match self {
+            Self::One(namespace) => namespace,
+            Self::Routed(lab) => lab.client(),
+        }
+    }
+
+    fn proxy(&self) -> &Namespace {
+        match self {
+            Self::One(namespace) => namespace,
+            Self::Routed(lab) => lab.router(),
+        }
+    }
+
+    fn origins(&self) -> &Namespace {
+        match self {
+            Self::One(namespace) => namespace,
+            Self::Routed(lab) => lab.internet(),
+        }
+    }
+
+    /// The proxy's addresses, as the clients know it.
+    fn addresses(&self) -> [&'static str; 2] {
+        match self {
+            Self::One(_) => ["127.0.0.1", "::1"],
+            Self::Routed(_) => ROUTER,
+        }
+    }
+}
+
+/// The router's own addresses in a routed lab.
+pub(crate) const ROUTER: [&str; 2] = ["100.127.255.1", "fdff:6f75:7467:1::1"];
 
 impl SquidLab {
     /// # Panics
     /// If the world holds what is no address, or the same name twice (Squid keeps one address of its hosts file), or if
     /// the lab cannot be built: ask [`ready`] first.
     pub(crate) fn new(world: &World<'_>) -> Self {
+        let answering = world.hosts.iter().map(|(_, at)| at).chain(world.bare);
+        let mut all: Vec<IpAddr> = answering.chain(world.clients).map(|at| address(at)).collect();
+        all.sort_unstable();
+        all.dedup();
+        let namespace = Namespace::new();
+        namespace.configure(&all.iter().map(|one| format!("ip addr add {one} dev lo\n")).collect::<String>());
+        Self::at(Place::One(namespace), world)
+    }
+
+    /// The same with Squid on a router, on which the clients' connections are turned by this file for nft: `turned`.
+    /// Nothing is forwarded. Every address there is answers.
+    ///
+    /// # Panics
+    /// As [`SquidLab::new`]; it needs nft too.
+    pub(crate) fn routed(world: &World<'_>, turned: &str) -> Self {
+        let lab = netns::Lab::new(world.clients, &["0.0.0.0/0", "::/0"]);
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let closed =
+            "table inet closed {\n chain closed {\n  type filter hook forward priority 0; policy drop;\n }\n}\n";
+        write!(file, "{turned}{closed}").expect("the rules are written");
+        lab.load_nft(file.path()).expect("nft takes the lab's own rules");
+        Self::at(Place::Routed(lab), world)
+    }
+
+    fn at(place: Place, world: &World<'_>) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         // Squid gives up root; it has to reach its files, and to write some.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("the folder is ours");
         fs::create_dir(dir.path().join("var")).expect("the folder is ours");
         fs::set_permissions(dir.path().join("var"), Permissions::from_mode(0o777)).expect("the folder is ours");
-        make_certificate(dir.path());
+        make_certificates(dir.path(), world);
 
         let mut names: Vec<String> = world.hosts.iter().map(|(name, _)| name.to_lowercase()).collect();
         names.sort_unstable();
@@ -78,21 +149,16 @@ impl SquidLab {
         origins.sort_unstable();
         origins.dedup();
         names.extend(origins.iter().map(IpAddr::to_string));
-        let mut all: Vec<IpAddr> = origins.iter().chain(&clients).copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        let namespace = Namespace::new();
-        namespace.configure(&all.iter().map(|one| format!("ip addr add {one} dev lo\n")).collect::<String>());
 
         let token = random_token();
         let ports: Vec<String> = world.ports.iter().map(u16::to_string).collect();
-        let mut command = namespace.command(600, "python3");
-        command.args(["-IS", PROXY, "origin", &token]).args([dir.path().join("cert.pem")]);
+        let mut command = place.origins().command(600, "python3");
+        command.args(["-IS", PROXY, "origin", &token]).args([dir.path().join("origin.pem")]);
         let mut origin =
             command.args(&ports).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("nsenter starts");
         let origin_pipe = origin.stdin.take();
         let stdout = origin.stdout.take().expect("the origin's output is a pipe");
-        let lab = Self { clients, names, ports: world.ports.to_vec(), token, origin, origin_pipe, namespace, dir };
+        let lab = Self { clients, names, ports: world.ports.to_vec(), token, origin, origin_pipe, place, dir };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the origin speaks");
         assert_eq!(line.trim(), "ready", "the origin is up (see its message above)");
@@ -109,7 +175,7 @@ impl SquidLab {
                 lines.push_str(&format!("direct\t{origin}\t{target}\n"));
             }
         }
-        for (answer, line) in self.run(0, &lines).iter().zip(lines.lines()) {
+        for (answer, line) in self.run(self.place.origins(), 0, &lines).iter().zip(lines.lines()) {
             assert_eq!(*answer, Answer::Allowed, "origin does not answer: {line}");
         }
     }
@@ -122,6 +188,17 @@ impl SquidLab {
     /// A self-made certificate with its key, for `tls-cert=`.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.dir.path().join("cert.pem")
+    }
+
+    /// An authority that the clients trust, certificate and key, for a Squid that opens TLS. Makes the store it needs.
+    pub(crate) fn authority(&self) -> PathBuf {
+        let store = self.dir().join("var/certificates");
+        if !store.exists() {
+            let mut certgen = Command::new(CERTGEN);
+            said(certgen.args(["-c", "-s"]).arg(&store).args(["-M", "4MB"]).output()).expect("the store is made");
+            said(Command::new("chown").args(["-R", "proxy"]).arg(&store).output()).expect("Debian has this user");
+        }
+        self.dir().join("ca.pem")
     }
 
     /// Copies the files of a rendered folder (and its folders) into the lab, with texts exchanged: the paths the
@@ -150,9 +227,12 @@ impl SquidLab {
     /// `deny` (neither word).
     pub(crate) fn parse(&self, include: &Path) -> Result<(), String> {
         let faultless = self.dir().join("faultless.conf");
-        let certificate = self.certificate();
-        let port = format!("http_port 3128 ssl-bump tls-cert={} generate-host-certificates=off", certificate.display());
-        fs::write(&faultless, format!("{port}\nhttp_access deny all\nssl_bump terminate all\n"))
+        // What is said of ports, certificates and authorities that are as they should be.
+        let (certificate, authority) = (self.certificate(), self.dir().join("ca.pem"));
+        let own = format!("ssl-bump tls-cert={} generate-host-certificates=off", certificate.display());
+        let trusted = format!("ssl-bump tls-cert={} generate-host-certificates=on", authority.display());
+        let ports = format!("http_port 3128 {own}\nhttp_port 3129 intercept\nhttps_port 3130 intercept {trusted}");
+        fs::write(&faultless, format!("{ports}\nhttp_access deny all\nssl_bump terminate all\n"))
             .expect("it is written");
         let (success, known) = self.parsed(&faultless);
         assert!(success, "squid does not take the harness's own file: {known:?}");
@@ -170,7 +250,7 @@ impl SquidLab {
     /// Whether parsing succeeds, and what is said meanwhile: without the time, and without the file read aloud.
     fn parsed(&self, include: &Path) -> (bool, Vec<String>) {
         let main = self.write_main(include);
-        let output = self.namespace.command(60, "squid").args(["-k", "parse", "-f"]).arg(main).output();
+        let output = self.place.proxy().command(60, "squid").args(["-k", "parse", "-f"]).arg(main).output();
         let output = output.expect("nsenter starts");
         let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         let lines = text.lines().map(|line| line.split_once("| ").map_or(line, |(_, rest)| rest));
@@ -192,7 +272,7 @@ impl SquidLab {
         // Squid shares memory by names in /dev/shm, the same names for each Squid, and when killed leaves them there: it
         // gets a /dev/shm of its own. The shell says the number it has in its namespace, and becomes Squid.
         let script = "mount -t tmpfs none /dev/shm; echo $$; exec \"$0\" -N -f \"$1\" >&2";
-        let mut command = self.namespace.command(600, "unshare");
+        let mut command = self.place.proxy().command(600, "unshare");
         command.args(["--mount", "sh", "-euc", script]).arg(squid).arg(main);
         let mut process = command.stdout(Stdio::piped()).stderr(stderr).spawn().map_err(|error| error.to_string())?;
         let mut line = String::new();
@@ -226,6 +306,8 @@ visible_hostname outgate.test
 shutdown_lifetime 0 seconds
 netdb_filename none
 pinger_enable off
+sslcrtd_program {CERTGEN} -s {dir}/var/certificates -M 4MB
+tls_outgoing_options cafile={dir}/origin.crt
 include {}
 ",
             std::path::absolute(include).expect("a path").display()
@@ -236,13 +318,14 @@ include {}
     }
 
     /// Puts lines to proxy.py.
-    fn run(&self, port: u16, lines: &str) -> Vec<Answer> {
+    fn run(&self, namespace: &Namespace, port: u16, lines: &str) -> Vec<Answer> {
         let mut input = tempfile::tempfile().expect("a temporary file");
         input.write_all(lines.as_bytes()).expect("the questions are written");
         input.rewind().expect("the questions can be read");
         let seconds = 30 + u32::try_from(lines.lines().count()).unwrap_or(600);
-        let mut command = self.namespace.command(seconds, "python3");
-        command.args(["-IS", PROXY, "ask", &self.token, &port.to_string()]).stdin(input);
+        let mut command = namespace.command(seconds, "python3");
+        command.args(["-IS", PROXY, "ask", &self.token]).args(self.place.addresses()).arg(port.to_string());
+        command.arg(self.dir.path().join("ca.crt")).stdin(input);
         let output = said(command.output()).unwrap_or_else(|error| panic!("the questions failed: {error}"));
         let answers: Vec<Answer> = output.lines().map(Answer::parse).collect();
         assert_eq!(answers.len(), lines.lines().count(), "an answer for each question");
@@ -282,10 +365,12 @@ impl Squid<'_> {
             let host = host.to_lowercase();
             let host = host.trim_end_matches('.').trim_start_matches('[').trim_end_matches(']');
             let host = host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), |at| at.to_string());
-            assert!(self.lab.names.contains(&host), "{request}: nobody there to answer");
-            assert!(self.lab.ports.contains(&port), "{request}: nobody answers on that port");
+            let own = ROUTER.contains(&host.as_str());
+            assert!(own || self.lab.names.contains(&host), "{request}: nobody there to answer");
+            assert!(own || self.lab.ports.contains(&port), "{request}: nobody answers on that port");
         }
-        let answers = self.lab.run(self.port, &requests.iter().map(Request::line).collect::<String>());
+        let answers =
+            self.lab.run(self.lab.place.clients(), self.port, &requests.iter().map(Request::line).collect::<String>());
         // A Squid that died cuts off too, and has denied nothing.
         assert!(self.listens(), "squid is gone: {}", self.lab.said());
         answers
@@ -315,7 +400,7 @@ impl Squid<'_> {
 
     /// Kills Squid, as the end of this value does.
     pub(crate) fn kill(&self) {
-        let mut kill = self.lab.namespace.command(5, "sh");
+        let mut kill = self.lab.place.proxy().command(5, "sh");
         let _ = kill.args(["-c", "kill -9 \"$0\" 2>/dev/null", &self.number]).status();
     }
 
@@ -338,7 +423,7 @@ impl Squid<'_> {
         let port = format!(":{:04X}", self.port);
         ["tcp", "tcp6"].iter().any(|table| {
             let text =
-                fs::read_to_string(format!("/proc/{}/net/{table}", self.lab.namespace.pid())).unwrap_or_default();
+                fs::read_to_string(format!("/proc/{}/net/{table}", self.lab.place.proxy().pid())).unwrap_or_default();
             text.lines().any(|line| {
                 let fields: Vec<&str> = line.split_whitespace().collect();
                 fields.get(1).is_some_and(|local| local.ends_with(&port)) && fields.get(3) == Some(&"0A")
@@ -354,15 +439,39 @@ impl Drop for Squid<'_> {
     }
 }
 
-/// Key and certificate in `cert.pem`. Worth nothing, so everyone may read it.
-fn make_certificate(dir: &Path) {
-    let (key, certificate, both) = (dir.join("key"), dir.join("certificate"), dir.join("cert.pem"));
-    let mut openssl = Command::new(super::enforcers::find("openssl").expect("openssl is installed"));
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
-    openssl.args(["-days", "2", "-subj", "/CN=outgate test", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
-    said(openssl.stdin(Stdio::null()).output()).expect("openssl makes a certificate");
-    let read = |file: &Path| fs::read_to_string(file).expect("openssl wrote it");
-    fs::write(&both, read(&key) + &read(&certificate)).expect("the certificate is written");
+/// Makes what the lab's TLS needs. Worth nothing, so everyone may read it.
+///
+/// `cert.pem`: key and certificate for `tls-cert=`. `ca.pem`, `ca.crt`: those of an authority for it that clients trust.
+/// `origin.pem`: key and certificate of every origin, good for all names of the world but those that begin with `wrong.`;
+/// `origin.crt`: who says so.
+fn make_certificates(dir: &Path, world: &World<'_>) {
+    let at = |name: &str| dir.join(name).to_str().expect("temporary folders have plain names").to_owned();
+    let openssl = |line: &str, names: &[String]| {
+        let mut openssl = Command::new(super::enforcers::find("openssl").expect("openssl is installed"));
+        openssl.args(line.split(' ')).args(names);
+        said(openssl.stdin(Stdio::null()).output()).expect("openssl makes a certificate");
+    };
+    let read = |name: &str| fs::read_to_string(dir.join(name)).expect("openssl wrote it");
+    let joined = |name: &str, parts: &[&str]| {
+        fs::write(dir.join(name), parts.iter().map(|part| read(part)).collect::<String>()).expect("it is written");
+    };
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    openssl(&format!("{new} -subj /CN=outgate.test -keyout {} -out {}", at("key"), at("crt")), &[]);
+    joined("cert.pem", &["key", "crt"]);
+    for authority in ["ca", "origin-ca"] {
+        let (key, crt) = (at(&format!("{authority}.key")), at(&format!("{authority}.crt")));
+        let uses = ["-addext".to_owned(), "keyUsage=critical,keyCertSign,cRLSign".to_owned()];
+        openssl(&format!("{new} -subj /CN={authority}.test -keyout {key} -out {crt}"), &uses);
+    }
+    joined("ca.pem", &["ca.crt", "ca.key"]);
+    let good = world.hosts.iter().map(|(name, _)| name).filter(|name| !name.starts_with("wrong."));
+    let names: Vec<String> = good.map(|name| format!("DNS:{name}")).collect();
+    let names = ["-addext".to_owned(), format!("subjectAltName=DNS:origin.test,{}", names.join(","))];
+    let signed = format!("-CA {} -CAkey {}", at("origin-ca.crt"), at("origin-ca.key"));
+    let own = format!("{new} -subj /CN=origin.test -keyout {} -out {} {signed}", at("origin.key"), at("origin-own"));
+    openssl(&own, &names);
+    joined("origin.pem", &["origin.key", "origin-own"]);
+    joined("origin.crt", &["origin-ca.crt"]);
 }
 
 fn stage_into(from: &Path, to: &Path, exchange: &[(&str, String)], used: &mut [bool]) {

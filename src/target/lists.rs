@@ -1,0 +1,268 @@
+//! Plain lists of addresses and names for whatever outgate does not know, and one table that says what they are for.
+//!
+//! A list knows neither ports nor clients. So there is one for each set of clients and ports, named by both, and none
+//! that joins two: whoever uses it in a rule with the clients and ports of its name opens what the model opens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::loss::{self, Loss};
+use super::{Header, Layer, Page, Plan, Target, Why, address_losses, fit, lists_left_out, name_losses};
+use crate::addrs::{AddrSet, short};
+use crate::callout::Endpoint;
+use crate::diagnostic::{Code, Diagnostic, Findings};
+use crate::host::NamePattern;
+use crate::port::{Port, Protocol};
+use crate::ruleset::{Action, Rule, Ruleset, prune};
+use crate::settings::{Comments, Hold, Ipv6, Lists, Settings};
+use crate::text::Id;
+
+/// The target.
+pub const TARGET: Target = Target {
+    name: "lists",
+    about: "plain lists of addresses and names, one for each set of clients and ports, for any router or service that reads them",
+    layer: Layer::Addresses,
+    limits: &[
+        "a list knows neither ports nor clients: use each only in a rule with those of its name, or it opens more than the profile",
+        "nor does it know order: every rule with a `deny_` list comes before every rule with an `allow_` list, and a denial of the rest, for `clients_limited`, comes last",
+        "`ipv6: deny-interface` is in no list: deny all IPv6 on the clients' interface there by hand",
+        "two names on one address are one in a list of addresses; wildcards stand in lists of names alone",
+        "a list that is no longer written stays with whoever read it: take its rule out; `generate` says which are removed",
+        "`hold: names` needs no lock, and leaves out what a site names by address",
+    ],
+    main: "rules.json",
+    owns: &["lists/losses.json", "lists/rules.json", "lists/allow_*.txt", "lists/deny_*.txt", "lists/clients_*.txt"],
+    check: &[],
+    templates: &[
+        ("lists/list.txt.j2", include_str!("../../templates/lists/list.txt.j2")),
+        ("lists/clients.txt.j2", include_str!("../../templates/lists/clients.txt.j2")),
+        ("lists/rules.json.j2", include_str!("../../templates/lists/rules.json.j2")),
+    ],
+    chosen: |settings: &Settings| settings.lists.is_some(),
+    plan,
+    retire: None,
+};
+
+/// Longest name of a list without its kind; longer ones end in a hash.
+const NAME_MAX: usize = 80;
+
+#[derive(Serialize)]
+struct Table<'a> {
+    header: &'a Header,
+    deny_ipv6: bool,
+    clients: Vec<Clients>,
+    lists: &'a [List],
+    rules: Vec<Row>,
+}
+
+#[derive(Clone, Serialize)]
+struct Clients {
+    name: String,
+    prefixes: Vec<String>,
+}
+
+/// The lists of one set of clients and ports.
+#[derive(Clone, Serialize)]
+struct List {
+    name: String,
+    action: &'static str,
+    clients: String,
+    ports: Vec<String>,
+    files: Vec<String>,
+}
+
+/// One rule of the model, as a row of the table.
+#[derive(Serialize)]
+struct Row {
+    why: Why,
+    clients: String,
+    ports: Vec<String>,
+    list: String,
+    /// Vendors' lists of prefixes that widen it.
+    ranges: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ListPage<'a> {
+    header: Header,
+    deny_ipv6: bool,
+    comments: bool,
+    kind: &'static str,
+    list: &'a List,
+    whys: Vec<Why>,
+    entries: String,
+}
+
+#[derive(Serialize)]
+struct ClientsPage<'a> {
+    header: &'a Header,
+    comments: bool,
+    name: &'a str,
+    entries: String,
+}
+
+/// What makes two rules fit into one list.
+type Key = (Action, String, Vec<Port>);
+
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+    let default = Lists::default();
+    let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
+    let bare;
+    let mut losses = Vec::new();
+    let ruleset = if settings.hold == Hold::Names {
+        losses.extend(lists_left_out("names alone are held", "use `hold: both`", ruleset));
+        bare = ruleset.without_lists();
+        &bare
+    } else {
+        ruleset
+    };
+    losses.extend(self::losses(ruleset, settings.hold, findings));
+    let header = Header::new(ruleset, &losses);
+    let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;
+    let mut groups: BTreeMap<Key, Vec<&Rule>> = BTreeMap::new();
+    let mut clients: BTreeMap<String, AddrSet> = BTreeMap::new();
+    for rule in &ruleset.rules {
+        let origins = ruleset.bound(rule);
+        let addrs = ruleset.clients_of(&origins);
+        if !addrs.is_empty() {
+            let name = ruleset.group_name(&origins);
+            groups.entry((rule.action, name.clone(), rule.ports.clone())).or_default().push(rule);
+            clients.insert(name, addrs);
+        }
+    }
+    // Whom the denial of the rest is for.
+    clients.insert("limited".to_owned(), ruleset.limited());
+    let comments = settings.comments == Comments::Hash;
+    let (mut pages, mut lists, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for ((action, clients, ports), rules) in &groups {
+        let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
+        let contents = contents(rules, settings.hold);
+        let name = name(*action, clients, &ports);
+        // Cut names can meet; the second must not take the first one's place.
+        if lists.iter().any(|list: &List| list.name == name) {
+            findings.push(
+                Diagnostic::new(Code::TargetLimit, format!("lists: two lists would have one name: {name}"))
+                    .help("give one of their entries fewer ports"),
+            );
+        }
+        let list = List {
+            files: contents.iter().map(|(kind, _)| format!("{name}_{kind}.txt")).collect(),
+            action: action.as_str(),
+            clients: clients.clone(),
+            ports,
+            name,
+        };
+        let keys: BTreeSet<&str> = rules.iter().map(|rule| rule.key.as_str()).collect();
+        for (kind, entries) in contents {
+            // Of what is not expressed, what is missing here.
+            let ours = |loss: &&String| loss.split_once(':').is_some_and(|(key, _)| keys.contains(key));
+            let why = |rule: &&Rule| if matches!(kind, "v4" | "v6") { Why::by_address(rule, ruleset) } else { Why::of(rule) };
+            let whys = rules.iter().map(why).collect();
+            let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
+            let values = ListPage { header, deny_ipv6, comments, kind, list: &list, whys, entries };
+            pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values));
+        }
+        rows.extend(rules.iter().map(|rule| Row {
+            why: Why::of(rule),
+            clients: list.clients.clone(),
+            ports: list.ports.clone(),
+            list: list.name.clone(),
+            ranges: rule.lists().into_iter().map(Id::to_string).collect(),
+        }));
+        lists.push(list);
+    }
+    for (name, addrs) in clients.iter().filter(|_| settings.hold != Hold::Names) {
+        for (kind, entries) in families(addrs) {
+            let values = ClientsPage { header: &header, comments, name, entries };
+            pages.push(Page::new(format!("clients_{name}_{kind}.txt"), "lists/clients.txt.j2", values));
+        }
+    }
+    let clients = clients.into_iter().map(|(name, addrs)| Clients { prefixes: shorts(&addrs), name }).collect();
+    let table = Table { header: &header, deny_ipv6, clients, lists: &lists, rules: rows };
+    pages.push(Page::new("rules.json", "lists/rules.json.j2", table));
+    Some(Plan { pages, losses })
+}
+
+/// `allow_nas_tcp443`: the name says what the list may be used for.
+fn name(action: Action, clients: &str, ports: &[String]) -> String {
+    let all = Protocol::ALL.map(|protocol| Port::every(protocol).to_string());
+    let ports = if ports == all {
+        "any".to_owned()
+    } else {
+        let word = |port: &String| port.split_once('/').map(|(numbers, protocol)| format!("{protocol}{numbers}"));
+        ports.iter().filter_map(word).collect::<Vec<_>>().join("_")
+    };
+    fit(&format!("{}_{clients}_{ports}", action.as_str()), NAME_MAX)
+}
+
+/// The lists of a group, by kind. A list is there though it is empty now, where only the answers decide: a reader keeps
+/// what it has when a list goes away.
+fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
+    let mut contents = Vec::new();
+    let is_wildcard = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Name(NamePattern::Below(_)));
+    let endpoints = || rules.iter().flat_map(|rule| &rule.destinations).map(|destination| &destination.endpoint);
+    let listed = rules.iter().any(|rule| !rule.lists().is_empty());
+    if hold != Hold::Names && (listed || endpoints().any(|endpoint| !is_wildcard(endpoint))) {
+        let addrs: AddrSet = rules.iter().map(|rule| rule.addrs()).collect::<Vec<_>>().iter().collect();
+        contents.extend(families(&addrs));
+    }
+    if hold != Hold::Addresses {
+        let (names, wildcards): (Vec<NamePattern>, Vec<NamePattern>) = prune(rules.iter().flat_map(|rule| rule.names()))
+            .into_iter()
+            .partition(|name| matches!(name, NamePattern::Exact(_)));
+        let lines = |names: &[NamePattern]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        if endpoints().any(|endpoint| !is_wildcard(endpoint) && !matches!(endpoint, Endpoint::Net(_))) {
+            contents.push(("names", lines(&names)));
+        }
+        if !wildcards.is_empty() {
+            contents.push(("wildcards", lines(&wildcards)));
+        }
+    }
+    contents
+}
+
+fn families(addrs: &AddrSet) -> [(&'static str, String); 2] {
+    let (v4, v6): (Vec<String>, Vec<String>) = shorts(addrs).into_iter().partition(|prefix| !prefix.contains(':'));
+    [("v4", v4.join("\n")), ("v6", v6.join("\n"))]
+}
+
+fn shorts(addrs: &AddrSet) -> Vec<String> {
+    addrs.prefixes().iter().map(short).collect()
+}
+
+/// What the lists lack, and what every list lacks.
+fn losses(ruleset: &Ruleset, hold: Hold, findings: &mut Findings) -> Vec<Loss> {
+    let text = "a list knows neither ports nor clients; each is for those of its name alone";
+    findings.push(
+        Diagnostic::new(Code::OutOfReach, format!("lists: {text}"))
+            .help("use each in a rule with its clients and ports, denials first, and last a denial of the rest for `clients_limited`; `rules.json` says which"),
+    );
+    let mut losses = vec![Loss::general(&loss::PORTS_AND_CLIENTS, text.to_owned())];
+    if ruleset.ipv6 == Ipv6::DenyInterface {
+        let text = "the denial of all IPv6 on the interface of the clients (deny-interface) is in no list";
+        losses.push(Loss::general(&loss::IPV6_UNDENIED, text.to_owned()));
+    }
+    if hold != Hold::Names {
+        losses.extend(address_losses("lists", ruleset, findings));
+        return losses;
+    }
+    losses.extend(name_losses("lists", &ruleset.rules, findings));
+    for rule in &ruleset.rules {
+        for destination in rule.destinations.iter().filter(|d| matches!(d.endpoint, Endpoint::Net(_))) {
+            let text = format!("{}: {} is an address, no list of names holds it", rule.key, destination.endpoint);
+            match rule.action {
+                Action::Deny if ruleset.is_sole_denial(rule) => findings.push(
+                    Diagnostic::new(Code::Inexpressible, format!("lists: {text}, and it is to be blocked"))
+                        .at(rule.callout.span.clone(), "")
+                        .help("use `hold: both`"),
+                ),
+                Action::Deny => {}
+                Action::Allow => {
+                    losses.push(Loss::of(rule, &loss::ADDRESS_AMONG_NAMES, text).endpoint(&destination.endpoint));
+                }
+            }
+        }
+    }
+    losses
+}
