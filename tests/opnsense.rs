@@ -134,7 +134,8 @@ fn what_is_on_the_firewall_is_known_after_the_target_is_gone() {
         assert_eq!(code, Some(1), "{said}");
         let mut retired = column(&list(at).unwrap(), "rules", "uuid");
         let mut expected = rules.clone();
-        (retired.sort(), expected.sort());
+        retired.sort();
+        expected.sort();
         assert_eq!(retired, expected);
         assert!(!file(at, "rules.csv").exists() && !file(at, "apply.md").exists());
     }

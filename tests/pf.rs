@@ -110,7 +110,7 @@ fn names_labels_and_paths_fit() {
     for dialect in ["freebsd", "openbsd"] {
         let anchor = format!("outgate_{}", "a".repeat(55));
         let folder = format!("/{}", "a".repeat(199));
-        let rules = rules(dialect, &format!(", anchor: {anchor}, tables: {folder}"), &[id.clone()]);
+        let rules = rules(dialect, &format!(", anchor: {anchor}, tables: {folder}"), std::slice::from_ref(&id));
         let (files, limits) = run(&rules);
         assert!(limits.is_empty(), "{limits:?}");
         let conf = &files.iter().find(|file| file.path == "outgate.conf").unwrap().text;
