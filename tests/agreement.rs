@@ -11,13 +11,9 @@ use std::path::Path;
 use std::process::Command;
 
 use outgate::callout::Endpoint;
-use outgate::day::Day;
 use outgate::diagnostic::Code;
-use outgate::host::{NamePattern, Query};
-use outgate::lock::{Entry, Failed, Lock, Seen};
-use outgate::policy::Policy;
+use outgate::host::NamePattern;
 use outgate::port::Protocol;
-use outgate::resolve::{Failure, RecordType};
 use outgate::ruleset::Action;
 
 mod support;
@@ -145,33 +141,6 @@ fn what_a_reader_does_not_know_it_refuses() {
     refuses("squid", "outgate.conf", "ssl_bump splice", "ssl_bump bump");
 }
 
-/// A lock that knows every name of a policy: an address of each family, its own; `dead` has none, and nobody denies it.
-fn lock_of(policy: &Policy, dead: &str) -> Lock {
-    let day = Day::parse("2026-11-21").unwrap();
-    let seen = || Seen { first: day, missing: None, by: BTreeSet::new() };
-    let mut lock = Lock { day, note: None, sites: BTreeSet::new(), hosts: BTreeMap::new() };
-    let mut number = 0_u32;
-    for query in policy.queries().into_keys() {
-        let mut entry = Entry::default();
-        if query.to_string() == dead {
-            for kind in [RecordType::A, RecordType::Aaaa] {
-                entry.failed.insert(kind, Failed { failure: Failure::NoData, since: day });
-            }
-        } else {
-            number += 1;
-            entry.addresses.insert(IpAddr::V4((0x0901_0000 + number).into()), seen());
-            entry.addresses.insert(IpAddr::V6(((0x2606_4700_u128 << 96) + u128::from(number)).into()), seen());
-        }
-        if matches!(query, Query::Host(_)) {
-            lock.hosts.insert(query, entry);
-        } else {
-            let failed = Failed { failure: Failure::NxDomain, since: day };
-            lock.hosts.insert(query, Entry { failed: BTreeMap::from([(RecordType::Srv, failed)]), ..Entry::default() });
-        }
-    }
-    lock
-}
-
 /// One thing of the policy that a target does not let through: target, rule, and the name or the port.
 type Loss = (&'static str, String, String);
 
@@ -191,7 +160,7 @@ fn the_targets_agree_but_for_what_they_report() {
     for (of, changes) in [("home-lab", vec![extra]), ("core-jails", vec![]), ("other-product", vec![])] {
         let make = |resolve| {
             let targets = Targets { resolve, ..ROUTER };
-            Site::with(of, of, &changes, targets, site::PF_FOLDER, |policy| lock_of(policy, DEAD))
+            Site::with(of, of, &changes, targets, site::PF_FOLDER, |policy| site::lock_of(policy, DEAD))
         };
         losses += agree(&make("lock"), "opnsense by lock") + agree(&make("firewall"), "opnsense by name");
     }
@@ -388,7 +357,7 @@ fn pfctl_takes_every_file() {
                 let path = folder.path().to_str().unwrap();
                 let targets =
                     Targets { dialect, side, hook: if side == "host" { "output" } else { "forward" }, ..ROUTER };
-                let site = Site::with(of, of, &[], targets, path, |policy| lock_of(policy, ""));
+                let site = Site::with(of, of, &[], targets, path, |policy| site::lock_of(policy, ""));
                 fs::create_dir(folder.path().join("tables")).unwrap();
                 for (name, text) in &site.files["pf"] {
                     fs::write(folder.path().join(name), text).unwrap();

@@ -1,6 +1,6 @@
 //! Sites made of the examples, in process: what the model decides, and the files of each target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,13 @@ use std::sync::LazyLock;
 
 use outgate::addrs::AddrSet;
 use outgate::catalog::{self, Catalog};
+use outgate::day::Day;
 use outgate::diagnostic::{Code, Findings};
-use outgate::host::{Host, NamePattern};
-use outgate::lock::Lock;
+use outgate::host::{Host, NamePattern, Query};
+use outgate::lock::{Entry, Failed, Lock, Seen};
 use outgate::policy::Policy;
 use outgate::port::{Port, Protocol};
+use outgate::resolve::{Failure, RecordType};
 use outgate::ruleset::{self, Action, Ruleset, Verdict};
 use outgate::settings::Ipv6;
 use outgate::source::Sources;
@@ -257,9 +259,12 @@ impl Site {
         let rules = |action: Action| {
             self.rules.rules.iter().filter(move |rule| {
                 let carried = rule.ports.iter().any(|p| p.contains(Protocol::Tcp, port));
-                rule.action == action
-                    && (action == Action::Deny || carried)
-                    && self.rules.clients_of(&rule.origins).contains(ask.client)
+                // What is the administrators' alone is not the appliance's, though their prefix may hold it.
+                let own = self.rules.clients_of(&self.rules.bound(rule)).contains(ask.client)
+                    || (self.rules.clients_of(&rule.origins).contains(ask.client)
+                        && !self.limited.contains(ask.client));
+                let denied = action == Action::Deny && self.rules.clients_of(&rule.origins).contains(ask.client);
+                rule.action == action && (denied || (action == Action::Allow && carried && own))
             })
         };
         let named = |action: Action, name: &str| {
@@ -373,4 +378,31 @@ pub(crate) fn sites() -> Vec<Site> {
         ),
         Site::new("apps of their own", "home-lab", &[apps], Targets { version: "26.1", resolve: "lock", ..ROUTER }),
     ]
+}
+
+/// A lock that knows every name of a policy: an address of each family, its own; `dead` has none, and nobody denies it.
+pub(crate) fn lock_of(policy: &Policy, dead: &str) -> Lock {
+    let day = Day::parse("2026-11-21").expect("a day");
+    let seen = || Seen { first: day, missing: None, by: BTreeSet::new() };
+    let mut lock = Lock { day, note: None, sites: BTreeSet::new(), hosts: BTreeMap::new() };
+    let mut number = 0_u32;
+    for query in policy.queries().into_keys() {
+        let mut entry = Entry::default();
+        if query.to_string() == dead {
+            for kind in [RecordType::A, RecordType::Aaaa] {
+                entry.failed.insert(kind, Failed { failure: Failure::NoData, since: day });
+            }
+        } else {
+            number += 1;
+            entry.addresses.insert(IpAddr::V4((0x0901_0000 + number).into()), seen());
+            entry.addresses.insert(IpAddr::V6(((0x2606_4700_u128 << 96) + u128::from(number)).into()), seen());
+        }
+        if matches!(query, Query::Host(_)) {
+            lock.hosts.insert(query, entry);
+        } else {
+            let failed = Failed { failure: Failure::NxDomain, since: day };
+            lock.hosts.insert(query, Entry { failed: BTreeMap::from([(RecordType::Srv, failed)]), ..Entry::default() });
+        }
+    }
+    lock
 }

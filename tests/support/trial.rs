@@ -201,16 +201,17 @@ pub(crate) fn kinds(site: &Site, target: &str, file: &dyn Enforcer, second: Opti
                 if path == Path::Own && !site.is_own(src) {
                     continue;
                 }
-                for &port in &ports {
-                    all.push(Packet { path, ..Packet::new(src, dst, Proto::Tcp, port) });
-                    all.push(Packet { path, ..Packet::new(src, dst, Proto::Udp, port) });
+                for interface in [Interface::Ours, Interface::Other] {
+                    for &port in &ports {
+                        for proto in [Proto::Tcp, Proto::Udp] {
+                            all.push(Packet { path, interface, ..Packet::new(src, dst, proto, port) });
+                        }
+                    }
+                    for kind in if src.is_ipv4() { vec![8] } else { vec![128, 133, 135] } {
+                        all.push(Packet { path, interface, ..Packet::new(src, dst, Proto::Icmp(kind), 0) });
+                    }
                 }
-                for kind in if src.is_ipv4() { vec![8] } else { vec![128, 133, 135] } {
-                    all.push(Packet { path, ..Packet::new(src, dst, Proto::Icmp(kind), 0) });
-                }
-                for interface in [Interface::Other, Interface::Loopback] {
-                    all.push(Packet { path, interface, ..Packet::new(src, dst, Proto::Tcp, 443) });
-                }
+                all.push(Packet { path, interface: Interface::Loopback, ..Packet::new(src, dst, Proto::Tcp, 443) });
             }
         }
     }
@@ -221,7 +222,8 @@ pub(crate) fn kinds(site: &Site, target: &str, file: &dyn Enforcer, second: Opti
 /// in TLS, with names inside that are others, on other ports, by another port of the proxy, and addresses in their place.
 pub(crate) fn asks(site: &Site) -> Vec<Ask> {
     let mut names = BTreeSet::from(["evil.example.net".to_owned()]);
-    let mut allowed = None;
+    // For each group of clients a name that is allowed to it: one to hide behind.
+    let mut fronts = std::collections::BTreeMap::new();
     for rule in &site.rules.rules {
         for pattern in rule.names() {
             let host = match &pattern {
@@ -229,7 +231,8 @@ pub(crate) fn asks(site: &Site) -> Vec<Ask> {
             };
             if rule.action == Action::Allow && rule.ports.iter().any(|p| p.contains(outgate::port::Protocol::Tcp, 443))
             {
-                allowed = Some(host.clone());
+                let front = if matches!(pattern, NamePattern::Below(_)) { format!("a.{host}") } else { host.clone() };
+                fronts.insert(rule.origins.clone(), front);
             }
             let parent = host.split_once('.').map_or("", |(_, parent)| parent).to_owned();
             names.extend([format!("evil.{host}"), format!("x{host}"), format!("{host}.evil.example"), host]);
@@ -257,8 +260,10 @@ pub(crate) fn asks(site: &Site) -> Vec<Ask> {
             all.push(plain(client, name, 443, tls()));
             // Seldom asked, of each name: no name inside, another inside, no TLS, other ports and schemes.
             all.push(plain(client, name, 443, Hello::Tls(None)));
-            all.push(plain(client, name, 443, Hello::Tls(allowed.clone())));
-            all.extend(allowed.as_ref().map(|front| plain(client, front, 443, tls())));
+            for front in fronts.values() {
+                all.push(plain(client, name, 443, Hello::Tls(Some(front.clone()))));
+                all.push(plain(client, front, 443, tls()));
+            }
             all.push(plain(client, name, 443, Hello::Other));
             all.push(plain(client, name, 8443, tls()));
             all.push(plain(client, name, 80, tls()));
@@ -271,7 +276,7 @@ pub(crate) fn asks(site: &Site) -> Vec<Ask> {
         for at in &literals {
             let host = at.to_string();
             for port in [80, 443] {
-                for backwards in [None, allowed.clone()] {
+                for backwards in [None, fronts.values().next().cloned()] {
                     all.push(Ask { backwards: backwards.clone(), ..plain(client, &host, port, Hello::Plain) });
                     all.push(Ask { backwards: backwards.clone(), ..plain(client, &host, port, Hello::Tls(None)) });
                     all.push(Ask {
