@@ -612,7 +612,8 @@ impl Enforcer for Nft {
                     other => format!("{other:?}"),
                 };
                 let matches: Vec<String> = rule.matches.iter().map(show).collect();
-                lines.push(format!("{name}: {} {:?} log {:?}", matches.join(" "), rule.verdict, rule.log));
+                let logged = rule.log.is_some();
+                lines.push(format!("{name}: {} {:?} log:{logged}", matches.join(" "), rule.verdict));
             }
         }
         lines
