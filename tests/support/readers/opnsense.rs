@@ -2,8 +2,8 @@
 //!
 //! - Aliases nest by name; a name in a `host` alias that is no alias is looked up in a map of names to addresses, and is
 //!   nothing where the map has none, as when DNS fails. In a table the longest prefix decides, as in pf.
-//! - Rules stand in groups: floating ones (no interface, or several) first, then those of one interface; in a group the
-//!   sequence decides. With `quick` the first that matches is final; without, later ones overtake it.
+//! - Rules stand in groups: floating ones (no interface, or several) first, then those of a group of interfaces, then those
+//!   of one; in each the sequence decides. With `quick` the first that matches is final; without, later ones overtake it.
 //! - What no rule matches, the firewall's other rules decide.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -320,9 +320,16 @@ fn rule(row: &Row, version: (u32, u32), resolve: &Resolve<'_>) -> Result<Rule, R
     let key = |name: &String| {
         name == "lan" || name == "wan" || name.strip_prefix("opt").is_some_and(|n| n.parse::<u32>().is_ok())
     };
-    if let Some(name) = interfaces.iter().find(|name| !key(name)) {
+    let group = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if let Some(name) = interfaces.iter().find(|name| !key(name) && !group(name)) {
         return Err(format!("`{name}` is no interface"));
     }
+    let priority = match interfaces.as_slice() {
+        [name] if key(name) => 400_000,
+        // A group of interfaces, by name.
+        [_] => 300_000,
+        _ => 200_000,
+    };
     let families = match get("ipprotocol") {
         "inet" => (true, false),
         "inet6" => (false, true),
@@ -363,7 +370,7 @@ fn rule(row: &Row, version: (u32, u32), resolve: &Resolve<'_>) -> Result<Rule, R
     }
     describe(get("description"))?;
     Ok(Rule {
-        group: if interfaces.len() == 1 { 400_000 } else { 200_000 },
+        group: priority,
         sequence,
         enabled: flag(get("enabled"))?,
         action: one_of("action", &["pass", "block", "reject"])?,
