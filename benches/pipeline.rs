@@ -1,7 +1,7 @@
 //! The steps of the pipe at three sizes: hosts of one site, each with ten addresses. `cargo bench`.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use divan::{Bencher, black_box};
@@ -60,10 +60,11 @@ fn lock(policy: &Policy) -> Lock {
     for (query, i) in policy.queries().into_keys().zip(0_u32..) {
         let v4 = (0..8).map(|k| std::net::IpAddr::V4((0x0800_0000 + i * 16 + k).into()));
         let v6 = (0..2).map(|k| std::net::IpAddr::V6(((0x2606_u128 << 112) + u128::from(i * 16 + k)).into()));
-        let addresses = v4.chain(v6).map(|addr| (addr, Seen { first: day, missing: None })).collect();
+        let addresses =
+            v4.chain(v6).map(|addr| (addr, Seen { first: day, missing: None, by: BTreeSet::new() })).collect();
         hosts.insert(query, Entry { addresses, ..Entry::default() });
     }
-    Lock { day, note: None, hosts }
+    Lock { day, note: None, sites: BTreeSet::new(), ranges: BTreeMap::new(), hosts }
 }
 
 fn rules(hosts: u32) -> Ruleset {

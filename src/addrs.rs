@@ -3,6 +3,7 @@
 //! [`AddrSet`] is the algebra behind every rule that goes by address: sorted, disjoint, inclusive ranges. It never
 //! widens: what comes out as prefixes is exactly what went in.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -73,12 +74,10 @@ pub fn short(net: &IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
-/// Why an address can never be where an Internet host is, by the IANA special-purpose registries
-/// (RFC 6890 and its successors). `None` for ordinary unicast addresses.
-#[must_use]
-pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
-    use SpecialUse::{Documentation, LinkLocal, Loopback, Mapped, Multicast, Private, Reserved, Transition};
-    const V4: &[(&str, SpecialUse)] = &[
+/// IPv4 blocks of special use, by the IANA special-purpose registries (RFC 6890 and its successors).
+const SPECIAL_V4: &[(&str, SpecialUse)] = {
+    use SpecialUse::{Documentation, LinkLocal, Loopback, Multicast, Private, Reserved, Transition};
+    &[
         ("0.0.0.0/8", Reserved),
         ("10.0.0.0/8", Private),
         ("100.64.0.0/10", Private),
@@ -94,8 +93,13 @@ pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
         ("203.0.113.0/24", Documentation),
         ("224.0.0.0/4", Multicast),
         ("240.0.0.0/4", Reserved),
-    ];
-    const V6: &[(&str, SpecialUse)] = &[
+    ]
+};
+
+/// The same for IPv6.
+const SPECIAL_V6: &[(&str, SpecialUse)] = {
+    use SpecialUse::{Documentation, LinkLocal, Loopback, Mapped, Multicast, Private, Reserved, Transition};
+    &[
         ("::1/128", Loopback),
         ("::ffff:0:0/96", Mapped),
         ("::/96", Reserved),
@@ -114,12 +118,34 @@ pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
         ("fe80::/10", LinkLocal),
         ("fec0::/10", Private),
         ("ff00::/8", Multicast),
-    ];
-    let table = if addr.is_ipv4() { V4 } else { V6 };
+    ]
+};
+
+/// Global unicast IPv6; nothing else has been given out (RFC 4291, 2.4).
+const GLOBAL_V6: &str = "2000::/3";
+
+/// Why an address can never be where an Internet host is, by the IANA special-purpose registries
+/// (RFC 6890 and its successors). `None` for ordinary unicast addresses.
+#[must_use]
+pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
+    let table = if addr.is_ipv4() { SPECIAL_V4 } else { SPECIAL_V6 };
     let holds = |text: &str| text.parse::<IpNet>().is_ok_and(|net| net.contains(&addr));
     let known = table.iter().find(|(text, _)| holds(text)).map(|&(_, kind)| kind);
-    // Global unicast IPv6 is 2000::/3; nothing else has been given out (RFC 4291, 2.4).
-    known.or_else(|| (addr.is_ipv6() && !holds("2000::/3")).then_some(Reserved))
+    known.or_else(|| (addr.is_ipv6() && !holds(GLOBAL_V6)).then_some(SpecialUse::Reserved))
+}
+
+/// Every kind of special use that some address of a prefix has.
+#[must_use]
+pub fn special_uses(net: &IpNet) -> BTreeSet<SpecialUse> {
+    let table = if net.addr().is_ipv4() { SPECIAL_V4 } else { SPECIAL_V6 };
+    let meets = |text: &str| text.parse::<IpNet>().is_ok_and(|block| block.contains(net) || net.contains(&block));
+    let mut kinds: BTreeSet<_> = table.iter().filter(|(text, _)| meets(text)).map(|&(_, kind)| kind).collect();
+    // What no table holds may be of special use all the same, by its first address; only IPv6 has such blocks.
+    let global = GLOBAL_V6.parse::<IpNet>().is_ok_and(|global| global.contains(net));
+    if net.addr().is_ipv6() && !global && kinds.is_empty() {
+        kinds.insert(SpecialUse::Reserved);
+    }
+    kinds
 }
 
 /// The kinds of address that no public name may lead to.
@@ -226,6 +252,28 @@ impl AddrSet {
     pub fn singles(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let v4 = self.v4.iter().flat_map(|&(first, last)| (first..=last).map(|a| IpAddr::V4(a.into())));
         v4.chain(self.v6.iter().flat_map(|&(first, last)| (first..=last).map(|a| IpAddr::V6(a.into()))))
+    }
+
+    /// How many IPv4 and how many IPv6 addresses there are; all of IPv6 counts as one less than it has.
+    #[must_use]
+    pub fn counts(&self) -> (u128, u128) {
+        let v4 = self.v4.iter().map(|&(first, last)| u128::from(last - first) + 1).sum();
+        let v6 =
+            self.v6.iter().fold(0_u128, |sum, &(first, last)| sum.saturating_add((last - first).saturating_add(1)));
+        (v4, v6)
+    }
+
+    /// How many there are, in words: IPv4 by addresses, IPv6 by prefixes, for its numbers say nothing.
+    #[must_use]
+    pub fn size(&self) -> String {
+        let (v4, v6) = (self.counts().0, self.v6_prefixes().len());
+        let addresses = if v4 == 1 { "address" } else { "addresses" };
+        let prefixes = if v6 == 1 { "prefix" } else { "prefixes" };
+        match (v4, v6) {
+            (0, _) => format!("{v6} IPv6 {prefixes}"),
+            (_, 0) => format!("{v4} IPv4 {addresses}"),
+            _ => format!("{v4} IPv4 {addresses} and {v6} IPv6 {prefixes}"),
+        }
     }
 
     /// The IPv4 half as the fewest prefixes, sorted.

@@ -7,12 +7,14 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::addrs::{self, parse_prefix};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{Host, NamePattern, Query, Service};
 use crate::port::{self, Port};
+use crate::ranges::{PATHS_MOST, Path, Place, Source};
 use crate::release::{Interval, Release};
 use crate::source::{SourceId, Span};
 use crate::terms::{KEEP_DAYS_MOST, MAX_AGE_MOST, Wishes};
@@ -436,6 +438,8 @@ pub struct Provider {
     pub about: Text,
     /// Its hosts.
     pub endpoints: BTreeSet<Endpoint>,
+    /// Where it publishes the prefixes its hosts are behind. Used where a profile asks for it.
+    pub ranges: Option<Source>,
     /// Who says so.
     pub sources: Vec<Citation>,
     /// Where it is written.
@@ -455,8 +459,68 @@ pub struct RawProvider {
     about: Spanned<String>,
     /// Names, wildcards, service names, prefixes.
     hosts: Vec<Spanned<String>>,
-    /// Who says so.
+    /// Where it publishes the prefixes its hosts are behind. A profile may use them under `ranges`; by itself no rule
+    /// is made of them.
+    ranges: Option<RawPublished>,
+    /// Who says so, of the hosts and of the list.
     sources: Vec<RawCitation>,
+}
+
+/// A vendor's list of prefixes.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawPublished {
+    /// Where it is, such as `https://api.github.com/meta`.
+    #[schemars(regex(pattern = "^https://"))]
+    url: Spanned<String>,
+    /// What is taken from its JSON: a JSONPath (RFC 9535) such as `$.git`, or several. Without it the list has a prefix
+    /// a line.
+    path: Option<Spanned<OneOrMany>>,
+}
+
+/// One text, or a list of them.
+#[derive(Clone, Debug)]
+pub struct OneOrMany(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = OneOrMany;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![text.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = list.next_element()? {
+                    texts.push(text);
+                }
+                Ok(OneOrMany(texts))
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
+}
+
+/// Checks the paths of a list.
+///
+/// # Errors
+/// One diagnostic with the place: none, too many, or one that is none.
+pub fn check_paths(raw: &Spanned<OneOrMany>, source: SourceId) -> Result<Vec<Path>, Diagnostic> {
+    let bad = |message: String| Diagnostic::new(Code::BadRange, message).at(raw.span(source), "");
+    let texts = &raw.value.0;
+    if texts.is_empty() {
+        return Err(bad("no path is named".to_owned()).help("leave `path` out where the list has a prefix a line"));
+    }
+    if texts.len() > PATHS_MOST {
+        return Err(bad(format!("more than {PATHS_MOST} paths are named")));
+    }
+    let paths: Result<BTreeSet<Path>, Diagnostic> =
+        texts.iter().map(|text| Path::parse(text).map_err(|e| bad(format!("`{}` {e}", quoted(text))))).collect();
+    paths.map(|paths| paths.into_iter().collect())
 }
 
 /// Checks one provider; every fault becomes a finding.
@@ -475,10 +539,11 @@ pub fn check_provider(
                 .at(raw.id.span(source), ""),
         );
     }
+    let ranges = raw.ranges.as_ref().and_then(|raw| ctx.published(raw));
     let sources = raw.sources.iter().filter_map(|c| ctx.citation(c, known)).collect();
     let good = ctx.good;
     let span = raw.id.span(source);
-    title.zip(about).filter(|_| good).map(|(title, about)| Provider { title, about, endpoints, sources, span })
+    title.zip(about).filter(|_| good).map(|(title, about)| Provider { title, about, endpoints, ranges, sources, span })
 }
 
 /// The names an entry may refer to, and whether it must give account of itself as the catalog's entries do.
@@ -692,6 +757,13 @@ impl Context<'_> {
             }
         }
         endpoints
+    }
+
+    fn published(&mut self, raw: &RawPublished) -> Option<Source> {
+        let from = self.take(Place::url(&raw.url.value), Code::BadRange, &raw.url);
+        let paths = raw.path.as_ref().map_or_else(|| Ok(Vec::new()), |path| check_paths(path, self.source));
+        let paths = paths.map_err(|diagnostic| self.fail(diagnostic));
+        Some(Source { from: from?, paths: paths.ok()? })
     }
 
     fn text(&mut self, text: &Spanned<String>) -> Option<Text> {

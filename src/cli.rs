@@ -18,6 +18,7 @@ use crate::text::Id;
 mod catalog_checks;
 mod catalog_verb;
 mod generate;
+mod lists;
 mod progress;
 mod resolve;
 mod schema;
@@ -64,7 +65,7 @@ enum Format {
 enum Verb {
     /// Write the targets' files from catalog, profile and lock
     Generate(generate::Generate),
-    /// Ask DNS and write the lock; nothing else goes to the network
+    /// Ask DNS, read vendors' lists of prefixes, and write the lock; nothing else goes to the network
     Resolve(resolve::Resolve),
     /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody
     Status(status::StatusArgs),

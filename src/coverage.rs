@@ -165,6 +165,10 @@ pub fn judge(policy: &Policy, lock: &Lock, before: Option<&Lock>, findings: &mut
         });
         for query in queries.filter(|_| bound) {
             let Some(entry) = lock.hosts.get(&query) else { continue };
+            // What a vendor's list holds is held, whichever part of it DNS shows today.
+            if decision.action == Action::Allow && policy.ranges.values().any(|range| range.is_for(&query)) {
+                continue;
+            }
             // A name that was not asked again was not held against anything.
             let before = before.and_then(|before| before.hosts.get(&query)).filter(|before| *before != entry);
             let coverage = Coverage::of(entry, lock.day, before);

@@ -97,6 +97,8 @@ codes! {
     Stale = "E032" Error;
     /// A lock serves a profile it was not made for, or would change where it must not.
     LockDiffers = "E033" Error;
+    /// A vendor's list of prefixes cannot be read, or cannot be used where the profile says.
+    BadRange = "E040" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.
@@ -123,6 +125,14 @@ codes! {
     FamilyGone = "W118" Warning;
     /// Only a part of a name's addresses has been seen, so rules by address will miss some of its traffic.
     LowCoverage = "W119" Warning;
+    /// A vendor's list of prefixes cannot be read now; what is known of it is kept.
+    RangeKept = "W130" Warning;
+    /// A vendor's list lost more than half of its prefixes at once.
+    RangeShrank = "W131" Warning;
+    /// A vendor's list of prefixes has one address family only.
+    RangeOneFamily = "W132" Warning;
+    /// DNS answers with an address outside the list of prefixes that is given for the name.
+    OutsideRange = "W133" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.
@@ -147,6 +157,8 @@ codes! {
     NoClients = "N205" Note;
     /// The profile names no DNS servers.
     NoDns = "N206" Note;
+    /// Rules by address open all prefixes of a vendor's list.
+    RangeOpens = "N220" Note;
     /// A lock serves sites that this run was not for.
     OtherSites = "N210" Note;
     /// The profile has terms for the answers of a name that no rule asks for.

@@ -9,8 +9,10 @@ use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::Query;
 use crate::lock::{Lock, Wanted};
+use crate::policy::Range;
 use crate::resolve::{Failure, RecordType};
 use crate::terms::Terms;
+use crate::text::Id;
 
 /// The age of what is known of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,58 @@ pub fn ages(wanted: &Wanted, lock: &Lock, today: Day) -> Vec<Age> {
         Some(Age { query, of, days: today.days_since(of).max(0), max_age: terms.max_age, failing })
     };
     wanted.needed(lock).into_iter().filter_map(age).collect()
+}
+
+/// The age of what is known of one list of prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListAge {
+    /// The list.
+    pub id: Id,
+    /// The day it was last read; where it cannot be read, the day that began.
+    pub of: Day,
+    /// Days since then, never negative.
+    pub days: i64,
+    /// Days it may be old.
+    pub max_age: u16,
+    /// It cannot be read.
+    pub failing: bool,
+}
+
+impl ListAge {
+    /// Too old to make a rule of.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.days > self.max_age.into()
+    }
+}
+
+/// The ages of all lists that are used and that the lock knows, in order.
+#[must_use]
+pub fn list_ages(wanted: &Wanted, lock: &Lock, today: Day) -> Vec<ListAge> {
+    let age = |(id, range): (&Id, &Range)| {
+        let entry = lock.ranges.get(id)?;
+        let read = entry.read.unwrap_or(lock.day);
+        let of = entry.failed.map_or(read, |failed| failed.min(read));
+        let days = today.days_since(of).max(0);
+        Some(ListAge { id: id.clone(), of, days, max_age: range.terms.max_age, failing: entry.failed.is_some() })
+    };
+    wanted.ranges.iter().filter_map(age).collect()
+}
+
+/// The same as [`judge`] for lists.
+pub fn judge_lists(ages: &[ListAge], allow_stale: bool, findings: &mut Findings) {
+    for ListAge { id, of, days, max_age, failing } in ages.iter().filter(|age| age.days * 2 > age.max_age.into()) {
+        let stale = *days > i64::from(*max_age);
+        let what = if *failing { "could not be read since" } else { "was last read on" };
+        let limit = if stale { format!("more than {max_age}") } else { format!("of {max_age} it may be old") };
+        let code = if stale && !allow_stale { Code::Stale } else { Code::Aging };
+        let help = match (failing, stale && !allow_stale) {
+            (true, _) => "look why; a list that is gone is taken out of `ranges` in the profile",
+            (false, true) => "run `outgate resolve`, or allow it for this time with --allow-stale",
+            (false, false) => "run `outgate resolve`",
+        };
+        findings.push(Diagnostic::new(code, format!("list `{id}` {what} {of}, {days} days ago: {limit}")).help(help));
+    }
 }
 
 /// Says which names are too old and which soon will be. With `allow_stale` the first are a warning too.

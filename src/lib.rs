@@ -7,6 +7,7 @@
 //!   [`text`], [`digest`].
 //! - **Reading**: [`source`] (texts and places in them), [`diagnostic`] (what there is to say), [`yaml`] (text → typed
 //!   values that know their place).
+//! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
 //! - **What files say**: [`callout`] (the shape of an entry), [`settings`] (what may be said of each target),
 //!   [`catalog`] (what is documented), [`profile`] (what one site is and wants).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
@@ -21,11 +22,12 @@
 //!  catalog/*.yaml ─► catalog ─┐
 //!                             ├─► policy ─► resolve ─► lock ─► ruleset ─► target ─► files
 //!  outgate.yaml ───► profile ─┘                ▲         ▲
-//!                                             DNS     outgate.lock
+//!                                       DNS, vendors'  outgate.lock
+//!                                           lists
 //! ```
 //!
-//! Arrows run one way. A foreign crate comes in through one file: YAML in [`yaml`], DNS in [`resolve::dns`], templates
-//! in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
+//! Arrows run one way. A foreign crate comes in through one file: YAML in [`yaml`], DNS in [`resolve::dns`], https in
+//! [`ranges::fetch`], templates in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
 
 pub mod addrs;
 pub mod callout;
@@ -43,6 +45,7 @@ pub mod policy;
 pub mod pool;
 pub mod port;
 pub mod profile;
+pub mod ranges;
 pub mod release;
 pub mod report;
 pub mod resolve;

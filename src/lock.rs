@@ -15,15 +15,18 @@ use crate::callout::Endpoint;
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, Query, Service};
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Policy, Range};
 use crate::pool::Sampled;
 use crate::resolve::answer::Answer;
 use crate::resolve::{Failure, Heard, RecordType};
 use crate::terms::{Reaction, Terms};
-use crate::text::Text;
+use crate::text::{Id, Text};
+
+pub use ranges::ListEntry;
 
 pub mod changes;
 pub(crate) mod file;
+pub mod ranges;
 
 /// Pinned answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Lock {
     pub sites: BTreeSet<Text>,
     /// Every name, with what is known of it.
     pub hosts: BTreeMap<Query, Entry>,
+    /// Vendors' lists of prefixes, by the name a profile gives them.
+    pub ranges: BTreeMap<Id, ListEntry>,
 }
 
 /// What is known of one name.
@@ -47,6 +52,8 @@ pub struct Entry {
     pub targets: BTreeSet<(Host, u16)>,
     /// The names the newest answer went through, in order.
     pub chain: Vec<Host>,
+    /// Further names that other resolvers, or other samples, went through.
+    pub through: BTreeSet<Host>,
     /// Addresses, each with its history.
     pub addresses: BTreeMap<IpAddr, Seen>,
     /// What failed when it was last asked.
@@ -98,6 +105,8 @@ pub struct Wanted {
     pub queries: BTreeMap<Query, Terms>,
     /// Their clients' own prefixes.
     pub clients: Vec<IpNet>,
+    /// The lists of prefixes they use. A name stands for one source; whoever gathers the sites sees to that.
+    pub ranges: BTreeMap<Id, Range>,
     /// The names that were asked, where not all of them were.
     pub only: Option<BTreeSet<Query>>,
 }
@@ -106,10 +115,26 @@ impl Wanted {
     /// All that these policies ask for.
     #[must_use]
     pub fn of<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
-        let mut wanted = Self { sites: BTreeSet::new(), queries: BTreeMap::new(), clients: Vec::new(), only: None };
+        let mut wanted = Self {
+            sites: BTreeSet::new(),
+            queries: BTreeMap::new(),
+            clients: Vec::new(),
+            ranges: BTreeMap::new(),
+            only: None,
+        };
         for policy in policies {
             wanted.sites.insert(policy.site.clone());
             wanted.clients.extend(policy.client_prefixes());
+            for (id, range) in &policy.ranges {
+                let merged = match wanted.ranges.remove(id) {
+                    Some(mut other) => {
+                        other.names.extend(range.names.iter().cloned());
+                        Range { terms: other.terms.and(&range.terms), ..other }
+                    }
+                    None => range.clone(),
+                };
+                wanted.ranges.insert(id.clone(), merged);
+            }
             for (query, terms) in policy.queries() {
                 let merged = match wanted.queries.remove(&query) {
                     Some(other) => other.and(&terms),
@@ -190,6 +215,9 @@ pub fn update(
         }
         hosts.insert(query, entry);
     }
+    // What was read of the lists today is taken in by itself: see `Lock::take_lists`.
+    let mut ranges = old.map(|lock| lock.ranges.clone()).unwrap_or_default();
+    ranges.retain(|id, _| !others.is_empty() || wanted.ranges.contains_key(id));
     let mut sites = wanted.sites.clone();
     if let Some(old) = old.filter(|_| !others.is_empty()) {
         for (query, entry) in &old.hosts {
@@ -198,7 +226,7 @@ pub fn update(
         sites.extend(others);
     }
     let note = note.or_else(|| old.and_then(|lock| lock.note.clone()));
-    Lock { day, note, sites, hosts }
+    Lock { day, note, sites, hosts, ranges }
 }
 
 /// One name's part of [`update`].
@@ -214,6 +242,7 @@ fn update_entry(
     let mut failures = answer.failures.clone();
     let mut entry = Entry {
         chain: answer.chain.clone(),
+        through: answer.through.iter().filter(|host| !answer.chain.contains(host)).cloned().collect(),
         authentic: answer.authentic,
         by: answer.resolvers.clone(),
         ..Entry::default()
@@ -287,6 +316,7 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
         // Who was asked in vain said nothing of what stands.
         entry.by.clone_from(&before.by);
         entry.chain.clone_from(&before.chain);
+        entry.through.clone_from(&before.through);
         entry.authentic = before.authentic;
     }
     let mut kept = BTreeMap::new();
@@ -351,7 +381,7 @@ pub fn blocked_aliases(policy: &Policy, lock: &Lock, findings: &mut Findings) {
     for decision in policy.decisions.iter().filter(|decision| decision.action == Action::Allow) {
         for query in decision.endpoints.iter().filter_map(Endpoint::query) {
             let Some(entry) = lock.hosts.get(&query) else { continue };
-            for host in &entry.chain {
+            for host in entry.chain.iter().chain(&entry.through) {
                 if let Some(by) = policy.blocked_by(host) {
                     let message = format!("`{query}` ({}) is an alias of `{host}`, which {by} blocks", decision.key);
                     findings.push(

@@ -13,7 +13,8 @@ use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{Host, NamePattern, Query};
 use crate::port::{Port, Protocol};
-use crate::profile::{Profile, Server};
+use crate::profile::{List, Profile, Server};
+use crate::ranges::Source;
 use crate::release::Overlap;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
@@ -32,10 +33,33 @@ pub struct Policy {
     pub clients: BTreeMap<Origin, Client>,
     /// Denials first, then by callout.
     pub decisions: Vec<Decision>,
+    /// Vendors' lists of prefixes that widen what rules by address allow for some names.
+    pub ranges: BTreeMap<Id, Range>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
     pub settings: Settings,
+}
+
+/// A vendor's list of prefixes.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// Where it is, and what is taken from it.
+    pub source: Source,
+    /// The endpoints of allows it is for, at least one.
+    pub names: BTreeSet<NamePattern>,
+    /// What it may hold, how long its prefixes last, how old it may be: the site's terms for all answers.
+    pub terms: Terms,
+    /// Where the site says so.
+    pub span: Span,
+}
+
+impl Range {
+    /// Whether the list is for what this asks for.
+    #[must_use]
+    pub fn is_for(&self, query: &Query) -> bool {
+        matches!(query, Query::Host(host) if self.names.contains(&NamePattern::Exact(host.clone())))
+    }
 }
 
 /// The clients of one origin.
@@ -234,6 +258,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
                 .help("name the features in use under `features`"),
         );
     }
+    let ranges = ranges(catalog, profile, &decisions, findings);
     let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
     let whole = if release.release == release.line.release { ", every point release" } else { "" };
     let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
@@ -243,9 +268,72 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         release: format!("{}{codename}{whole}, {family}", release.release),
         clients,
         decisions,
+        ranges,
         ipv6: profile.ipv6,
         settings: profile.settings.clone(),
     })
+}
+
+/// The site's lists of prefixes, each for names that its rules allow.
+///
+/// A list is never taken for a denial: it would block whatever else the vendor has there. So one that is for blocked
+/// names alone is a mistake.
+fn ranges(
+    catalog: &Catalog,
+    profile: &Profile,
+    decisions: &[Decision],
+    findings: &mut Findings,
+) -> BTreeMap<Id, Range> {
+    let names_of = |action: Action| -> BTreeSet<&NamePattern> {
+        let endpoints = decisions.iter().filter(|d| d.action == action).flat_map(|d| &d.endpoints);
+        endpoints.filter_map(|e| if let Endpoint::Name(name) = e { Some(name) } else { None }).collect()
+    };
+    let (allowed, denied) = (names_of(Action::Allow), names_of(Action::Deny));
+    let known: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let terms = Terms::default().with(&profile.answers);
+    let mut ranges = BTreeMap::new();
+    for (id, range) in &profile.ranges {
+        let mut names = BTreeSet::new();
+        for (name, span) in &range.names {
+            if allowed.contains(name) {
+                names.insert(name.clone());
+            } else if denied.contains(name) {
+                findings.push(
+                    Diagnostic::new(Code::BadRange, format!("`{name}` is blocked, and a list is for what is allowed"))
+                        .at(span.clone(), "")
+                        .help("a list would block all else the vendor has there: take the name out"),
+                );
+            } else {
+                findings.push(
+                    Diagnostic::new(Code::UnknownName, format!("no rule of this site allows `{name}`"))
+                        .at(span.clone(), "")
+                        .help(suggest(&name.to_string(), &known)),
+                );
+            }
+        }
+        let source = match &range.list {
+            List::Here(source) => Some(source.clone()),
+            List::Provider(word) => published(catalog, &word.value, &word.span(profile.source), findings),
+        };
+        if let Some(source) = source {
+            ranges.insert(id.clone(), Range { source, names, terms: terms.clone(), span: range.span.clone() });
+        }
+    }
+    ranges
+}
+
+/// The list that the catalog has with a provider.
+fn published(catalog: &Catalog, word: &str, at: &Span, findings: &mut Findings) -> Option<Source> {
+    let with_list = catalog.providers.iter().filter_map(|(id, p)| Some((id, p.ranges.as_ref()?)));
+    let with_list: BTreeMap<&str, &Source> = with_list.map(|(id, source)| (id.as_str(), source)).collect();
+    let found = with_list.get(word).map(|&source| source.clone());
+    if found.is_none() {
+        let known: Vec<&str> = with_list.into_keys().collect();
+        let message = format!("the catalog has no list of prefixes of a provider `{}`", quoted(word));
+        findings.push(Diagnostic::new(Code::UnknownName, message).at(at.clone(), "").help(suggest(word, &known)));
+    }
+    found
 }
 
 fn clients(profile: &Profile) -> BTreeMap<Origin, Client> {

@@ -11,10 +11,11 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::addrs::{SpecialUse, parse_prefix};
-use crate::callout::{self, Callout, Class, Endpoint, Known, Origin, RawCallout};
+use crate::callout::{self, Callout, Class, Endpoint, Known, OneOrMany, Origin, RawCallout};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{NamePattern, Query};
 use crate::port::Port;
+use crate::ranges::{Place, Source};
 use crate::release::Release;
 use crate::resolve::Failure;
 use crate::settings::{Ipv6, RawSettings, Settings};
@@ -46,6 +47,8 @@ pub struct Profile {
     pub answers: Wishes,
     /// The same for single names, with the place where each is written.
     pub answers_of: BTreeMap<Query, (Wishes, Span)>,
+    /// Vendors' lists of prefixes that stand beside the DNS answers of some names.
+    pub ranges: BTreeMap<Id, Range>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// Its targets.
@@ -72,6 +75,26 @@ pub struct Server {
     pub ports: Option<Vec<Port>>,
     /// Where it is written.
     pub span: Span,
+}
+
+/// A vendor's list of prefixes, and the names that are behind them.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// The names, each with its place; at least one.
+    pub names: Vec<(NamePattern, Span)>,
+    /// The list.
+    pub list: List,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// Where a list is said to be.
+#[derive(Clone, Debug)]
+pub enum List {
+    /// In the profile itself.
+    Here(Source),
+    /// In the catalog, with this provider, as written.
+    Provider(Spanned<String>),
 }
 
 /// Kinds of address that answers may be allowed to hold.
@@ -121,6 +144,11 @@ pub(crate) struct RawProfile {
     /// On what terms DNS answers are believed.
     #[serde(default)]
     answers: RawAnswers,
+    /// Vendors' lists of prefixes, by a name of your own. Rules by address let out every prefix of a list for its hosts,
+    /// beside what DNS answers.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<Id, RawRange>")]
+    ranges: Entries<RawRange>,
     /// `clients`: every client is named in both address families. `deny-interface`: all their IPv6 is denied.
     #[schemars(with = "Option<Ipv6>")]
     ipv6: Option<Spanned<String>>,
@@ -167,6 +195,26 @@ struct RawLeftOut {
     callout: Spanned<String>,
     /// Why, on one line, for the next reader.
     reason: Spanned<String>,
+}
+
+/// A vendor's list of prefixes. One of `file`, `url` and `provider` says where it is.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RawRange {
+    /// The hosts and wildcards whose traffic may go to every prefix of the list, as rules of this site have them.
+    #[schemars(length(min = 1))]
+    r#for: Vec<Spanned<String>>,
+    /// A file, by its path from this one, such as `ranges/aws.json`.
+    file: Option<Spanned<String>>,
+    /// Where the vendor publishes it, such as `https://api.github.com/meta`.
+    #[schemars(regex(pattern = "^https://"))]
+    url: Option<Spanned<String>>,
+    /// A provider of the catalog that has one, such as `github`.
+    #[schemars(with = "Option<Id>")]
+    provider: Option<Spanned<String>>,
+    /// What is taken from its JSON: a JSONPath (RFC 9535) such as `$.prefixes[*].ip_prefix`, or several. Without it the
+    /// list has a prefix a line.
+    path: Option<Spanned<OneOrMany>>,
 }
 
 /// On what terms DNS answers are believed.
@@ -286,6 +334,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
         check.wishes(allow, [keep_days, max_age, most], on_failure)
     };
     let answers_of = check.answers_of(&raw.answers.hosts);
+    let ranges = raw.ranges.0.iter().filter_map(|(name, raw)| check.range(name, raw)).collect();
     let ipv6 = check.ipv6(raw.ipv6.as_ref());
     let settings = raw.targets.check(id, check.findings);
     let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
@@ -301,6 +350,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
         extra,
         answers,
         answers_of,
+        ranges,
         ipv6,
         settings,
         source: id,
@@ -417,6 +467,68 @@ impl Check<'_> {
             }
         }
         answers_of
+    }
+
+    fn fail(&mut self, code: Code, message: String, at: Span, help: &str) {
+        self.findings.push(Diagnostic::new(code, message).at(at, "").help(help));
+    }
+
+    fn range(&mut self, name: &Spanned<String>, raw: &RawRange) -> Option<(Id, Range)> {
+        let span = name.span(self.source);
+        let id = Id::parse(&name.value).map_err(|e| {
+            let message = format!("`{}` {e}", quoted(&name.value));
+            self.findings.push(Diagnostic::new(Code::BadText, message).at(span.clone(), ""));
+        });
+        let mut names = Vec::new();
+        for host in &raw.r#for {
+            let at = host.span(self.source);
+            match Endpoint::parse(&host.value) {
+                Ok(Endpoint::Name(pattern)) => names.push((pattern, at)),
+                Ok(Endpoint::Service(_) | Endpoint::Net(_)) => {
+                    let message = format!("`{}` is no host and no wildcard", quoted(&host.value));
+                    self.fail(Code::BadHost, message, at, "a list stands beside the answers for names: name those");
+                }
+                Err((code, message)) => self.findings.push(Diagnostic::new(code, message).at(at, "")),
+            }
+        }
+        if raw.r#for.is_empty() {
+            let message = format!("the list `{}` is for no host", quoted(&name.value));
+            self.fail(Code::Empty, message, span.clone(), "say whose traffic may go there: for: [www.example.com]");
+        }
+        let list = match (&raw.file, &raw.url, &raw.provider) {
+            (Some(file), None, None) => self.list(file, Place::file, raw.path.as_ref()),
+            (None, Some(url), None) => self.list(url, Place::url, raw.path.as_ref()),
+            (None, None, Some(provider)) => {
+                if let Some(path) = &raw.path {
+                    let message = "the catalog says what is taken from a provider's list".to_owned();
+                    self.fail(Code::BadRange, message, path.span(self.source), "take `path` out, or name the `url`");
+                }
+                Some(List::Provider(provider.clone()))
+            }
+            _ => {
+                let message = format!("the list `{}` is in no place, or in several", quoted(&name.value));
+                self.fail(Code::BadRange, message, span.clone(), "say one of `file`, `url` and `provider`");
+                None
+            }
+        };
+        Some((id.ok()?, Range { names, list: list?, span }))
+    }
+
+    fn list(
+        &mut self,
+        place: &Spanned<String>,
+        read: fn(&str) -> Result<Place, String>,
+        path: Option<&Spanned<OneOrMany>>,
+    ) -> Option<List> {
+        let from = read(&place.value).map_err(|e| {
+            let message = format!("`{}` {e}", quoted(&place.value));
+            self.findings.push(Diagnostic::new(Code::BadRange, message).at(place.span(self.source), ""));
+        });
+        let paths = match path {
+            None => Ok(Vec::new()),
+            Some(path) => callout::check_paths(path, self.source).map_err(|diagnostic| self.findings.push(diagnostic)),
+        };
+        Some(List::Here(Source { from: from.ok()?, paths: paths.ok()? }))
     }
 
     fn number(&mut self, number: Option<&Spanned<i64>>, range: RangeInclusive<u16>, what: &str) -> Option<u16> {

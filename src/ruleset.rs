@@ -4,7 +4,10 @@
 //! that a target can refuse it or report it; nothing is widened to make it fit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use crate::addrs::{self, AddrSet};
 use crate::callout::{Callout, Endpoint, Origin};
@@ -15,6 +18,7 @@ use crate::lock::{Judge, Lock, blocked_aliases, may_select};
 pub use crate::policy::Action;
 use crate::policy::{Decision, Policy};
 use crate::port::{Port, Protocol};
+use crate::ranges::{self, Place};
 use crate::resolve::RecordType;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
@@ -35,6 +39,8 @@ pub struct Ruleset {
     pub clients: BTreeMap<Origin, ClientGroup>,
     /// Denials first, then by key.
     pub rules: Vec<Rule>,
+    /// Vendors' lists of prefixes that destinations are widened by.
+    pub lists: BTreeMap<Id, PinnedList>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
@@ -50,6 +56,28 @@ pub struct ClientGroup {
     pub default_deny: bool,
     /// Where they are written.
     pub span: Span,
+}
+
+/// A vendor's list of prefixes as the lock has it.
+#[derive(Clone, Debug)]
+pub struct PinnedList {
+    /// Where it is from.
+    pub from: Place,
+    /// Its prefixes; empty with a fault.
+    pub addrs: AddrSet,
+    /// Why it cannot be used.
+    pub fault: Option<ListFault>,
+    /// Where the site names it.
+    pub span: Span,
+}
+
+/// Why a list cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFault {
+    /// The lock does not know it.
+    NotInLock,
+    /// The lock has it from another source, or other parts of it.
+    OtherSource,
 }
 
 /// One rule.
@@ -78,16 +106,34 @@ pub struct Destination {
     pub endpoint: Endpoint,
     /// The names a name-based target matches: the name itself, and for a service the hosts it selects.
     pub names: Vec<NamePattern>,
-    /// The addresses an address-based target matches.
+    /// The addresses DNS answers with, or the site names: what an address-based target matches.
     pub addrs: AddrSet,
+    /// The lists that widen it.
+    pub lists: Vec<Id>,
+    /// Their prefixes: what an address-based target matches as well.
+    pub listed: AddrSet,
     /// What is missing.
     pub gap: Option<Gap>,
+}
+
+impl Destination {
+    /// Whether an address-based target matches the address.
+    #[must_use]
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        self.addrs.contains(addr) || self.listed.contains(addr)
+    }
+
+    /// Every address an address-based target matches.
+    #[must_use]
+    pub fn all(&self) -> AddrSet {
+        self.addrs.union(&self.listed)
+    }
 }
 
 /// Why a destination has no addresses, or not all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gap {
-    /// A wildcard: its names cannot be listed, so neither can their addresses.
+    /// A wildcard that no list of prefixes is for: its names cannot be listed, so neither can their addresses.
     Wildcard,
     /// The lock does not know it.
     NotInLock,
@@ -140,7 +186,7 @@ impl Rule {
     /// Every address of the rule.
     #[must_use]
     pub fn addrs(&self) -> AddrSet {
-        self.destinations.iter().map(|d| &d.addrs).collect()
+        self.destinations.iter().flat_map(|d| [&d.addrs, &d.listed]).collect()
     }
 
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
@@ -149,14 +195,21 @@ impl Rule {
         self.addrs().minus(&self.nets())
     }
 
-    /// The prefixes of more than one address that the rule names itself.
+    /// The prefixes of more than one address that the rule names itself, and those of its lists.
     #[must_use]
     pub fn nets(&self) -> AddrSet {
         let nets = self.destinations.iter().filter_map(|d| match d.endpoint {
             Endpoint::Net(net) if net.prefix_len() < net.max_prefix_len() => Some(net),
             _ => None,
         });
-        nets.collect()
+        let nets: AddrSet = nets.collect();
+        std::iter::once(&nets).chain(self.destinations.iter().map(|d| &d.listed)).collect()
+    }
+
+    /// The lists that widen it.
+    #[must_use]
+    pub fn lists(&self) -> BTreeSet<&Id> {
+        self.destinations.iter().flat_map(|d| &d.lists).collect()
     }
 
     /// The addresses and prefixes the rule names itself, without asking anybody.
@@ -236,13 +289,29 @@ impl Ruleset {
         self.clients.values().filter(|group| group.default_deny).map(|group| &group.addrs).collect()
     }
 
+    /// The same without vendors' lists, for whoever asks DNS himself.
+    #[must_use]
+    pub fn without_lists(&self) -> Self {
+        let mut bare = self.clone();
+        bare.lists.clear();
+        for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations) {
+            if !destination.lists.is_empty() {
+                destination.lists.clear();
+                destination.listed = AddrSet::new();
+                let wildcard = matches!(destination.endpoint, Endpoint::Name(NamePattern::Below(_)));
+                destination.gap = destination.gap.take().or(wildcard.then_some(Gap::Wildcard));
+            }
+        }
+        bare
+    }
+
     /// Decides one packet that opens a flow, by address alone.
     #[must_use]
     pub fn decide(&self, client: IpAddr, server: IpAddr, protocol: Protocol, port: u16) -> Verdict<'_> {
         let meets = |rule: &&Rule| {
             rule.ports.iter().any(|p| p.contains(protocol, port))
                 && self.clients_of(&self.bound(rule)).contains(client)
-                && rule.destinations.iter().any(|d| d.addrs.contains(server))
+                && rule.destinations.iter().any(|d| d.contains(server))
         };
         match self.rules.iter().find(meets) {
             Some(rule) if rule.action == Action::Deny => Verdict::Deny(rule),
@@ -266,11 +335,14 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     let own = policy.client_prefixes();
     // A name is trusted by whoever trusts it most, as when it was asked: two entries cannot see two answers.
     let terms = policy.queries();
+    let lists = pinned(policy, lock, &own, findings);
     let mut rules = Vec::new();
     for decision in &policy.decisions {
         let resolved = decision.endpoints.iter().map(|endpoint| {
             let terms = endpoint.query().and_then(|query| terms.get(&query)).unwrap_or(&decision.terms);
-            destination(endpoint, decision, lock, Judge { terms, clients: &own }, findings)
+            let mut destination = destination(endpoint, decision, lock, Judge { terms, clients: &own }, findings);
+            widen(&mut destination, decision, policy, &lists);
+            destination
         });
         let destinations = resolved.collect();
         rules.push(Rule {
@@ -286,8 +358,9 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     for rule in &rules {
         refuse_wide(&rule.literals(), &rule.callout.span, rule.key.as_str(), findings);
     }
-    let literals: Vec<AddrSet> = rules.iter().filter(|r| r.action == Action::Allow).map(Rule::literals).collect();
-    if let Some(rule) = rules.iter().rfind(|rule| !rule.literals().is_empty()) {
+    let allows = rules.iter().filter(|r| r.action == Action::Allow);
+    let literals: Vec<AddrSet> = allows.map(|rule| rule.literals().union(&rule.nets())).collect();
+    if let Some(rule) = rules.iter().rfind(|rule| !rule.literals().is_empty() || !rule.lists().is_empty()) {
         refuse_wide(&literals.iter().collect(), &rule.callout.span, "all entries", findings);
     }
     for client in policy.clients.values() {
@@ -300,6 +373,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         stale: false,
         clients,
         rules,
+        lists,
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
     };
@@ -337,6 +411,8 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
                 );
                 destination.names.clear();
                 destination.addrs = AddrSet::new();
+                destination.lists.clear();
+                destination.listed = AddrSet::new();
                 destination.gap = Some(Gap::Denied(by.clone()));
             }
         }
@@ -361,7 +437,14 @@ fn destination(
     judge: Judge<'_>,
     findings: &mut Findings,
 ) -> Destination {
-    let bare = |names, addrs, gap| Destination { endpoint: endpoint.clone(), names, addrs, gap };
+    let bare = |names, addrs, gap| Destination {
+        endpoint: endpoint.clone(),
+        names,
+        addrs,
+        lists: Vec::new(),
+        listed: AddrSet::new(),
+        gap,
+    };
     match endpoint {
         Endpoint::Net(net) => bare(Vec::new(), [*net].into_iter().collect(), None),
         Endpoint::Name(pattern @ NamePattern::Below(_)) => {
@@ -407,6 +490,100 @@ fn destination(
     }
 }
 
+/// The site's lists as the lock has them. What a lock of ours could not say is an error; what it lacks is one only for
+/// targets that go by address, and is kept for them.
+fn pinned(
+    policy: &Policy,
+    lock: Option<&Lock>,
+    clients: &[IpNet],
+    findings: &mut Findings,
+) -> BTreeMap<Id, PinnedList> {
+    let mut lists = BTreeMap::new();
+    for (id, range) in &policy.ranges {
+        let mut list = PinnedList {
+            from: range.source.from.clone(),
+            addrs: AddrSet::new(),
+            fault: None,
+            span: range.span.clone(),
+        };
+        match lock.and_then(|lock| lock.ranges.get(id)) {
+            None => list.fault = Some(ListFault::NotInLock),
+            Some(entry) if entry.source != range.source => list.fault = Some(ListFault::OtherSource),
+            Some(entry) => {
+                for net in entry.prefixes.keys() {
+                    if let Some(why) = ranges::refuse_one(net, &range.terms.special, clients) {
+                        let message = format!("the list `{id}` of the lock has {}, which {why}", addrs::short(net));
+                        findings.push(
+                            Diagnostic::new(Code::BadLock, message)
+                                .help("no rule is made from that: run `outgate resolve` to read the list again"),
+                        );
+                    }
+                }
+                list.addrs = entry.prefixes.keys().copied().collect();
+                refuse_wide(&list.addrs, &range.span, &format!("list `{id}`"), findings);
+            }
+        }
+        lists.insert(id.clone(), list);
+    }
+    lists
+}
+
+/// Adds the lists that are for an allowed name. A denial is never widened.
+fn widen(destination: &mut Destination, decision: &Decision, policy: &Policy, lists: &BTreeMap<Id, PinnedList>) {
+    let Endpoint::Name(name) = &destination.endpoint else { return };
+    if decision.action == Action::Deny {
+        return;
+    }
+    destination.lists =
+        policy.ranges.iter().filter(|(_, range)| range.names.contains(name)).map(|(id, _)| id.clone()).collect();
+    destination.listed = destination.lists.iter().filter_map(|id| lists.get(id)).map(|list| &list.addrs).collect();
+    if destination.gap == Some(Gap::Wildcard) && !destination.lists.is_empty() {
+        destination.gap = None;
+    }
+}
+
+/// What the lists of a rule set come to for targets that go by address: those it cannot use are errors, and what the
+/// others open is said, for it is more than the names alone would.
+pub fn lists_opened(ruleset: &Ruleset, findings: &mut Findings) {
+    for (id, list) in &ruleset.lists {
+        let users: Vec<&Rule> = ruleset.rules.iter().filter(|rule| rule.lists().contains(id)).collect();
+        if users.is_empty() {
+            continue;
+        }
+        let (code, message, help) = match list.fault {
+            Some(ListFault::NotInLock) => {
+                (Code::NotInLock, format!("the list `{id}` is not in the lock"), "run `outgate resolve`")
+            }
+            Some(ListFault::OtherSource) => (
+                Code::LockDiffers,
+                format!(
+                    "the lock has the list `{id}` from another source, or other parts of it, than the profile says"
+                ),
+                "run `outgate resolve`",
+            ),
+            None => {
+                let used = |d: &&Destination| d.lists.contains(id);
+                let names: BTreeSet<&Endpoint> =
+                    users.iter().flat_map(|r| r.destinations.iter().filter(used)).map(|d| &d.endpoint).collect();
+                let ports: BTreeSet<&Port> = users.iter().flat_map(|rule| &rule.ports).collect();
+                let message = format!(
+                    "list `{id}` opens {} for {} on {} ({})",
+                    list.addrs.size(),
+                    list_of(names),
+                    list_of(ports),
+                    list_of(users.iter().map(|rule| &rule.key)),
+                );
+                (Code::RangeOpens, message, "whatever else the vendor has there is open as well, on these ports")
+            }
+        };
+        findings.push(Diagnostic::new(code, message).at(list.span.clone(), "").help(help));
+    }
+}
+
+fn list_of<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
 fn addresses(query: &Query, lock: Option<&Lock>, judge: Judge<'_>, findings: &mut Findings) -> (AddrSet, Option<Gap>) {
     let Some(entry) = lock.and_then(|lock| lock.hosts.get(query)) else {
         return (AddrSet::new(), Some(Gap::NotInLock));
@@ -445,6 +622,7 @@ fn failures(entry: &crate::lock::Entry) -> Option<String> {
 struct Shared<'a> {
     denies: BTreeSet<&'a Id>,
     allows: BTreeSet<&'a Id>,
+    lists: BTreeSet<&'a Id>,
     addrs: AddrSet,
 }
 
@@ -466,11 +644,14 @@ pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
             }
             for a in &deny.destinations {
                 for b in &allow.destinations {
-                    let both = a.addrs.and(&b.addrs);
+                    let both = a.addrs.and(&b.all());
                     if both.is_empty() {
                         continue;
                     }
                     let pair = shared.entry((&a.endpoint, &b.endpoint)).or_default();
+                    if !a.addrs.and(&b.listed).is_empty() {
+                        pair.lists.extend(&b.lists);
+                    }
                     pair.denies.insert(&deny.key);
                     pair.allows.insert(&allow.key);
                     pair.addrs = pair.addrs.union(&both);
@@ -478,20 +659,28 @@ pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
             }
         }
     }
-    let list = |keys: BTreeSet<&Id>| keys.into_iter().map(Id::as_str).collect::<Vec<_>>().join(", ");
-    for ((blocked, open), Shared { denies, allows, addrs }) in shared {
+    for ((blocked, open), Shared { denies, allows, lists, addrs }) in shared {
         let addrs: Vec<String> = addrs.prefixes().iter().map(addrs::short).collect();
+        let through = match lists.len() {
+            0 => String::new(),
+            _ => format!(" through list {}", list_of(&lists)),
+        };
+        let help = if lists.is_empty() {
+            "an address list cannot tell two names on one address apart: use the squid target for these, or leave the entries of one side out with `leave-out`"
+        } else {
+            "the vendor has both there: take the allowed name out of the list's `for`, take fewer parts of the list with `path`, or use the squid target for these"
+        };
         findings.push(
             Diagnostic::new(
                 Code::SharedAddress,
                 format!(
-                    "blocked `{blocked}` ({}) and allowed `{open}` ({}) share {}",
-                    list(denies),
-                    list(allows),
+                    "blocked `{blocked}` ({}) and allowed `{open}` ({}) share {}{through}",
+                    list_of(denies),
+                    list_of(allows),
                     addrs.join(", ")
                 ),
             )
-            .help("an address list cannot tell two names on one address apart: use the squid target for these, or leave the entries of one side out with `leave-out`"),
+            .help(help),
         );
     }
 }

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::addrs::SpecialUse;
-use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, Origin};
+use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, OneOrMany, Origin};
 use crate::catalog::{RawFeatures, RawPages, RawProviders, RawReleases, RawSources, RawSubject, Verdict};
 use crate::day::Day;
 use crate::lock::file::Document;
@@ -95,9 +95,15 @@ fn callouts() -> Schema {
     schema
 }
 
-/// A site's own callouts are always in use, and lead to hosts.
+/// A site's own callouts are always in use, and lead to hosts. A list of prefixes is in some place.
 fn profile() -> Schema {
     let mut schema = of::<RawProfile>();
+    if let Some(Value::Object(patterns)) = schema.pointer_mut("/properties/ranges/patternProperties") {
+        for list in patterns.values_mut().filter_map(Value::as_object_mut) {
+            let places = json!([{"required": ["file"]}, {"required": ["url"]}, {"required": ["provider"]}]);
+            list.insert("anyOf".to_owned(), places);
+        }
+    }
     if let Some(entry) = schema.pointer_mut("/properties/extra/items").and_then(Value::as_object_mut) {
         if let Some(Value::Object(properties)) = entry.get_mut("properties") {
             properties.retain(|key, _| !CATALOG_ONLY.contains(&&**key));
@@ -181,6 +187,7 @@ texts! {
     Id: json_schema!({"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": ID_MAX}),
     Port: json_schema!({"type": "string", "pattern": port()}),
     Day: json_schema!({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
+    OneOrMany: json_schema!({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
     // `25.10` without quotes is a number to an editor; the reader takes the text as it stands.
     Release: json_schema!({"type": ["string", "number"]}),
 }

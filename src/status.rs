@@ -247,13 +247,13 @@ mod tests {
     fn lock(hosts: Vec<(&str, Entry)>) -> Lock {
         let hosts = hosts.into_iter().map(|(name, entry)| (query(name), entry)).collect();
         let sites = BTreeSet::from([Text::parse("home").unwrap(), Text::parse("office").unwrap()]);
-        Lock { day: day("2026-11-21"), note: None, sites, hosts }
+        Lock { day: day("2026-11-21"), note: None, sites, hosts, ranges: BTreeMap::new() }
     }
 
     fn wanted(names: &[(&str, Terms)]) -> Wanted {
         let queries: BTreeMap<Query, Terms> = names.iter().map(|(name, terms)| (query(name), terms.clone())).collect();
         let sites = BTreeSet::from([Text::parse("home").unwrap(), Text::parse("cabin").unwrap()]);
-        Wanted { sites, queries, clients: Vec::new(), only: None }
+        Wanted { sites, queries, clients: Vec::new(), ranges: BTreeMap::new(), only: None }
     }
 
     #[test]

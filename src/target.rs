@@ -295,6 +295,19 @@ impl Why {
             names: rule.destinations.iter().map(|d| d.endpoint.to_string()).collect(),
         }
     }
+
+    /// The same for a target that goes by address: with the lists of prefixes that widen the rule.
+    fn by_address(rule: &Rule, ruleset: &Ruleset) -> Self {
+        let mut why = Self::of(rule);
+        for id in rule.lists() {
+            let Some(list) = ruleset.lists.get(id) else { continue };
+            let names: Vec<String> =
+                rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| d.endpoint.to_string()).collect();
+            let size = list.addrs.size();
+            why.names.push(format!("with {size} of list {id}, {}, for {}", list.from, names.join(", ")));
+        }
+        why
+    }
 }
 
 /// The lines of one rule of the model, with why they are there.
@@ -383,6 +396,7 @@ fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> V
                 .help("rules by address need a lock: run `outgate resolve`, or `outgate generate --resolve`, and commit `outgate.lock`"),
         );
     }
+    crate::ruleset::lists_opened(ruleset, findings);
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
     losses
@@ -412,7 +426,8 @@ fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, find
 }
 
 fn wildcard_loss(target: &str, loss: &str) -> Diagnostic {
-    Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("the squid target goes by name and can")
+    Diagnostic::new(Code::Loss, format!("{target}: {loss}"))
+        .help("the squid target goes by name and can; or give a vendor's list of prefixes for it, under `ranges:`")
 }
 
 /// A denial for clients that nothing else limits, which the target cannot make: leaving it out would let it through.

@@ -45,7 +45,7 @@ fn lock(profile: &str, name: &str, entry: Option<Entry>) -> Lock {
     if let Some(entry) = entry {
         hosts.insert(Query::parse(name).unwrap(), entry);
     }
-    Lock { day, note: None, sites: BTreeSet::new(), hosts }
+    Lock { day, note: None, sites: BTreeSet::new(), hosts, ranges: BTreeMap::new() }
 }
 
 /// Codes found for each target, and its main file.

@@ -181,6 +181,59 @@ fn a_router_lets_out_what_the_model_allows_and_nothing_else() {
 }
 
 #[test]
+fn a_list_opens_exactly_its_prefixes_on_the_ports_of_its_rule() {
+    if !netns::ready() {
+        return;
+    }
+    // Nothing but the list leads there, and that for a wildcard alone.
+    let site = Site::new(
+        "home-lab",
+        &[
+            (
+                "hosts: [backup.example.org, 203.0.113.192/28, \"2001:db8:40:c0::/60\"]",
+                "hosts: [\"*.backup.example.org\"]",
+            ),
+            ("for: [backup.example.org]", "for: [\"*.backup.example.org\"]"),
+            ("  opnsense:\n    version: \"26.1\"\n    interface: lan\n", ""),
+        ],
+    );
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
+    // The list has 203.0.113.128/26, 203.0.113.192/28 and 2001:db8:40:c0::/60.
+    let inside = [
+        "203.0.113.128",
+        "203.0.113.191",
+        "203.0.113.192",
+        "203.0.113.207",
+        "2001:db8:40:c0::",
+        "2001:db8:40:cf:ffff:ffff:ffff:ffff",
+    ];
+    let outside = ["203.0.113.127", "203.0.113.208", "2001:db8:40:bf:ffff:ffff:ffff:ffff", "2001:db8:40:d0::"];
+    let mut flows = Vec::new();
+    for (server, within) in inside.map(|s| (s, true)).into_iter().chain(outside.map(|s| (s, false))) {
+        let dst: IpAddr = server.parse().unwrap();
+        let (nas, stranger) =
+            if dst.is_ipv4() { ("192.0.2.10", "192.0.2.99") } else { ("2001:db8:10::10", "2001:db8:10::99") };
+        for (proto, port, rule) in [
+            (Proto::Tcp, 22, true),
+            (Proto::Tcp, 21, false),
+            (Proto::Tcp, 23, false),
+            (Proto::Tcp, 443, false),
+            (Proto::Udp, 22, false),
+        ] {
+            flows.push((Flow { src: nas.parse().unwrap(), dst, proto, port }, within && rule));
+            // Not one of ours: nobody limits it.
+            flows.push((Flow { src: stranger.parse().unwrap(), dst, proto, port }, true));
+        }
+    }
+    let surprises = lab.surprises(&flows);
+    assert!(surprises.is_empty(), "{}", surprises.join("\n"));
+    for (flow, pass) in &flows {
+        assert_eq!(site.passes(flow), *pass, "the model: {flow:?}");
+    }
+}
+
+#[test]
 fn a_denial_holds_for_every_administrator_on_every_port() {
     if !netns::ready() {
         return;

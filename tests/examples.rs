@@ -121,6 +121,11 @@ fn the_locks_are_what_the_documentation_zone_says() {
     for example in examples() {
         let folder = tempfile::tempdir().unwrap();
         fs::copy(example.join("outgate.yaml"), folder.path().join("outgate.yaml")).unwrap();
+        let lists = example.join("ranges");
+        for (name, text) in if lists.is_dir() { tree(&lists) } else { Default::default() } {
+            fs::create_dir_all(folder.path().join("ranges")).unwrap();
+            fs::write(folder.path().join("ranges").join(name), text).unwrap();
+        }
         let output = run(&["resolve", "--resolver", &server.addr.to_string()], &example, folder.path());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let fresh = fs::read_to_string(folder.path().join("outgate.lock")).unwrap();

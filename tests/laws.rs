@@ -89,6 +89,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         .prop_map(|((asked, by, authentic, sampled), targets, chain, addresses, failed)| Entry {
             asked: asked.map(day),
             targets,
+            through: chain.iter().rev().cloned().collect(),
             chain,
             addresses,
             failed,
@@ -104,7 +105,7 @@ fn seen(first: u32, missing: Option<u32>) -> Seen {
 }
 
 fn lock_of(number: u32, hosts: BTreeMap<Query, Entry>) -> Lock {
-    Lock { day: day(number), note: None, sites: BTreeSet::new(), hosts }
+    Lock { day: day(number), note: None, sites: BTreeSet::new(), hosts, ranges: BTreeMap::new() }
 }
 
 /// One reply a name.

@@ -16,8 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("diagnostic", &["source"]),
     ("yaml", &["text", "source", "diagnostic"]),
+    ("ranges", &["addrs", "text"]),
     ("terms", &["addrs", "resolve"]),
-    ("callout", &["terms", "host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
+    ("callout", &["ranges", "terms", "host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
     ("settings", &["text", "source", "diagnostic", "yaml"]),
     (
         "catalog",
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "callout",
             "settings",
+            "ranges",
             "terms",
             "resolve",
             "host",
@@ -47,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "profile",
             "callout",
             "settings",
+            "ranges",
             "terms",
             "host",
             "port",
@@ -63,6 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "lock",
         &[
             "policy",
+            "ranges",
             "resolve",
             "pool",
             "terms",
@@ -76,7 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "diagnostic",
         ],
     ),
-    ("freshness", &["lock", "resolve", "terms", "host", "day", "diagnostic"]),
+    ("freshness", &["policy", "lock", "resolve", "terms", "host", "day", "text", "diagnostic"]),
     ("coverage", &["policy", "lock", "pool", "callout", "host", "day", "diagnostic"]),
     ("status", &["lock", "freshness", "coverage", "resolve", "terms", "host", "day", "text"]),
     (
@@ -84,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "policy",
             "lock",
+            "ranges",
             "resolve",
             "callout",
             "settings",
@@ -129,7 +134,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("psl", &["host.rs"]),
     ("tempfile", &["files.rs"]),
     ("sha2", &["digest.rs"]),
-    ("serde_json", &["lock/file.rs", "schema.rs", "report/json.rs", "cli.rs", "cli/"]),
+    ("serde_json_path", &["ranges.rs"]),
+    ("ureq", &["ranges/fetch.rs"]),
+    ("serde_json", &["ranges.rs", "lock/file.rs", "schema.rs", "report/json.rs", "cli.rs", "cli/"]),
     ("schemars", &["schema.rs"]),
 ];
 

@@ -225,7 +225,8 @@ fn query() -> Query {
 }
 
 fn wanted() -> Wanted {
-    Wanted { sites: BTreeSet::new(), queries: [(query(), Terms::default())].into(), clients: Vec::new(), only: None }
+    let queries = [(query(), Terms::default())].into();
+    Wanted { sites: BTreeSet::new(), queries, clients: Vec::new(), ranges: BTreeMap::new(), only: None }
 }
 
 /// What a name server says at this time of the week.

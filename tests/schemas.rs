@@ -284,6 +284,7 @@ providers:
     title: Files
     about: Files of all kinds.
     hosts: [files.example.org]
+    ranges: {url: https://example.org/ranges.json, path: $.prefixes}
     sources: [{source: page}]
 "#;
 const PAGES: &str = r#"
@@ -319,6 +320,7 @@ const LOCK: &str = r#"{
 "one.example.org": {
  "asked": "2026-11-22",
  "chain": ["edge.example.net"],
+ "through": ["pop.example.net"],
  "addresses": {
   "198.51.100.1": {"seen": "2026-11-01"},
   "198.51.100.2": {"seen": "2026-10-12", "missing": "2026-11-20", "by": ["192.0.2.54:53"]}
@@ -326,11 +328,35 @@ const LOCK: &str = r#"{
  "sampled": {"times": 4, "addresses": 7, "sightings": 13, "once": 3, "twice": 2},
  "authentic": true,
  "by": ["192.0.2.53:53"],
- "sum": "32a8acd3"
+ "sum": "6c609479"
+}
+},
+"ranges": {
+"vendor": {
+ "from": "https://example.org/ranges.json",
+ "path": ["$.prefixes"],
+ "read": "2026-11-22",
+ "failed": "2026-11-22",
+ "prefixes": {
+  "198.51.100.0/24": {"seen": "2026-11-01"},
+  "203.0.113.0/25": {"seen": "2026-10-12", "missing": "2026-11-20"}
+ },
+ "sum": "ae008777"
 }
 }
 }
 "#;
+
+/// The places a list of prefixes can be in that the documentation's profile does not show.
+const RANGES: &str = "ranges:
+  github:
+    for: [github.com]
+    provider: github
+  vendor:
+    for: [ghcr.io]
+    url: https://example.org/ranges.json
+    path: $.prefixes
+";
 
 /// The profile of the documentation that has every key.
 fn complete() -> String {
@@ -348,7 +374,7 @@ fn good(name: &str) -> String {
         "providers" => PROVIDERS.to_owned(),
         "pages" => PAGES.to_owned(),
         "features" => FEATURES.to_owned(),
-        "profile" => complete(),
+        "profile" => complete().replacen("ranges:\n", RANGES, 1),
         "lock" => LOCK.to_owned(),
         other => panic!("write a good `{other}` file, with every key in it"),
     }
@@ -386,6 +412,18 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("callouts", "confidence: medium", "confidence: some", ".callouts[0].confidence: enum"),
         ("callouts", "    slot: dns\n", "", ".callouts[1]: anyOf"),
         ("providers", "about:", "abuot:", ".providers[0]: additionalProperties\n.providers[0]: required"),
+        ("providers", "url: https", "url: http", ".providers[0].ranges.url: pattern"),
+        ("providers", "path: $.prefixes", "path: []", ".providers[0].ranges.path: minItems"),
+        (
+            "profile",
+            "for: [ghcr.io]",
+            "to: [ghcr.io]",
+            ".ranges.vendor: additionalProperties\n.ranges.vendor: required",
+        ),
+        ("profile", "for: [ghcr.io]", "for: []", ".ranges.vendor.for: minItems"),
+        ("profile", "    provider: github\n", "", ".ranges.github: anyOf"),
+        ("profile", "    url: https", "    url: http", ".ranges.vendor.url: pattern"),
+        ("profile", "    provider: github", "    provider: Git_Hub", ".ranges.github.provider: pattern"),
         ("pages", "verdict: right", "verdict: rihgt", ".pages[0].statements[0].verdict: enum"),
         ("callouts", "    title: Two\n", "", ".callouts[1]: required"),
         ("callouts", "sources: [{source: page}]", "sources: []", ".callouts[1].sources: minItems"),
@@ -400,6 +438,7 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("lock", "\"format\": 2", "\"format\": 3", ".format: enum"),
         ("lock", "\"timeout\"", "\"late\"", ".hosts._http._tcp.example.org.failed.SRV.how: enum"),
         ("lock", "\"SRV\":", "\"MX\":", ".hosts._http._tcp.example.org.failed: additionalProperties"),
+        ("lock", "\"read\": \"2026-11-22\"", "\"read\": \"now\"", ".ranges.vendor.read: pattern"),
         ("lock", "{\"seen\": \"2026-11-01\"}", "{}", ".hosts.one.example.org.addresses.198.51.100.1: required"),
     ];
     for (name, old, new, expected) in cases {
@@ -460,7 +499,10 @@ fn taken_by_program(name: &str, text: &str) -> bool {
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| places(value, &format!("{at}/{key}"), found)),
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            // A prefix is a key with a slash in it.
+            places(value, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+        }),
         Value::Array(list) => list.iter().enumerate().for_each(|(i, value)| places(value, &format!("{at}/{i}"), found)),
         _ => {}
     }
@@ -470,7 +512,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
 fn of_place<'a>(schema: &'a Value, pointer: &str) -> &'a Value {
     pointer.split('/').skip(1).fold(schema, |schema, step| match step.parse::<usize>() {
         Ok(_) if schema.get("items").is_some() => &schema["items"],
-        _ => of_key(schema, step).unwrap(),
+        _ => of_key(schema, &step.replace("~1", "/").replace("~0", "~")).unwrap(),
     })
 }
 

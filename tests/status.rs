@@ -101,7 +101,14 @@ fn troubled() -> BTreeMap<Query, Entry> {
 }
 
 fn lock(hosts: BTreeMap<Query, Entry>) -> String {
-    Lock { day: day("2026-11-21"), note: None, sites: [Text::parse("home").unwrap()].into(), hosts }.print()
+    Lock {
+        day: day("2026-11-21"),
+        note: None,
+        sites: [Text::parse("home").unwrap()].into(),
+        hosts,
+        ranges: BTreeMap::new(),
+    }
+    .print()
 }
 
 fn folder(lock: Option<&str>) -> TempDir {
@@ -328,7 +335,8 @@ fn a_name_that_is_to_be_blocked_is_missed_where_nothing_else_denies_it() {
 #[test]
 fn a_name_that_was_not_asked_again_is_held_against_nothing() {
     let policy = support::model::policy(&support::model::catalog(), PROFILE).unwrap();
-    let lock = Lock { day: day("2026-11-21"), note: None, sites: BTreeSet::new(), hosts: troubled() };
+    let lock =
+        Lock { day: day("2026-11-21"), note: None, sites: BTreeSet::new(), hosts: troubled(), ranges: BTreeMap::new() };
     let said = |before: Option<&Lock>| {
         let mut findings = Findings::default();
         coverage::judge(&policy, &lock, before, &mut findings);

@@ -250,6 +250,10 @@ fn show_callout(out: &mut impl Write, run: &Run, catalog: &Catalog, callout: &Ca
     for provider in &callout.providers {
         let about = catalog.providers.get(provider).map_or("", |p| p.about.as_str());
         row("provider", &format!("{provider}: {about}"))?;
+        if let Some(list) = catalog.providers.get(provider).and_then(|p| p.ranges.as_ref()) {
+            let paths: Vec<&str> = list.paths.iter().map(|path| path.as_str()).collect();
+            row("prefixes", format!("{} {}", list.from, paths.join(" ")).trim_end())?;
+        }
     }
     if let Some(frequency) = &callout.frequency {
         row("how often", frequency.as_str())?;

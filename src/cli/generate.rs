@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::lists::{self, Places};
 use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop, plain};
 use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, Difference};
-use crate::freshness::{self, Age};
+use crate::freshness::{self, Age, ListAge};
 use crate::lock::Wanted;
 use crate::policy;
 use crate::report;
@@ -84,7 +85,9 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let mut lock = if must_be_there { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
     let before = lock.clone().filter(|_| args.resolve);
     if args.resolve {
-        let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns)?;
+        let mut places = Places::new();
+        lists::gather(run, &[], &policy, &folder, &mut places)?;
+        let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns, &places)?;
         lock = Some(fresh);
     }
     let mut ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
@@ -92,7 +95,9 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         let today = run.today()?;
         let ages = freshness::ages(&wanted, lock, today);
         freshness::judge(&ages, lock, today, args.allow_stale, &mut run.findings);
-        ruleset.stale = args.allow_stale && ages.iter().any(Age::is_stale);
+        let lists = freshness::list_ages(&wanted, lock, today);
+        freshness::judge_lists(&lists, args.allow_stale, &mut run.findings);
+        ruleset.stale = args.allow_stale && (ages.iter().any(Age::is_stale) || lists.iter().any(ListAge::is_stale));
         if targets.iter().any(|target| target.layer == Layer::Addresses) {
             coverage::judge(&policy, lock, before.as_ref(), &mut run.findings);
         }

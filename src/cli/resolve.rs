@@ -1,6 +1,6 @@
 //! `outgate resolve`
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::lists::{self, Places};
 use super::{Format, Run, SiteArgs, Stop, plain, progress};
 use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
@@ -21,7 +22,7 @@ use crate::resolve::dns::{self, Dns};
 use crate::resolve::{Heard, Reply, Resolve as _};
 use crate::settings::Settings;
 use crate::target::{Layer, TARGETS};
-use crate::text::{Text, quoted};
+use crate::text::{Id, Text, quoted};
 
 #[derive(Args)]
 pub(super) struct Resolve {
@@ -35,7 +36,7 @@ pub(super) struct Resolve {
     /// The lock to write [default: outgate.lock beside the profile]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Ask for this name only, and leave the others as they are; may be given several times
+    /// Ask for this name only, and leave the others and all lists as they are; may be given several times
     #[arg(long, value_name = "NAME")]
     update: Vec<String>,
     /// Ask nothing: see whether the lock has every name, and take out those nobody asks for
@@ -83,7 +84,7 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     if args.lock.is_none() {
         run.keep_off_site(&args.site, "--lock FILE")?;
     }
-    let (policies, path) = policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
+    let (policies, path, places) = policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
     let mut wanted = Wanted::of(&policies);
     // Held from before the old lock is read until the new one is in its place: of two runs, the second sees what the
     // first wrote.
@@ -91,8 +92,10 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     let old = read(run, &path)?;
     let old = forget(run, old, &args.forget)?;
     wanted.only = only(run, args, &wanted, old.as_ref())?;
-    let lock =
-        if args.offline { offline(run, &wanted, old.as_ref())? } else { ask(run, &wanted, old.as_ref(), &args.dns)? };
+    let lock = match args.offline {
+        true => offline(run, &wanted, old.as_ref())?,
+        false => ask(run, &wanted, old.as_ref(), &args.dns, &places)?,
+    };
     // Without asking there was no run to compare with.
     let before = old.as_ref().filter(|_| !args.offline);
     for policy in &policies {
@@ -116,18 +119,20 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     print(run, &path, &lock, &changes, args.dry_run)
 }
 
-/// The policies of the sites that share the lock, and where it lies.
+/// The policies of the sites that share the lock, where it lies, and where the files of their lists lie.
 pub(super) fn policies(
     run: &mut Run,
     profiles: &[PathBuf],
     site: &SiteArgs,
     lock: Option<&Path>,
-) -> Result<(Vec<Policy>, PathBuf), Stop> {
+) -> Result<(Vec<Policy>, PathBuf, Places), Stop> {
     let catalog = run.catalog()?;
-    let (mut policies, mut folders) = (Vec::new(), BTreeSet::new());
+    let (mut policies, mut folders, mut places) = (Vec::new(), BTreeSet::new(), Places::new());
     if profiles.is_empty() {
         let (profile, folder) = run.site(site, &[], &catalog)?;
-        policies.push(policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?);
+        let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+        lists::gather(run, &policies, &policy, &folder, &mut places)?;
+        policies.push(policy);
         folders.insert(folder);
     }
     for path in profiles {
@@ -138,6 +143,7 @@ pub(super) fn policies(
             let diagnostic = Diagnostic::new(Code::DuplicateId, message);
             return run.stop(diagnostic.help("a lock tells its sites by name: give each its own `site:`"));
         }
+        lists::gather(run, &policies, &policy, &folder, &mut places)?;
         policies.push(policy);
         folders.insert(folder);
     }
@@ -149,7 +155,7 @@ pub(super) fn policies(
             return run.stop(diagnostic.help("name the lock they share with --lock FILE"));
         }
     };
-    Ok((policies, path))
+    Ok((policies, path, places))
 }
 
 /// Whether a site has a target whose rules go by address, or names none and may yet have any.
@@ -236,6 +242,10 @@ fn offline(run: &mut Run, wanted: &Wanted, old: Option<&Lock>) -> Result<Lock, S
         let diagnostic = Diagnostic::new(Code::NotInLock, message);
         return run.stop(diagnostic.help("run `outgate resolve` where name servers can be reached"));
     }
+    lists::find(run, wanted, old);
+    if run.findings.has_errors() {
+        return Err(Stop::Found);
+    }
     let today = run.today()?;
     Ok(lock::update(wanted, Some(old), &Heard::default(), today, None, &mut run.findings))
 }
@@ -266,14 +276,21 @@ fn would_change(path: &Path, changes: &[Change]) -> Diagnostic {
 
 /// A change in words.
 fn line(change: &Change) -> String {
-    match &change.query {
-        Some(query) => format!("{query} {}", change.what),
-        None => format!("the lock {}", change.what),
+    match (&change.query, &change.range) {
+        (Some(query), _) => format!("{query} {}", change.what),
+        (None, Some(list)) => format!("list {list} {}", change.what),
+        (None, None) => format!("the lock {}", change.what),
     }
 }
 
 fn print(run: &Run, path: &Path, lock: &Lock, changes: &[Change], dry: bool) -> Result<(), Stop> {
     let addresses: usize = lock.hosts.values().map(|entry| entry.addresses.len()).sum();
+    let prefixes: usize = lock.ranges.values().map(|entry| entry.prefixes.len()).sum();
+    let lists = match lock.ranges.len() {
+        0 => String::new(),
+        1 => format!(", 1 list of {prefixes} prefixes"),
+        many => format!(", {many} lists of {prefixes} prefixes"),
+    };
     let (shown, names) = (path.display().to_string(), lock.hosts.len());
     let mut out = report::terminal::stdout();
     if run.format == Format::Json {
@@ -281,7 +298,8 @@ fn print(run: &Run, path: &Path, lock: &Lock, changes: &[Change], dry: bool) -> 
             .iter()
             .map(|change| {
                 let name = change.query.as_ref().map(ToString::to_string);
-                serde_json::json!({"name": name, "change": change.what.key(), "text": line(change)})
+                let list = change.range.as_ref().map(Id::as_str);
+                serde_json::json!({"name": name, "list": list, "change": change.what.key(), "text": line(change)})
             })
             .collect();
         let document = serde_json::json!({
@@ -290,6 +308,8 @@ fn print(run: &Run, path: &Path, lock: &Lock, changes: &[Change], dry: bool) -> 
             "written": !dry,
             "names": names,
             "addresses": addresses,
+            "lists": lock.ranges.len(),
+            "prefixes": prefixes,
             "changes": changes,
         });
         writeln!(out, "{document:#}")?;
@@ -308,7 +328,7 @@ fn print(run: &Run, path: &Path, lock: &Lock, changes: &[Change], dry: bool) -> 
         };
         writeln!(
             out,
-            "{shown}: {names} names, {addresses} addresses, {count}{}",
+            "{shown}: {names} names, {addresses} addresses{lists}, {count}{}",
             if dry { ", not written" } else { "" }
         )?;
     }
@@ -337,12 +357,26 @@ pub(super) fn parse(run: &mut Run, path: &Path) -> Result<Lock, Stop> {
 }
 
 /// Asks the names that are wanted.
-pub(super) fn ask(run: &mut Run, wanted: &Wanted, old: Option<&Lock>, args: &DnsArgs) -> Result<Lock, Stop> {
+pub(super) fn ask(
+    run: &mut Run,
+    wanted: &Wanted,
+    old: Option<&Lock>,
+    args: &DnsArgs,
+    places: &Places,
+) -> Result<Lock, Stop> {
     let note = match args.note.as_deref().map(Text::parse).transpose() {
         Ok(note) => note,
         Err(error) => return run.stop(Diagnostic::new(Code::BadUsage, format!("the note {error}"))),
     };
     let today = run.today()?;
+    // Some names only: the lists stay as they are. All: they come first, for what is wrong with one is seen at once.
+    let lists = match wanted.only {
+        Some(_) => BTreeMap::new(),
+        None => lock::ranges::update(wanted, old, lists::read(wanted, places), today, &mut run.findings),
+    };
+    if run.findings.has_errors() {
+        return Err(Stop::Found);
+    }
     let spacing = Duration::from_secs(args.spacing.into());
     let settings = dns::Settings {
         budget: Duration::from_secs(args.budget.into()) + spacing * (args.samples - 1),
@@ -371,7 +405,9 @@ pub(super) fn ask(run: &mut Run, wanted: &Wanted, old: Option<&Lock>, args: &Dns
                 .help("what was not asked by then counts as timeout; give more with --budget SECONDS"),
         );
     }
-    let lock = lock::update(wanted, old, &heard, today, note, &mut run.findings);
+    let mut lock = lock::update(wanted, old, &heard, today, note, &mut run.findings);
+    lock.take_lists(lists, today);
+    lock::ranges::outside(wanted, &lock, &mut run.findings);
     let seen = |query: &Query| {
         lock.hosts.get(query).is_some_and(|entry| !entry.targets.is_empty() || entry.answered().next().is_some())
     };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Format, Run, SiteArgs, Stop, resolve};
+use super::{Format, Run, SiteArgs, Stop, lists, resolve};
 use crate::coverage::{self, percent};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::freshness;
@@ -33,7 +33,7 @@ pub(super) fn run(run: &mut Run, args: &StatusArgs) -> Result<(), Stop> {
     if args.lock.is_none() {
         run.keep_off_site(&args.site, "--lock FILE")?;
     }
-    let (policies, path) = resolve::policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
+    let (policies, path, _) = resolve::policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
     let Some(lock) = resolve::read(run, &path)? else {
         let diagnostic = Diagnostic::new(Code::NotInLock, format!("there is no lock {}", path.display()));
         return run.stop(diagnostic.help("run `outgate resolve`"));
@@ -43,6 +43,8 @@ pub(super) fn run(run: &mut Run, args: &StatusArgs) -> Result<(), Stop> {
     let status = Status::of(&wanted, &lock, today);
     find(run, &status);
     freshness::judge(&freshness::ages(&wanted, &lock, today), &lock, today, false, &mut run.findings);
+    freshness::judge_lists(&freshness::list_ages(&wanted, &lock, today), false, &mut run.findings);
+    lists::find(run, &wanted, &lock);
     for policy in policies.iter().filter(|policy| resolve::goes_by_address(&policy.settings)) {
         coverage::judge(policy, &lock, None, &mut run.findings);
     }

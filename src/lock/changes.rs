@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Entry, Lock};
+use ipnet::IpNet;
+
+use super::{Entry, ListEntry, Lock};
 use crate::host::Query;
 use crate::resolve::{Failure, RecordType};
+use crate::text::Id;
 
 /// One difference between two locks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The name it is about; `None` for the head.
+    /// The name it is about; `None` for the head and for lists of prefixes.
     pub query: Option<Query>,
+    /// The list of prefixes it is about.
+    pub range: Option<Id>,
     /// What happened.
     pub what: What,
 }
@@ -40,6 +45,22 @@ pub enum What {
     Way,
     /// What the samples found changed.
     Sampled,
+    /// The list is new, or is taken from another source; with the number of its prefixes.
+    ListAdded(usize),
+    /// No site uses the list any more.
+    ListRemoved,
+    /// The prefix is new in the list.
+    PrefixAdded(IpNet),
+    /// The prefix is no longer in the list; it is kept for now.
+    PrefixMissing(IpNet),
+    /// The prefix is in the list again.
+    PrefixBack(IpNet),
+    /// The prefix left.
+    PrefixLeft(IpNet),
+    /// The list cannot be read any more.
+    ListFails,
+    /// The list can be read again.
+    ListRecovered,
     /// The day moved, or the note or the sites changed.
     Head,
 }
@@ -59,6 +80,14 @@ impl What {
             Self::Recovered(_) => "lookup-recovered",
             Self::Way => "way-changed",
             Self::Sampled => "samples-changed",
+            Self::ListAdded(_) => "list-added",
+            Self::ListRemoved => "list-removed",
+            Self::PrefixAdded(_) => "prefix-added",
+            Self::PrefixMissing(_) => "prefix-missing",
+            Self::PrefixBack(_) => "prefix-back",
+            Self::PrefixLeft(_) => "prefix-left",
+            Self::ListFails => "list-fails",
+            Self::ListRecovered => "list-recovered",
             Self::Head => "head-changed",
         }
     }
@@ -77,6 +106,14 @@ impl fmt::Display for What {
             Self::Recovered(kind) => write!(f, "is answered again: {}", kind.as_str()),
             Self::Way => f.write_str("is reached another way"),
             Self::Sampled => f.write_str("was sampled anew"),
+            Self::ListAdded(count) => write!(f, "is new, with {count} prefixes"),
+            Self::ListRemoved => f.write_str("leaves: no site uses it"),
+            Self::PrefixAdded(net) => write!(f, "gains {net}"),
+            Self::PrefixMissing(net) => write!(f, "no longer has {net}, which is kept"),
+            Self::PrefixBack(net) => write!(f, "has {net} again"),
+            Self::PrefixLeft(net) => write!(f, "loses {net}"),
+            Self::ListFails => f.write_str("cannot be read"),
+            Self::ListRecovered => f.write_str("can be read again"),
             Self::Head => f.write_str("has another head"),
         }
     }
@@ -87,13 +124,13 @@ impl fmt::Display for What {
 pub fn changes(old: Option<&Lock>, new: &Lock) -> Vec<Change> {
     let mut all = Vec::new();
     if old.is_none_or(|old| (&old.note, &old.sites) != (&new.note, &new.sites)) {
-        all.push(Change { query: None, what: What::Head });
+        all.push(Change { query: None, range: None, what: What::Head });
     }
     let none = std::collections::BTreeMap::new();
     let before = old.map_or(&none, |old| &old.hosts);
     let names: BTreeSet<&Query> = before.keys().chain(new.hosts.keys()).collect();
     for query in names {
-        let mut push = |what| all.push(Change { query: Some(query.clone()), what });
+        let mut push = |what| all.push(Change { query: Some(query.clone()), range: None, what });
         match (before.get(query), new.hosts.get(query)) {
             (Some(_), None) => push(What::NameRemoved),
             (None, Some(entry)) => {
@@ -104,7 +141,37 @@ pub fn changes(old: Option<&Lock>, new: &Lock) -> Vec<Change> {
             (None, None) => {}
         }
     }
+    let none = std::collections::BTreeMap::new();
+    let before = old.map_or(&none, |old| &old.ranges);
+    let lists: BTreeSet<&Id> = before.keys().chain(new.ranges.keys()).collect();
+    for id in lists {
+        let mut push = |what| all.push(Change { query: None, range: Some(id.clone()), what });
+        match (before.get(id), new.ranges.get(id)) {
+            (_, None) => push(What::ListRemoved),
+            (Some(before), Some(entry)) if before.source == entry.source => of_list(before, entry, &mut push),
+            (_, Some(entry)) => push(What::ListAdded(entry.prefixes.len())),
+        }
+    }
     all
+}
+
+fn of_list(before: &ListEntry, entry: &ListEntry, push: &mut impl FnMut(What)) {
+    for (&net, listed) in &entry.prefixes {
+        match (before.prefixes.get(&net), listed.missing) {
+            (None, _) => push(What::PrefixAdded(net)),
+            (Some(was), Some(_)) if was.missing.is_none() => push(What::PrefixMissing(net)),
+            (Some(was), None) if was.missing.is_some() => push(What::PrefixBack(net)),
+            (Some(_), _) => {}
+        }
+    }
+    for &net in before.prefixes.keys().filter(|net| !entry.prefixes.contains_key(net)) {
+        push(What::PrefixLeft(net));
+    }
+    match (before.failed, entry.failed) {
+        (None, Some(_)) => push(What::ListFails),
+        (Some(_), None) => push(What::ListRecovered),
+        _ => {}
+    }
 }
 
 fn of_entry(before: &Entry, entry: &Entry, push: &mut impl FnMut(What)) {
@@ -128,7 +195,9 @@ fn of_entry(before: &Entry, entry: &Entry, push: &mut impl FnMut(What)) {
         push(What::Recovered(kind));
     }
     let by = |entry: &Entry| entry.addresses.values().map(|seen| seen.by.clone()).collect::<BTreeSet<_>>();
-    let way = |entry: &Entry| (entry.chain.clone(), entry.targets.clone(), entry.by.clone(), entry.authentic);
+    let way = |entry: &Entry| {
+        (entry.chain.clone(), entry.through.clone(), entry.targets.clone(), entry.by.clone(), entry.authentic)
+    };
     let known = !before.by.is_empty();
     if known && (way(before) != way(entry) || !by(entry).is_subset(&by(before))) {
         push(What::Way);

@@ -13,15 +13,18 @@ use schemars::JsonSchema;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Entry, Failed, Lock, Seen};
+use super::ranges::Listed;
+use super::{Entry, Failed, ListEntry, Lock, Seen};
+use crate::addrs::parse_prefix;
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::digest::sha256;
 use crate::host::{Host, Query};
 use crate::pool::Sampled;
+use crate::ranges::{Path, Place, Source};
 use crate::resolve::{Failure, RecordType};
 use crate::source::{SourceId, Sources, Span};
-use crate::text::{CONFLICT, Text, is_conflict_marker, quoted};
+use crate::text::{CONFLICT, Id, Text, is_conflict_marker, quoted};
 
 /// The format this program writes and reads.
 const FORMAT: u32 = 2;
@@ -52,6 +55,47 @@ pub(crate) struct Document {
     /// Each name that was asked: a host, or a service name such as `_http._tcp.pkg.freebsd.org`.
     #[schemars(with = "BTreeMap<String, EntryText>")]
     hosts: Unique<EntryText>,
+    /// Vendors' lists of prefixes, by the name a profile gives them. Left out where there are none.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<Id, ListText>")]
+    ranges: Unique<ListText>,
+}
+
+/// What is known of one list. Empty parts are left out.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListText {
+    /// Where it is: a file, by its path from the profile, or a URL.
+    from: String,
+    /// What was taken from its JSON. Left out where it has a prefix a line.
+    #[serde(default)]
+    path: Vec<String>,
+    /// The day it was last read or tried, where that is not the day of the head.
+    #[serde(default)]
+    #[schemars(with = "Option<Day>")]
+    read: Option<String>,
+    /// The day it first could not be read, with no good reading since.
+    #[serde(default)]
+    #[schemars(with = "Option<Day>")]
+    failed: Option<String>,
+    /// Its prefixes as the vendor has them, each with its history.
+    #[schemars(with = "BTreeMap<String, ListedText>")]
+    prefixes: Unique<ListedText>,
+    /// Check sum of the name and what is known of it.
+    sum: String,
+}
+
+/// The history of one prefix in one list.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListedText {
+    /// The day it was first in the list, such as `2026-11-21`.
+    #[schemars(with = "Day")]
+    seen: String,
+    /// The day it was first no longer there. Left out while it is.
+    #[serde(default)]
+    #[schemars(with = "Option<Day>")]
+    missing: Option<String>,
 }
 
 /// What is known of one name. Empty parts are left out.
@@ -68,6 +112,9 @@ struct EntryText {
     /// The CNAME chain of the newest answer, in order, without the name itself.
     #[serde(default)]
     chain: Vec<String>,
+    /// Further names that other resolvers, or other samples, went through.
+    #[serde(default)]
+    through: Vec<String>,
     /// Addresses, each with its history.
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, SeenText>")]
@@ -195,7 +242,18 @@ impl Lock {
             let comma = if i == 0 { "" } else { "," };
             let _ = write!(out, "{comma}\n{name}: {{\n{body} \"sum\": {}\n}}", json(&total));
         }
-        out.push_str("\n}\n}\n");
+        out.push_str("\n}");
+        for (i, (id, entry)) in self.ranges.iter().enumerate() {
+            let name = json(id.as_str());
+            let body = entry.body();
+            let total = sum(&format!("{name}\n{body}"));
+            let before = if i == 0 { ",\n\"ranges\": {" } else { "," };
+            let _ = write!(out, "{before}\n{name}: {{\n{body} \"sum\": {}\n}}", json(&total));
+        }
+        if !self.ranges.is_empty() {
+            out.push_str("\n}");
+        }
+        out.push_str("\n}\n");
         out
     }
 
@@ -256,7 +314,7 @@ impl Lock {
         let note = note.map_err(|e| at("note", format!("the note {e}")))?;
         let sites: Result<_, _> = document.sites.iter().map(|site| Text::parse(site)).collect();
         let sites = sites.map_err(|e| at("sites", format!("the name of a site {e}")))?;
-        let mut lock = Self { day, note, sites, hosts: BTreeMap::new() };
+        let mut lock = Self { day, note, sites, hosts: BTreeMap::new(), ranges: BTreeMap::new() };
         // What a value is says more than that it was changed, so the sums come last.
         let mut odd = (document.sum != sum(&lock.head())).then(|| at("sum", format!("the head of this lock {ODD}")));
         for (name, entry) in &document.hosts.0 {
@@ -267,6 +325,15 @@ impl Lock {
                 odd.get_or_insert_with(|| at(format!("the entry of `{}` {ODD}", quoted(name))));
             }
             lock.hosts.insert(query, known);
+        }
+        for (name, entry) in &document.ranges.0 {
+            let at = |message: String| at(name, message);
+            let id = Id::parse(name).map_err(|e| at(format!("`{}` {e}", quoted(name))))?;
+            let known = ListEntry::parse(entry).map_err(|e| at(format!("`{}`: {e}", quoted(name))))?;
+            if entry.sum != sum(&format!("{}\n{}", json(name), known.body())) {
+                odd.get_or_insert_with(|| at(format!("the list `{}` {ODD}", quoted(name))));
+            }
+            lock.ranges.insert(id, known);
         }
         if let Some(odd) = odd {
             return Err(odd);
@@ -306,6 +373,9 @@ impl Entry {
         }
         if !self.chain.is_empty() {
             line("chain", &list(&self.chain));
+        }
+        if !self.through.is_empty() {
+            line("through", &list(&self.through));
         }
         if !self.addresses.is_empty() {
             let addresses: Vec<String> = self.addresses.iter().map(|(addr, seen)| self.address(*addr, seen)).collect();
@@ -361,6 +431,9 @@ impl Entry {
         for name in &text.chain {
             entry.chain.push(host(name)?);
         }
+        for name in &text.through {
+            entry.through.insert(host(name)?);
+        }
         for (addr, seen) in &text.addresses.0 {
             let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", quoted(addr)))?;
             let missing = seen.missing.as_deref().map(day).transpose()?;
@@ -377,6 +450,50 @@ impl Entry {
             entry.sampled = Some(Sampled { times, addresses, sightings, once, twice });
         }
         Ok(entry)
+    }
+}
+
+impl ListEntry {
+    /// The lines of the list, but for its sum.
+    fn body(&self) -> String {
+        let mut out = format!(" \"from\": {},\n", json(&self.source.from.to_string()));
+        if !self.source.paths.is_empty() {
+            let _ = writeln!(out, " \"path\": {},", list(&self.source.paths));
+        }
+        for (key, day) in [("read", self.read), ("failed", self.failed)] {
+            if let Some(day) = day {
+                let _ = writeln!(out, " {}: {},", json(key), json(&day.to_string()));
+            }
+        }
+        let lines = self.prefixes.iter().map(|(net, listed)| {
+            let missing = listed.missing.map(|day| format!(", \"missing\": {}", json(&day.to_string())));
+            let seen = json(&listed.first.to_string());
+            format!("  {}: {{\"seen\": {seen}{}}}", json(&net.to_string()), missing.unwrap_or_default())
+        });
+        let _ = writeln!(out, " \"prefixes\": {{\n{}\n }},", lines.collect::<Vec<_>>().join(",\n"));
+        out
+    }
+
+    fn parse(text: &ListText) -> Result<Self, String> {
+        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
+        let from = Place::parse(&text.from).map_err(|e| format!("`{}` {e}", quoted(&text.from)))?;
+        let path = |text: &String| Path::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
+        let paths = text.path.iter().map(path).collect::<Result<Vec<_>, _>>()?;
+        let mut prefixes = BTreeMap::new();
+        for (net, listed) in &text.prefixes.0 {
+            let parsed = parse_prefix(net).map_err(|e| format!("`{}` {e}", quoted(net)))?;
+            let missing = listed.missing.as_deref().map(day).transpose()?;
+            prefixes.insert(parsed, Listed { first: day(&listed.seen)?, missing });
+        }
+        if prefixes.is_empty() {
+            return Err("it has no prefix".to_owned());
+        }
+        Ok(Self {
+            source: Source { from, paths },
+            read: text.read.as_deref().map(day).transpose()?,
+            failed: text.failed.as_deref().map(day).transpose()?,
+            prefixes,
+        })
     }
 }
 

@@ -31,8 +31,6 @@ pub struct Answer {
     pub dissent: BTreeSet<(String, RecordType, Failure)>,
     /// Every reply with addresses or targets was validated by its resolver.
     pub authentic: bool,
-    /// The shortest TTL of any part, in seconds.
-    pub ttl: Option<u32>,
     /// How often each address was in a reply of which no part failed.
     pub sampled: Sampled,
 }
@@ -53,8 +51,6 @@ impl Answer {
             for &addr in reply.addresses.keys() {
                 answer.addresses.entry(addr).or_default().extend(reply.by.iter().cloned());
             }
-            let ttls = reply.addresses.values().copied().chain(reply.chain.iter().map(|link| link.ttl));
-            answer.ttl = answer.ttl.into_iter().chain(ttls).min();
         }
         let chained = || replies.iter().filter(|reply| !reply.chain.is_empty());
         let telling = chained().find(useful).or_else(|| chained().next().filter(|_| !any));
@@ -130,7 +126,7 @@ mod tests {
         let answer = Answer::of(&[reply("a", &[1, 2], 300), reply("b", &[2, 3], 60)]);
         let by: Vec<&BTreeSet<String>> = answer.addresses.values().collect();
         assert_eq!(by, [&names(&["a"]), &names(&["a", "b"]), &names(&["b"])]);
-        assert_eq!((answer.resolvers, answer.ttl), (names(&["a", "b"]), Some(60)));
+        assert_eq!(answer.resolvers, names(&["a", "b"]));
         assert!(answer.failures.is_empty() && answer.dissent.is_empty());
     }
 

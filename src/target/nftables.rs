@@ -90,7 +90,8 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             continue;
         }
         watched = watched.union(&clients);
-        let group = group(rule, &ruleset.group_name(&origins), &clients, &mut sets);
+        let why = Why::by_address(rule, ruleset);
+        let group = group(rule, why, &ruleset.group_name(&origins), &clients, &mut sets);
         match rule.action {
             Action::Deny => denied.push(group),
             Action::Allow => allowed.push(group),
@@ -137,7 +138,13 @@ fn client_sets(sets: &mut BTreeMap<String, Set>, name: &str, clients: &AddrSet) 
     matches
 }
 
-fn group(rule: &Rule, clients_name: &str, clients: &AddrSet, sets: &mut BTreeMap<String, Set>) -> Group<Line> {
+fn group(
+    rule: &Rule,
+    why: Why,
+    clients_name: &str,
+    clients: &AddrSet,
+    sets: &mut BTreeMap<String, Set>,
+) -> Group<Line> {
     let sources = client_sets(sets, clients_name, clients);
     let mut lines = Vec::new();
     for (family, set) in server_sets(rule) {
@@ -156,7 +163,7 @@ fn group(rule: &Rule, clients_name: &str, clients: &AddrSet, sets: &mut BTreeMap
         }
         sets.insert(set.name.clone(), set);
     }
-    Group { why: Why::of(rule), lines }
+    Group { why, lines }
 }
 
 /// Single addresses in hash sets, which take a refresh element by element; prefixes in interval sets, merged.

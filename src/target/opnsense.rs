@@ -14,6 +14,7 @@ use crate::host::NamePattern;
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Gap, Rule, Ruleset};
 use crate::settings::{Denied, Ipv6, Opnsense, OpnsenseVersion, ResolveAt, Settings};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -82,10 +83,19 @@ struct Row {
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
-    match settings.resolve {
-        ResolveAt::Lock => _ = address_losses("opnsense", ruleset, findings),
-        ResolveAt::Firewall => alias_losses(ruleset, findings),
-    }
+    let bare;
+    let ruleset = match settings.resolve {
+        ResolveAt::Lock => {
+            address_losses("opnsense", ruleset, findings);
+            ruleset
+        }
+        ResolveAt::Firewall => {
+            lists_left_out(ruleset, findings);
+            bare = ruleset.without_lists();
+            alias_losses(&bare, findings);
+            &bare
+        }
+    };
     let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
     for rule in &ruleset.rules {
         plan.rule(rule);
@@ -118,6 +128,21 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         Page::new("rules.json", "opnsense/rules.json.j2", rules)
     };
     Some(vec![Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }), page])
+}
+
+/// Where OPNsense asks DNS itself, its answers are minutes old and of its own place: a list that stands in for what DNS
+/// may answer has no part in that.
+fn lists_left_out(ruleset: &Ruleset, findings: &mut Findings) {
+    for (id, list) in &ruleset.lists {
+        if ruleset.rules.iter().any(|rule| rule.lists().contains(id)) {
+            let message = format!("opnsense: list `{id}` is left out: OPNsense looks the names up itself");
+            findings.push(
+                Diagnostic::new(Code::OutOfReach, message)
+                    .at(list.span.clone(), "")
+                    .help("set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers"),
+            );
+        }
+    }
 }
 
 /// What an alias of names cannot hold.
@@ -163,7 +188,10 @@ impl Plan<'_> {
         let Some((destination, families)) = self.destination(rule) else { return };
         let source = self.clients(&self.ruleset.group_name(&origins), &clients);
         let why = Why::of(rule);
-        let description = describe(&format!("outgate {}: {} - {} - {}", why.id, why.title, why.reason, why.source));
+        let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
+        let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
+        let description =
+            describe(&format!("outgate {}: {} - {} - {}{lists}", why.id, why.title, why.reason, why.source));
         let action = match (rule.action, self.settings.denied) {
             (Action::Allow, _) => "pass",
             (Action::Deny, Denied::Reject) => "reject",
@@ -273,13 +301,15 @@ impl Plan<'_> {
         let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
         let key = rule.key.underscored();
         let about = format!("{}: {}", rule.key, rule.callout.title);
+        let from = |id| Some(format!("; list {id} {}", self.ruleset.lists.get(id)?.from));
+        let lists: String = rule.lists().into_iter().filter_map(from).collect();
         let host = (!hosts.is_empty()).then(|| {
             let name = self.name(if nets.is_empty() { "" } else { "H" }, &key);
             self.alias(name, "host", hosts, &about)
         });
         let net = (!nets.is_empty()).then(|| {
             let name = self.name(if host.is_none() { "" } else { "N" }, &key);
-            self.alias(name, "network", nets, &about)
+            self.alias(name, "network", nets, &format!("{about}{lists}"))
         });
         match (host, net) {
             (Some(host), Some(net)) => {

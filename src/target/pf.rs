@@ -91,7 +91,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         }
         let clients = client_table(&name, &clients);
         let table = table(fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX), &format!("{}: {}", rule.key, rule.callout.title), &entries(rule));
-        let group = Group { why: Why::of(rule), lines: lines(rule, &clients.name, &table.name) };
+        let group = Group { why: Why::by_address(rule, ruleset), lines: lines(rule, &clients.name, &table.name) };
         tables.extend([clients, table]);
         match rule.action {
             Action::Deny => denied.push(group),
