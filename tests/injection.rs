@@ -51,6 +51,7 @@ const DOCUMENTS: [(&str, &str); 7] = [
     (
         "providers",
         "providers: [{id: files, title: Files, about: A file server., hosts: [files.example.net], \
+         ranges: {url: 'https://ranges.example.net/all.json', path: $.v4}, \
          sources: [{source: handbook, path: a/b, line: 12, quote: words}]}]\n",
     ),
     (
@@ -86,6 +87,9 @@ const DOCUMENTS: [(&str, &str); 7] = [
          answers: {allow: [documentation], keep-days: 3, max-age: 30, most: 50, on-failure: {nxdomain: keep, nodata: keep, servfail: keep, refused: keep, timeout: keep, truncated: keep, \
          bogus: keep, cname-loop: keep, too-many: keep, malformed: keep}, \
          hosts: {own.example.org: {allow: [private], keep-days: 3, max-age: 3, most: 5, on-failure: {nxdomain: keep}}}}\n\
+         ranges: {of-file: {for: [own.example.org], file: lists/own.json, path: [$.v4, $.v6]}, \
+         of-url: {for: ['*.wild.example.net'], url: 'https://ranges.example.net/wild.txt'}, \
+         of-provider: {for: [files.example.net], provider: files}}\n\
          ipv6: clients\n\
          targets: {nftables: {table: outgate_a, hook: forward, priority: -5, interface: lan0, denied: reject, \
          log-prefix: words, log-rate: 5}, pf: {dialect: freebsd, interface: em1, side: router, anchor: outgate_a, \

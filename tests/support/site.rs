@@ -11,12 +11,13 @@ use outgate::catalog::{self, Catalog};
 use outgate::day::Day;
 use outgate::diagnostic::{Code, Findings};
 use outgate::host::{Host, NamePattern, Query};
+use outgate::lock::ranges::{ListEntry, Listed};
 use outgate::lock::{Entry, Failed, Lock, Seen};
 use outgate::policy::Policy;
 use outgate::port::{Port, Protocol};
 use outgate::resolve::{Failure, RecordType};
-use outgate::ruleset::{self, Action, Ruleset, Verdict};
-use outgate::settings::Ipv6;
+use outgate::ruleset::{self, Action, Rule, Ruleset, Verdict};
+use outgate::settings::{Ipv6, ResolveAt};
 use outgate::source::Sources;
 use outgate::target;
 
@@ -100,6 +101,8 @@ pub(crate) struct Site {
     pub(crate) said: Vec<(Code, String)>,
     pub(crate) version: (u32, u32),
     compiled: Vec<Compiled>,
+    /// The same for a target that asks DNS itself: vendors' lists have no part in it, and it says so.
+    bare: Vec<Compiled>,
     limited: AddrSet,
 }
 
@@ -156,17 +159,21 @@ impl Site {
             let pages = pages.unwrap_or_else(|| panic!("{name}: {target}: {:#?}", findings.iter().collect::<Vec<_>>()));
             files.insert(target, pages.into_iter().map(|page| (page.path, page.text)).collect());
         }
-        let compiled = rules.rules.iter().map(|rule| Compiled {
-            key: rule.key.to_string(),
-            action: rule.action,
-            ports: rule.ports.clone(),
-            clients: rules.clients_of(&rules.bound(rule)),
-            addrs: rule.addrs(),
-        });
+        let compile = |rules: &Ruleset| {
+            let of = |rule: &Rule| Compiled {
+                key: rule.key.to_string(),
+                action: rule.action,
+                ports: rule.ports.clone(),
+                clients: rules.clients_of(&rules.bound(rule)),
+                addrs: rule.addrs(),
+            };
+            rules.rules.iter().map(of).collect::<Vec<Compiled>>()
+        };
         let (major, minor) = targets.version.split_once('.').expect("a version");
         Self {
             name: name.to_owned(),
-            compiled: compiled.collect(),
+            compiled: compile(&rules),
+            bare: compile(&rules.without_lists()),
             limited: rules.limited(),
             policy,
             rules,
@@ -178,6 +185,10 @@ impl Site {
 
     /// What the model decides, and the rule that does; `denied` where none allows it.
     pub(crate) fn decide(&self, packet: &Packet) -> (Fate, &str) {
+        self.decide_by(&self.compiled, packet)
+    }
+
+    fn decide_by<'a>(&self, rules: &'a [Compiled], packet: &Packet) -> (Fate, &'a str) {
         let protocol = match packet.proto {
             Proto::Tcp => Protocol::Tcp,
             Proto::Udp => Protocol::Udp,
@@ -190,7 +201,7 @@ impl Site {
                 && rule.addrs.contains(packet.dst)
                 && rule.clients.contains(packet.src)
         };
-        match self.compiled.iter().find(meets) {
+        match rules.iter().find(meets) {
             Some(rule) if rule.action == Action::Deny => (Fate::Block, &rule.key),
             Some(rule) => (Fate::Pass, &rule.key),
             None if self.limited.contains(packet.src) => (Fate::Block, "denied"),
@@ -237,7 +248,9 @@ impl Site {
             ("opnsense", way) if !ours || way == Way::Own => return (Fate::Unmatched, ""),
             _ => {}
         }
-        match self.decide(packet) {
+        let by_name = self.rules.settings.opnsense.as_ref().is_some_and(|own| own.resolve == ResolveAt::Firewall);
+        let rules = if target == "opnsense" && by_name { &self.bare } else { &self.compiled };
+        match self.decide_by(rules, packet) {
             (Fate::Unmatched, _) if self.rules.ipv6 == Ipv6::DenyInterface && packet.is_v6() && ours => {
                 (Fate::Block, "denied")
             }
@@ -384,7 +397,13 @@ pub(crate) fn sites() -> Vec<Site> {
 pub(crate) fn lock_of(policy: &Policy, dead: &str) -> Lock {
     let day = Day::parse("2026-11-21").expect("a day");
     let seen = || Seen { first: day, missing: None, by: BTreeSet::new() };
-    let mut lock = Lock { day, note: None, sites: BTreeSet::new(), hosts: BTreeMap::new() };
+    let mut lock = Lock { day, note: None, sites: BTreeSet::new(), hosts: BTreeMap::new(), ranges: BTreeMap::new() };
+    for ((id, range), number) in policy.ranges.iter().zip(0_u32..) {
+        let nets = [format!("9.200.{number}.0/24"), format!("2606:4701:{number:x}::/48")];
+        let listed = Listed { first: day, missing: None };
+        let prefixes = nets.iter().map(|net| (net.parse().expect("a prefix"), listed)).collect();
+        lock.ranges.insert(id.clone(), ListEntry { source: range.source.clone(), read: None, failed: None, prefixes });
+    }
     let mut number = 0_u32;
     for query in policy.queries().into_keys() {
         let mut entry = Entry::default();
