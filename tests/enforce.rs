@@ -21,7 +21,9 @@ use tempfile::TempDir;
 mod support;
 use support::model::{self, named};
 use support::netns::{self, Flow, Lab, Proto};
+use support::readers::packet::{self, Fate, Interface, Packet};
 use support::squid::{self, Request, SquidLab, World};
+use support::trial;
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -124,6 +126,7 @@ fn flows(rules: &Ruleset, clients: &[&str], random: usize) -> Vec<Flow> {
     let clients: Vec<IpAddr> = clients.iter().map(|c| c.parse().unwrap()).collect();
     let (servers, ports) = (servers(rules), ports(rules));
     let own: BTreeSet<IpAddr> = clients.iter().copied().collect();
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = servers.iter().copied().partition(IpAddr::is_ipv4);
     let mut flows = Vec::new();
     let mut add = |src: IpAddr, dst: IpAddr, proto: Proto, port: u16| {
         if src.is_ipv4() == dst.is_ipv4() && !own.contains(&dst) {
@@ -143,7 +146,9 @@ fn flows(rules: &Ruleset, clients: &[&str], random: usize) -> Vec<Flow> {
     let mut dice = Dice(20_261_121);
     let protocols = [Proto::Tcp, Proto::Tcp, Proto::Udp, Proto::IcmpEcho];
     for _ in 0..random {
-        add(*dice.pick(&clients), *dice.pick(&servers), *dice.pick(&protocols), *dice.pick(&ports));
+        let src = *dice.pick(&clients);
+        let servers = if src.is_ipv4() { &v4 } else { &v6 };
+        add(src, *dice.pick(servers), *dice.pick(&protocols), *dice.pick(&ports));
     }
     flows
 }
@@ -265,7 +270,7 @@ fn a_system_with_jails_is_limited_by_client() {
     let clients = ["198.51.100.10", "2001:db8:20::10", "198.51.100.70", "2001:db8:20:1::7", "198.51.100.200"];
     let lab = Lab::new(&clients, &["0.0.0.0/0", "::/0"]);
     lab.load_nft(&site.file("nftables/outgate.nft")).unwrap();
-    judge(&lab, &site, flows(&site.rules, &clients, 300));
+    judge(&lab, &site, flows(&site.rules, &clients, 2000));
 }
 
 #[test]
@@ -278,7 +283,7 @@ fn the_appliance_limits_itself_on_the_output_hook() {
     lab.load_nft_on_client(&site.file("nftables/outgate.nft")).unwrap();
     // The administrator is never seen there, and the program says so.
     let seen = ["192.0.2.10", "2001:db8:10::10", "192.0.2.99", "2001:db8:10::99"];
-    judge(&lab, &site, flows(&site.rules, &seen, 700));
+    judge(&lab, &site, flows(&site.rules, &seen, 2000));
 }
 
 #[test]
@@ -356,6 +361,112 @@ fn loading_leaves_others_alone_and_loading_again_changes_nothing() {
 
     lab.nft(&["delete", "table", "inet", "outgate"]).unwrap();
     assert_eq!([list(&["table", "inet", "fw4"]), list(&["table", "ip", "nat"])], before);
+}
+
+/// The files a refresh may load: the whole table, or its sets alone.
+const REFRESH_FILES: [&str; 2] = ["nftables/outgate.nft", "nftables/outgate-sets.nft"];
+
+/// How often the sets are replaced while connections are opened.
+const REFRESHES: usize = 200;
+
+#[test]
+fn a_refresh_under_load_loses_nothing_and_lets_nothing_through() {
+    if !netns::ready() {
+        return;
+    }
+    let site = Site::new("home-lab", &[]);
+    let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
+    lab.load_nft(&site.file(REFRESH_FILES[0])).unwrap();
+    for file in REFRESH_FILES {
+        refresh_under_load(&site, &lab, &site.file(file));
+    }
+}
+
+fn refresh_under_load(site: &Site, lab: &Lab, file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    // Another day's answers: addresses more in each set of hosts, in front of those that stay.
+    let (mut other, mut hosts) = (String::new(), "");
+    for line in text.lines() {
+        other.push_str(&format!("{line}\n"));
+        if line.starts_with("\tset ") || line.starts_with("add element ") {
+            hosts = if line.contains("_h4 {") {
+                "198.18"
+            } else if line.contains("_h6 {") {
+                "2001:db8:18::"
+            } else {
+                ""
+            };
+        }
+        let begins = line.trim() == "elements = {" || (line.starts_with("add element ") && line.ends_with(" {"));
+        if begins && !hosts.is_empty() {
+            let dot = if hosts.contains(':') { "" } else { ".7." };
+            other.extend((1..200).map(|n| format!("{hosts}{dot}{n},\n")));
+        }
+    }
+    let second = site.folder.path().join("other.nft");
+    fs::write(&second, other).unwrap();
+    lab.load_nft(&second).unwrap();
+    lab.load_nft(file).unwrap();
+    let expected: Vec<(Flow, bool)> =
+        flows(&site.rules, &CLIENTS, 800).into_iter().map(|f| (f, site.passes(&f))).collect();
+    let began = std::time::Instant::now();
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let (mut rounds, mut during) = (0, 0);
+    std::thread::scope(|scope| {
+        let refresher = scope.spawn(|| {
+            for i in 0..REFRESHES {
+                lab.load_nft(if i % 2 == 0 { &second } else { file }).unwrap();
+                done.store(i + 1, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        while !refresher.is_finished() {
+            let before = done.load(std::sync::atomic::Ordering::SeqCst);
+            let surprises = lab.surprises(&expected);
+            assert!(surprises.is_empty(), "while the sets were replaced:\n{}", surprises.join("\n"));
+            rounds += 1;
+            during += done.load(std::sync::atomic::Ordering::SeqCst) - before;
+        }
+        refresher.join().unwrap();
+    });
+    assert!(rounds >= 2 && during > REFRESHES / 2, "{rounds} rounds of flows, {during} refreshes meanwhile: no load");
+    let tried = rounds * expected.len();
+    println!("{REFRESHES} refreshes in {:?}, {tried} flows meanwhile, none lost and none let through", began.elapsed());
+}
+
+#[test]
+fn the_kernel_decides_every_example_as_the_model_does() {
+    if !netns::ready() {
+        return;
+    }
+    for name in ["home-lab", "core-jails", "other-product"] {
+        let site = support::site::Site::new(name, name, &[], support::site::ROUTER);
+        let ordinary = |p: &Packet| {
+            let ports =
+                matches!(p.proto, packet::Proto::Tcp | packet::Proto::Udp) && p.port > 0 && p.source_port == 40_000;
+            p.interface == Interface::Ours && (ports || matches!(p.proto, packet::Proto::Icmp(8 | 128)))
+        };
+        let mut tried: Vec<Packet> = trial::flows(&site, "nftables", 12_000).into_iter().filter(ordinary).collect();
+        let clients: BTreeSet<IpAddr> = tried.iter().map(|p| p.src).collect();
+        tried.retain(|p| !clients.contains(&p.dst) && !matches!(p.dst, IpAddr::V6(v6) if v6.is_multicast()));
+        assert!(tried.len() >= 2000, "{name}: only {} flows", tried.len());
+        let clients: Vec<IpAddr> = clients.into_iter().collect();
+        let lab = Lab::new(&clients, &["0.0.0.0/0", "::/0"]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outgate.nft");
+        fs::write(&path, &site.files["nftables"]["outgate.nft"]).unwrap();
+        lab.load_nft(&path).unwrap();
+        let flow = |p: &Packet| match p.proto {
+            packet::Proto::Tcp => Flow { src: p.src, dst: p.dst, proto: Proto::Tcp, port: p.port },
+            packet::Proto::Udp => Flow { src: p.src, dst: p.dst, proto: Proto::Udp, port: p.port },
+            packet::Proto::Icmp(_) => Flow { src: p.src, dst: p.dst, proto: Proto::IcmpEcho, port: 0 },
+        };
+        let expected: BTreeSet<(Flow, bool)> =
+            tried.iter().map(|p| (flow(p), site.expected("nftables", p).0 != Fate::Block)).collect();
+        let expected: Vec<(Flow, bool)> = expected.into_iter().collect();
+        let surprises = lab.surprises(&expected);
+        assert!(surprises.is_empty(), "{name}: {} of {}:\n{}", surprises.len(), expected.len(), surprises.join("\n"));
+        println!("{name}: {} flows in the kernel, no disagreement", expected.len());
+    }
 }
 
 #[test]

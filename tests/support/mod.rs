@@ -12,3 +12,8 @@ pub(crate) mod squid;
 pub(crate) mod model;
 pub(crate) mod nameserver;
 pub(crate) mod nsd;
+
+// Rendered files read back, and the sites and packets they are tried with.
+pub(crate) mod readers;
+pub(crate) mod site;
+pub(crate) mod trial;
