@@ -100,10 +100,13 @@ fn sites() -> Vec<Site> {
 
 fn render(target: &str, rules: &Ruleset) -> Result<Vec<File>, String> {
     let (mut sources, mut findings) = (Sources::default(), Findings::default());
-    let target = target::find(target).unwrap();
-    let files = target::render(target, rules, &BTreeMap::new(), &mut sources, &mut findings);
+    let found = target::find(target).unwrap();
+    let files = target::render(found, rules, &BTreeMap::new(), &mut sources, &mut findings);
     let said = || findings.iter().map(|d| format!("{} {}\n", d.code.as_str(), d.message)).collect::<String>();
-    files.filter(|_| !findings.has_errors()).ok_or_else(said)
+    let mut files = files.filter(|_| !findings.has_errors()).ok_or_else(said)?;
+    // What the target cannot say is a file for programs of another sort.
+    files.retain(|file| file.path != target::loss::PATH);
+    Ok(files)
 }
 
 // Questions.

@@ -444,14 +444,14 @@ fn every_target_does_with_a_list_what_it_can() {
             && list.contains("\n203.0.113.64/26\n"),
         "{list}"
     );
-    assert!(text.contains("note[N202]: cilium: list `vendor` is left out"), "{text}");
+    assert!(text.contains("note[N202]: cilium: list vendor is left out"), "{text}");
     let pods = file("cilium/outgate.yaml");
     assert!(!pods.contains("203.0.113.64") && pods.contains("matchPattern: \"**.cdn.example.com\""), "{pods}");
 
     // By name OPNsense asks itself: no prefix, and the wildcard is a loss again.
     site.profile("targets:\n  nftables: {}\n", "targets:\n  opnsense: {version: \"24.7\", interface: lan}\n");
     let text = good(site.run(0, &["generate"]));
-    assert!(text.contains("note[N202]: opnsense: list `vendor` is left out"), "{text}");
+    assert!(text.contains("note[N202]: opnsense: list vendor is left out"), "{text}");
     assert!(
         text.contains("warning[W104]: opnsense: files: *.cdn.example.com is a wildcard, no alias holds it"),
         "{text}"

@@ -243,6 +243,7 @@ fn range(text: &str) -> Result<(u16, u16), Refused> {
 
 fn icmp6_type(word: &str) -> Result<u8, Refused> {
     match word {
+        "routersol" => Ok(133),
         "neighbrsol" => Ok(135),
         "neighbradv" => Ok(136),
         other => Err(unknown(format!("ICMPv6 type `{other}`"))),
