@@ -211,16 +211,8 @@ impl Run {
 
     /// Reads a text file into the sources.
     fn read(&mut self, path: &Path) -> Result<SourceId, Stop> {
-        /// Longest file that is read, in bytes: a hundred times the largest catalog seen.
-        const MAX: u64 = 64 << 20;
         let shown = path.display();
-        let read = std::fs::metadata(path).and_then(|meta| {
-            if meta.len() > MAX {
-                return Err(io::Error::other(format!("larger than {} MiB", MAX >> 20)));
-            }
-            std::fs::read(path)
-        });
-        match read.map(String::from_utf8) {
+        match read_whole(path).map(String::from_utf8) {
             Ok(Ok(text)) => {
                 let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
                 Ok(self.sources.add(shown.to_string(), text))
@@ -377,6 +369,16 @@ impl Run {
         }
         Ok(replaced)
     }
+}
+
+/// A whole file, unless it is larger than any of ours.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    /// Longest file that is read, in bytes: a hundred times the largest catalog seen.
+    const MAX: u64 = 64 << 20;
+    if std::fs::metadata(path)?.len() > MAX {
+        return Err(io::Error::other(format!("larger than {} MiB", MAX >> 20)));
+    }
+    std::fs::read(path)
 }
 
 /// An operating system's error without its number.

@@ -97,6 +97,8 @@ codes! {
     Stale = "E032" Error;
     /// A lock serves a profile it was not made for, or would change where it must not.
     LockDiffers = "E033" Error;
+    /// A target cannot express a part of the policy, and the profile refuses that.
+    LossRefused = "E034" Error;
     /// A vendor's list of prefixes cannot be read, or cannot be used where the profile says.
     BadRange = "E040" Error;
     /// A lookup failed.
@@ -127,6 +129,10 @@ codes! {
     LowCoverage = "W119" Warning;
     /// A target is in audit mode: its files log what they would deny, and block nothing.
     NotEnforced = "W120" Warning;
+    /// What an earlier run put on a firewall cannot be read for sure, so the list of what to delete there may lack something.
+    RetiredUnsure = "W121" Warning;
+    /// Rules or aliases that are no longer in the files stay on the firewall until somebody deletes them.
+    Retired = "W122" Warning;
     /// A vendor's list of prefixes cannot be read now; what is known of it is kept.
     RangeKept = "W130" Warning;
     /// A vendor's list lost more than half of its prefixes at once.

@@ -33,6 +33,8 @@ pub struct Policy {
     pub clients: BTreeMap<Origin, Client>,
     /// Denials first, then by callout.
     pub decisions: Vec<Decision>,
+    /// Callouts of origins that have no clients, so that there is no rule for them.
+    pub uncovered: BTreeSet<(Origin, Id)>,
     /// Vendors' lists of prefixes that widen what rules by address allow for some names.
     pub ranges: BTreeMap<Id, Range>,
     /// What is done about IPv6 where clients have none.
@@ -234,7 +236,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             .help("name the point release to allow only its own, such as `25.10.2`"),
         );
     }
-    let Builder { mut decisions, clients, .. } = builder;
+    let Builder { mut decisions, clients, uncovered, .. } = builder;
     decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
     let mut keys = BTreeSet::new();
     for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
@@ -268,6 +270,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         release: format!("{}{codename}{whole}, {family}", release.release),
         clients,
         decisions,
+        uncovered,
         ranges,
         ipv6: profile.ipv6,
         settings: profile.settings.clone(),
@@ -597,7 +600,7 @@ impl Builder<'_> {
 }
 
 /// Names of rules that targets add by themselves.
-const RESERVED: [&str; 4] = ["denied", "denied-ipv6", "icmp6", "limited"];
+const RESERVED: [&str; 5] = ["denied", "denied-ipv6", "dhcp-lease", "icmp6", "limited"];
 
 /// The first `max` characters of an id, without a hyphen at the end.
 fn cut(id: &str, max: usize) -> &str {

@@ -18,7 +18,7 @@ use crate::port::Port;
 use crate::ranges::{Place, Source};
 use crate::release::Release;
 use crate::resolve::Failure;
-use crate::settings::{Ipv6, RawSettings, Settings};
+use crate::settings::{self, Ipv6, Losses, RawSettings, Settings};
 use crate::source::{SourceId, Sources, Span};
 use crate::terms::{KEEP_DAYS, KEEP_DAYS_MOST, MAX_AGE, MAX_AGE_MOST, MOST, MOST_MOST, Reaction, Wishes};
 use crate::text::{Id, Text, quoted};
@@ -152,6 +152,10 @@ pub(crate) struct RawProfile {
     /// `clients`: every client is named in both address families. `deny-interface`: all their IPv6 is denied.
     #[schemars(with = "Option<Ipv6>")]
     ipv6: Option<Spanned<String>>,
+    /// What becomes of a run in which a target cannot express a part of this: `report` (it is said, and written beside
+    /// the files) or `refuse` (an error).
+    #[schemars(with = "Option<Losses>", extend("default" = "report"))]
+    losses: Option<Spanned<String>>,
     /// Where the rules go. A target is on when its key is there.
     #[serde(default)]
     targets: RawSettings,
@@ -336,7 +340,8 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let answers_of = check.answers_of(&raw.answers.hosts);
     let ranges = raw.ranges.0.iter().filter_map(|(name, raw)| check.range(name, raw)).collect();
     let ipv6 = check.ipv6(raw.ipv6.as_ref());
-    let settings = raw.targets.check(id, check.findings);
+    let losses = settings::losses(&raw.losses, id, check.findings);
+    let settings = Settings { losses, ..raw.targets.check(id, check.findings) };
     let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
     let good = !findings.errors_since(mark);
     good.then_some(Profile {

@@ -39,6 +39,8 @@ pub struct Ruleset {
     pub clients: BTreeMap<Origin, ClientGroup>,
     /// Denials first, then by key.
     pub rules: Vec<Rule>,
+    /// Callouts of origins that have no clients, so that there is no rule for them.
+    pub uncovered: BTreeSet<(Origin, Id)>,
     /// Vendors' lists of prefixes that destinations are widened by.
     pub lists: BTreeMap<Id, PinnedList>,
     /// What is done about IPv6 where clients have none.
@@ -373,6 +375,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         stale: false,
         clients,
         rules,
+        uncovered: policy.uncovered.clone(),
         lists,
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),

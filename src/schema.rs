@@ -20,7 +20,9 @@ use crate::port::{Port, Protocol};
 use crate::profile::{ALLOWABLE, Blockable, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
-use crate::settings::{Comments, Denied, Dialect, Hold, Hook, Ipv6, Mode, OpnsenseVersion, PodOrigin, ResolveAt, Side};
+use crate::settings::{
+    Comments, Denied, Dialect, Hold, Hook, Ipv6, Losses, Mode, OpnsenseVersion, PodOrigin, ResolveAt, Side,
+};
 use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::yaml::Spanned;
@@ -183,6 +185,7 @@ texts! {
     PodOrigin: words(PodOrigin::NAMES.map(|(name, _)| name)),
     ResolveAt: words(ResolveAt::NAMES.map(|(name, _)| name)),
     Ipv6: words(Ipv6::NAMES.map(|(name, _)| name)),
+    Losses: words(Losses::NAMES.map(|(name, _)| name)),
     RecordType: words(RecordType::ALL.map(RecordType::as_str)),
     Failure: words(Failure::ALL.iter().map(|failure| failure.as_str())),
     FailureKey: words(Failure::ALL.iter().map(|failure| failure.key())),

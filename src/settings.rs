@@ -16,6 +16,10 @@ use crate::yaml::Spanned;
 /// The targets a site has, each with its settings. `None`: the site does not have that target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// What becomes of a run that cannot express a part of the policy.
+    pub losses: Losses,
+    /// The same for single targets, by name, where it is not that of all.
+    pub own_losses: BTreeMap<&'static str, Losses>,
     /// The nftables router or host.
     pub nftables: Option<Nftables>,
     /// The pf router or host.
@@ -272,6 +276,16 @@ impl PodOrigin {
         [("nas", Origin::Nas), ("jail", Origin::Jail), ("app", Origin::App)];
 }
 
+/// What becomes of a run in which a target cannot express a part of the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Losses {
+    /// Each loss is said, and written beside the files.
+    #[default]
+    Report,
+    /// Each loss is an error.
+    Refuse,
+}
+
 /// What is done about a client that is named in one address family only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ipv6 {
@@ -370,6 +384,9 @@ struct RawNftables {
     /// Names whose addresses cannot be listed, such as `[cdn.example.org, "*.example.net"]`: dnsmasq puts them into the
     /// sets as it answers. dnsmasq takes every name below each of them too.
     by_dns: Vec<Spanned<String>>,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
 }
 
 /// What packets of the clients are known by, by who opens the connection.
@@ -416,6 +433,9 @@ struct RawPf {
     /// What a denied client sees: `reject` (an answer at once) or `drop` (nothing).
     #[schemars(with = "Option<Denied>", extend("default" = name(&Denied::NAMES, Pf::on("").denied)))]
     denied: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
 }
 
 /// OPNsense. Version and interface must be there.
@@ -439,6 +459,9 @@ struct RawOpnsense {
     /// What a denied client sees: `reject` (an answer at once) or `drop` (nothing).
     #[schemars(with = "Option<Denied>", extend("default" = name(&Denied::NAMES, Opnsense::on("").denied)))]
     denied: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
 }
 
 /// Squid. Every key may be left out.
@@ -454,6 +477,9 @@ struct RawSquid {
     /// Folder on the proxy that takes the list files.
     #[schemars(extend("default" = Squid::default().lists))]
     lists: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
     /// Takes connections that the router turns to the proxy, beside those of clients that know it.
     #[serde(deserialize_with = "bare")]
     intercept: Option<RawIntercept>,
@@ -475,6 +501,9 @@ struct RawLists {
     /// `hash` for a head of lines that begin with `#`, `none` for readers that take no comments.
     #[schemars(with = "Option<Comments>", extend("default" = name(&Comments::NAMES, Lists::default().comments)))]
     comments: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
 }
 
 /// Cilium. The pods and whose rules they get must be there.
@@ -501,6 +530,9 @@ struct RawCilium {
     /// Domains below which the pods may look up anything: those of the cluster itself.
     #[schemars(extend("default" = Cilium::on("").search))]
     search: Option<Words>,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
 }
 
 /// The ports that a packet filter turns connections to. Every key may be left out.
@@ -658,6 +690,10 @@ impl ResolveAt {
     pub(crate) const NAMES: [(&'static str, Self); 2] = [("firewall", Self::Firewall), ("lock", Self::Lock)];
 }
 
+impl Losses {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("report", Self::Report), ("refuse", Self::Refuse)];
+}
+
 impl Ipv6 {
     pub(crate) const NAMES: [(&'static str, Self); 2] =
         [("clients", Self::Clients), ("deny-interface", Self::DenyInterface)];
@@ -684,11 +720,33 @@ impl fmt::Display for OpnsenseVersion {
     }
 }
 
+impl Settings {
+    /// What becomes of a run in which this target cannot express a part of the policy.
+    #[must_use]
+    pub fn losses_of(&self, target: &str) -> Losses {
+        self.own_losses.get(target).copied().unwrap_or(self.losses)
+    }
+}
+
 impl RawSettings {
     /// Checks every value; every fault becomes a finding.
     pub fn check(&self, source: SourceId, findings: &mut Findings) -> Settings {
         let mut ctx = Context { source, findings };
+        let losses = [
+            ("cilium", self.cilium.as_ref().map(|raw| &raw.losses)),
+            ("lists", self.lists.as_ref().map(|raw| &raw.losses)),
+            ("nftables", self.nftables.as_ref().map(|raw| &raw.losses)),
+            ("opnsense", self.opnsense.as_ref().map(|raw| &raw.losses)),
+            ("pf", self.pf.as_ref().map(|raw| &raw.losses)),
+            ("squid", self.squid.as_ref().map(|raw| &raw.losses)),
+        ];
+        let own = losses.into_iter().filter_map(|(target, word)| Some((target, word?)));
+        let own = own.filter(|(_, word)| word.is_some());
         Settings {
+            losses: Losses::default(),
+            own_losses: own
+                .map(|(target, word)| (target, ctx.choice(word, &Losses::NAMES, Losses::default())))
+                .collect(),
             nftables: self.nftables.as_ref().map(|raw| ctx.nftables(raw)),
             pf: self.pf.as_ref().map(|raw| ctx.pf(raw)),
             opnsense: self.opnsense.as_ref().map(|raw| ctx.opnsense(raw)),
@@ -741,6 +799,11 @@ fn is_path(text: &str) -> bool {
         && !text.contains("//")
         && !text.split('/').any(|part| part == "..")
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'.' | b'-'))
+}
+
+/// Checks the word that holds for every target.
+pub fn losses(word: &Option<Spanned<String>>, source: SourceId, findings: &mut Findings) -> Losses {
+    Context { source, findings }.choice(word, &Losses::NAMES, Losses::default())
 }
 
 /// A name of DNS labels as Kubernetes takes them: lower case letters, digits and hyphens, with dots between.

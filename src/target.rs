@@ -19,6 +19,8 @@ use crate::settings::Settings;
 use crate::source::{SourceId, Sources, Span};
 use crate::text::{self, quoted};
 
+use loss::Loss;
+
 /// Declares the targets once: their modules and the list of them.
 macro_rules! targets {
     ($($name:ident),+) => {
@@ -27,6 +29,8 @@ macro_rules! targets {
         pub const TARGETS: &[&Target] = &[$(&$name::TARGET),+];
     };
 }
+
+pub mod loss;
 
 targets! { cilium, lists, nftables, opnsense, pf, squid }
 
@@ -51,9 +55,16 @@ pub struct Target {
     pub templates: &'static [(&'static str, &'static str)],
     /// Whether the site has it.
     pub chosen: fn(&Settings) -> bool,
-    /// What to write. Faults become findings; `None` with an error.
-    pub plan: fn(&Ruleset, &mut Findings) -> Option<Vec<Page>>,
+    /// What to write, and what that lacks. Faults become findings; `None` with an error.
+    pub plan: fn(&Ruleset, &mut Findings) -> Option<Plan>,
+    /// For an enforcer that keeps what is loaded until somebody deletes it: tells what is gone.
+    pub retire: Option<Retire>,
 }
+
+/// The files of an earlier run and those of this one, by path below the target's folder → a file that lists what the
+/// earlier ones put on the enforcer and these no longer hold; `None` when that is nothing. An earlier list is among the
+/// earlier files. No files of this run: the target is gone from the site.
+pub type Retire = fn(&BTreeMap<String, String>, &[File], &mut Findings) -> Option<File>;
 
 /// What a target's rules go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +73,14 @@ pub enum Layer {
     Addresses,
     /// Names; addresses where the site asks for them.
     Names,
+}
+
+/// What a target makes of a rule set.
+pub struct Plan {
+    /// The files to render.
+    pub pages: Vec<Page>,
+    /// What they do not say.
+    pub losses: Vec<Loss>,
 }
 
 /// One file to be rendered.
@@ -95,7 +114,7 @@ pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().copied().find(|target| target.name == name)
 }
 
-/// Renders one target. `replaced` holds the user's own templates by path. Faults become findings; `None` with one.
+/// Renders one target; among its files is always [`loss::PATH`]. `replaced` holds the user's own templates by path. Faults become findings; `None` with one.
 pub fn render(
     target: &Target,
     ruleset: &Ruleset,
@@ -104,7 +123,9 @@ pub fn render(
     findings: &mut Findings,
 ) -> Option<Vec<File>> {
     let mark = findings.mark();
-    let pages = (target.plan)(ruleset, findings)?;
+    let Plan { pages, mut losses } = (target.plan)(ruleset, findings)?;
+    losses.extend(loss::without_clients(ruleset));
+    loss::tell(target.name, &losses, ruleset.settings.losses_of(target.name), findings);
     if findings.errors_since(mark) {
         return None;
     }
@@ -118,7 +139,7 @@ pub fn render(
             return None;
         }
     }
-    let mut files = Vec::new();
+    let mut files = vec![loss::file(target.name, &losses)];
     for page in pages {
         let rendered = env.get_template(page.template).and_then(|template| template.render(&page.values));
         match (rendered, ids.get(page.template)) {
@@ -257,7 +278,7 @@ struct Header {
 }
 
 impl Header {
-    fn new(ruleset: &Ruleset, losses: Vec<String>) -> Self {
+    fn new(ruleset: &Ruleset, losses: &[Loss]) -> Self {
         Self {
             site: ruleset.site.to_string(),
             release: ruleset.release.clone(),
@@ -266,7 +287,7 @@ impl Header {
                 Some(day) => day.to_string(),
                 None => "none".to_owned(),
             },
-            losses,
+            losses: loss::lines(losses),
         }
     }
 }
@@ -346,8 +367,8 @@ fn consequence(ruleset: &Ruleset, rule: &Rule, gap: &Gap) -> Consequence {
 }
 
 /// What a target that goes by address must find settled: names in the lock, both families, no shared addresses.
-/// Returns what it cannot express, as lines for the header.
-fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
+/// Returns what it cannot express.
+fn address_losses(target: &str, ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
     address_losses_but(&|_| false, target, ruleset, findings)
 }
 
@@ -357,42 +378,41 @@ fn address_losses_but(
     target: &str,
     ruleset: &Ruleset,
     findings: &mut Findings,
-) -> Vec<String> {
+) -> Vec<Loss> {
     let mut losses = Vec::new();
     let mut not_in_lock = Vec::new();
     for rule in &ruleset.rules {
         for destination in &rule.destinations {
             let (key, name) = (&rule.key, &destination.endpoint);
             let Some(gap) = destination.gap.as_ref().filter(|_| !elsewhere(name)) else { continue };
-            match consequence(ruleset, rule, gap) {
-                Consequence::NotInLock => not_in_lock.push(name.to_string()),
-                Consequence::Covered => {}
-                Consequence::Missed => findings.push(missed_denial(target, rule, destination)),
-                Consequence::Nowhere => {
-                    let loss =
-                        format!("{key}: {name} is to be blocked, and no rule does: it has no address in the lock");
-                    findings.push(
-                        Diagnostic::new(Code::NoAddress, format!("{target}: {loss}"))
-                            .help("a client that asks another name server may reach it: make the lock with one that does not block the name"),
-                    );
-                    losses.push(loss);
+            let (kind, text) = match consequence(ruleset, rule, gap) {
+                Consequence::NotInLock => {
+                    not_in_lock.push(name.to_string());
+                    continue;
                 }
+                Consequence::Covered => continue,
+                Consequence::Missed => {
+                    findings.push(missed_denial(target, rule, destination));
+                    continue;
+                }
+                Consequence::Nowhere => (
+                    &loss::DENIAL_WITHOUT_ADDRESS,
+                    format!("{key}: {name} is to be blocked, and no rule does: it has no address in the lock"),
+                ),
                 Consequence::Narrower => match gap {
                     Gap::Wildcard => {
-                        let loss = format!("{key}: {name} is a wildcard, no list of addresses holds it");
-                        findings.push(wildcard_loss(target, &loss));
-                        losses.push(loss);
+                        (&loss::WILDCARD, format!("{key}: {name} is a wildcard, no list of addresses holds it"))
                     }
-                    gap => {
-                        let loss =
-                            format!("{key}: {name} has no address of one family or both in the lock: {}", gap.why());
-                        findings.push(Diagnostic::new(Code::NoAddress, format!("{target}: {loss}")));
-                        losses.push(loss);
-                    }
+                    gap => (
+                        &loss::NO_ADDRESS,
+                        format!("{key}: {name} has no address of one family or both in the lock: {}", gap.why()),
+                    ),
                 },
-            }
+            };
+            losses.push(Loss::of(rule, kind, text).endpoint(name));
         }
     }
+    losses.extend(loss::names_by_address(ruleset));
     // The same for every target by address, so that it is said once.
     not_in_lock.sort();
     not_in_lock.dedup();
@@ -412,8 +432,8 @@ fn address_losses_but(
     losses
 }
 
-/// What a target that goes by name must know: the hosts that services select. Returns what it lacks, as lines.
-fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, findings: &mut Findings) -> Vec<String> {
+/// What a target that goes by name must know: the hosts that services select. Returns what it lacks.
+fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, findings: &mut Findings) -> Vec<Loss> {
     let mut losses = Vec::new();
     for rule in rules {
         for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
@@ -424,20 +444,13 @@ fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, find
                     findings.push(missed_denial(target, rule, destination));
                 }
                 (Action::Allow, Gap::NotInLock | Gap::Unanswered(_) | Gap::NoAddress(_) | Gap::Wildcard) => {
-                    let loss = format!("{}: {}: {}", rule.key, destination.endpoint, gap.about_service());
-                    findings
-                        .push(Diagnostic::new(Code::Loss, format!("{target}: {loss}")).help("run `outgate resolve`"));
-                    losses.push(loss);
+                    let text = format!("{}: {}: {}", rule.key, destination.endpoint, gap.about_service());
+                    losses.push(Loss::of(rule, &loss::SERVICE_WITHOUT_HOSTS, text).endpoint(&destination.endpoint));
                 }
             }
         }
     }
     losses
-}
-
-fn wildcard_loss(target: &str, loss: &str) -> Diagnostic {
-    Diagnostic::new(Code::Loss, format!("{target}: {loss}"))
-        .help("the squid target goes by name and can; or give a vendor's list of prefixes for it, under `ranges:`")
 }
 
 /// A denial for clients that nothing else limits, which the target cannot make: leaving it out would let it through.
@@ -455,50 +468,30 @@ fn missed_denial(target: &str, rule: &Rule, destination: &Destination) -> Diagno
 }
 
 /// Vendors' lists of prefixes stand in for what DNS may answer. They have no part where somebody asks DNS as he goes, or
-/// where names alone are held: says so.
-fn lists_left_out(target: &str, why: &str, help: &str, ruleset: &Ruleset, findings: &mut Findings) {
-    for (id, list) in &ruleset.lists {
-        if ruleset.rules.iter().any(|rule| rule.lists().contains(id)) {
-            let message = format!("{target}: list `{id}` is left out: {why}");
-            findings.push(Diagnostic::new(Code::OutOfReach, message).at(list.span.clone(), "").help(help));
-        }
-    }
+/// where names alone are held.
+fn lists_left_out(why: &str, help: &'static str, ruleset: &Ruleset) -> Vec<Loss> {
+    let used = ruleset.lists.iter().filter(|(id, _)| ruleset.rules.iter().any(|rule| rule.lists().contains(id)));
+    let loss = used.map(|(id, list)| {
+        let text = format!("list {id} is left out: {why}");
+        Loss { place: Some(list.span.clone()), help: Some(help), ..Loss::general(&loss::LIST_LEFT_OUT, text) }
+    });
+    loss.collect()
 }
 
 /// Without answers nobody knows which names lie on one address, and a target that opens addresses opens both.
-fn sharing_unknown(target: &str, ruleset: &Ruleset, findings: &mut Findings) {
-    if ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny) {
-        findings.push(
-            Diagnostic::new(
-                Code::OutOfReach,
-                format!("{target}: without a lock nobody knows whether a blocked and an allowed name share an address"),
-            )
-            .help("run `outgate resolve`: what it finds is looked through each time the rules are made"),
-        );
-    }
+fn sharing_unknown(ruleset: &Ruleset) -> Option<Loss> {
+    let text = "without a lock nobody knows whether a blocked and an allowed name share an address";
+    let unknown = ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny);
+    unknown.then(|| Loss::general(&loss::SHARING_UNKNOWN, text.to_owned()))
 }
 
-/// A target on the appliance itself never sees the administrator's browser. Says so; returns the rules it does see.
-fn seen_on_host<'a>(target: &str, ruleset: &'a Ruleset, on_host: bool, findings: &mut Findings) -> Vec<&'a Rule> {
+/// A target on the appliance itself never sees the administrator's browser. Returns the rules it does see.
+fn seen_on_host<'a>(ruleset: &'a Ruleset, on_host: bool, losses: &mut Vec<Loss>) -> Vec<&'a Rule> {
     let unseen = |rule: &&Rule| on_host && ruleset.bound(rule).iter().all(|origin| *origin == Origin::Browser);
-    let missed: Vec<&str> = ruleset
-        .rules
-        .iter()
-        .filter(|rule| rule.action == Action::Deny && unseen(rule))
-        .map(|rule| rule.key.as_str())
-        .collect();
-    if !missed.is_empty() {
-        findings.push(
-            Diagnostic::new(
-                Code::OutOfReach,
-                format!(
-                    "{target}: on the appliance itself the administrator's browser is never seen: {}",
-                    missed.join(", ")
-                ),
-            )
-            .help("block these on the router between the administrator and the Internet"),
-        );
-    }
+    losses.extend(ruleset.rules.iter().filter(|rule| rule.action == Action::Deny && unseen(rule)).map(|rule| {
+        let text = format!("{}: the browser of the administrator is never seen on the appliance itself", rule.key);
+        Loss { origin: Some(Origin::Browser), ..Loss::of(rule, &loss::BROWSER_UNSEEN, text) }
+    }));
     ruleset.rules.iter().filter(|rule| !unseen(rule)).collect()
 }
 

@@ -1,14 +1,14 @@
 //! `outgate generate`
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::lists::{self, Places};
 use super::resolve::{self, DnsArgs};
-use super::{Format, Run, SiteArgs, Stop, plain};
+use super::{Format, Run, SiteArgs, Stop, plain, read_whole};
 use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, Difference};
@@ -17,7 +17,7 @@ use crate::lock::Wanted;
 use crate::policy;
 use crate::report;
 use crate::ruleset;
-use crate::target::{self, File, Layer, TARGETS, Target};
+use crate::target::{self, File, Layer, TARGETS, Target, loss};
 
 #[derive(Args)]
 pub(super) struct Generate {
@@ -118,6 +118,7 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         return Err(Stop::Found);
     }
     let folder = args.out.clone().unwrap_or_else(|| folder.join("out"));
+    let retired = if args.stdout { BTreeMap::new() } else { retire(run, &folder, &mut rendered, all)? };
     let output = Output::new(folder, rendered, all);
     if args.check {
         return compare(run, &output);
@@ -129,6 +130,9 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         staged.push(resolve::stage(run, &lock_path, &lock)?);
     }
     if !args.stdout {
+        // First, so that a run that is killed half-way leaves no new file without the list of what was in the old one.
+        let first = files::stage(&output.folder, &retired, &[]);
+        staged.push(first.or_else(|e| run.stop(resolve::unwritable(&e)))?);
         let files = files::stage(&output.folder, &output.files, &output.owned());
         staged.push(files.or_else(|e| run.stop(resolve::unwritable(&e)))?);
     }
@@ -137,6 +141,56 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         files.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
     }
     if args.stdout { print_main(&output) } else { print_paths(run, &output, &removed) }
+}
+
+/// Adds the lists of what earlier runs put on an enforcer and this one no longer holds, also for targets that are gone
+/// from the site. Returns them, by path below the folder.
+fn retire(
+    run: &mut Run,
+    folder: &Path,
+    rendered: &mut Vec<(&'static Target, Vec<File>)>,
+    all: bool,
+) -> Result<BTreeMap<String, String>, Stop> {
+    let mut lists = BTreeMap::new();
+    for target in TARGETS {
+        let Some(retire) = target.retire else { continue };
+        let at = rendered.iter().position(|(own, _)| own.name == target.name);
+        if at.is_none() && !all {
+            continue;
+        }
+        let old = old_files(run, folder, target)?;
+        let new = at.and_then(|at| rendered.get(at)).map_or(&[][..], |(_, files)| files);
+        let Some(list) = retire(&old, new, &mut run.findings) else { continue };
+        lists.insert(format!("{}/{}", target.name, list.path), list.text.clone());
+        match at.and_then(|at| rendered.get_mut(at)) {
+            Some((_, files)) => files.push(list),
+            None => rendered.push((*target, vec![list])),
+        }
+    }
+    Ok(lists)
+}
+
+/// What lies on disk of a target's files, by path below its folder. What cannot be read is not passed over: it would be
+/// replaced, and what it lists forgotten.
+fn old_files(run: &mut Run, folder: &Path, target: &Target) -> Result<BTreeMap<String, String>, Stop> {
+    let mut old = BTreeMap::new();
+    for name in target.owns.iter().filter(|name| !name.contains('*')) {
+        let path = folder.join(name);
+        match read_whole(&path) {
+            Ok(bytes) => {
+                let below = name.split_once('/').map_or(*name, |(_, below)| below);
+                old.insert(below.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
+            }
+            // A folder in the way of a file is said when the file is to be written.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory) => {}
+            Err(error) => {
+                let message = format!("cannot read {}: {}", path.display(), plain(&error));
+                let help = "it says what is on the firewall; without it nobody knows what to delete there";
+                return run.stop(Diagnostic::new(Code::Unreadable, message).help(help));
+            }
+        }
+    }
+    Ok(old)
 }
 
 /// What a run writes.
@@ -163,6 +217,13 @@ impl Output {
     fn owned(&self) -> Vec<&'static str> {
         let rendered = |target: &Target| self.targets.iter().any(|(own, _)| own.name == target.name);
         TARGETS.iter().filter(|target| self.all || rendered(target)).flat_map(|target| target.owns).copied().collect()
+    }
+
+    /// The file a target is told by: its main file, or of a target that is gone what is left to say.
+    fn shown_file(&self, target: &Target) -> String {
+        let main = Self::main_file(target);
+        let own = || self.files.keys().find(|path| path.split('/').next() == Some(target.name)).cloned();
+        if self.files.contains_key(&main) { main } else { own().unwrap_or(main) }
     }
 
     fn main_file(target: &Target) -> String {
@@ -217,6 +278,16 @@ fn print_main(output: &Output) -> Result<(), Stop> {
     Ok(())
 }
 
+/// What each target cannot express, as its file of losses says.
+fn losses(output: &Output) -> serde_json::Map<String, serde_json::Value> {
+    let of_target = |(target, _): &(&Target, usize)| {
+        let text = output.files.get(&format!("{}/{}", target.name, loss::PATH))?;
+        let mut document: serde_json::Value = serde_json::from_str(text).ok()?;
+        Some((target.name.to_owned(), document.get_mut("losses")?.take()))
+    };
+    output.targets.iter().filter_map(of_target).collect()
+}
+
 fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), Stop> {
     let mut stdout = report::terminal::stdout();
     let shown = |path: &Path| path.display().to_string();
@@ -224,6 +295,7 @@ fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), St
         let document = serde_json::json!({
             "format_version": report::json::FORMAT_VERSION,
             "written": output.files.keys().map(|path| shown(&output.folder.join(path))).collect::<Vec<_>>(),
+            "losses": losses(output),
             "removed": removed.iter().map(|path| shown(path)).collect::<Vec<_>>(),
         });
         writeln!(stdout, "{document:#}")?;
@@ -234,7 +306,8 @@ fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), St
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        writeln!(stdout, "{}{more}", shown(&output.folder.join(Output::main_file(target))))?;
+        let path = output.shown_file(target);
+        writeln!(stdout, "{}{more}", shown(&output.folder.join(path)))?;
     }
     for path in removed {
         writeln!(stdout, "removed {}", shown(path))?;

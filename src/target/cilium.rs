@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, lists_left_out, name_losses, sharing_unknown};
+use super::loss::{self, Loss};
+use super::{Header, Layer, Page, Plan, Target, Why, lists_left_out, name_losses, sharing_unknown};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -31,11 +32,12 @@ pub const TARGET: Target = Target {
         "addresses of pods and nodes of the cluster are not meant by rules for names or prefixes; ping does not work",
     ],
     main: "outgate.yaml",
-    owns: &["cilium/outgate.yaml"],
+    owns: &["cilium/losses.json", "cilium/outgate.yaml"],
     check: &["kubectl", "apply", "--dry-run=server", "-f"],
     templates: &[("cilium/outgate.yaml.j2", include_str!("../../templates/cilium/outgate.yaml.j2"))],
     chosen: |settings: &Settings| settings.cilium.is_some(),
     plan,
+    retire: None,
 };
 
 /// Most ports in one list of ports (`maxPorts` of Cilium's policy API).
@@ -88,18 +90,18 @@ struct Range {
     last: u16,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Cilium::on("default");
     let settings = ruleset.settings.cilium.as_ref().unwrap_or(&default);
     let help = "nothing is needed: what a lookup returns is opened; packet filters have the list";
-    lists_left_out("cilium", "pods reach what their own lookups return", help, ruleset, findings);
+    let mut losses = lists_left_out("pods reach what their own lookups return", help, ruleset);
     let ruleset = &ruleset.without_lists();
     let (ours, others): (Vec<&Rule>, Vec<&Rule>) =
         ruleset.rules.iter().partition(|rule| !rule.origins.is_disjoint(&settings.origins));
     let origins: Vec<&'static str> = settings.origins.iter().map(|origin| origin.as_str()).collect();
-    let mut losses = left_out(&others, findings);
+    losses.extend(left_out(&others));
     losses.extend(name_losses("cilium", ours.iter().copied(), findings));
-    sharing_unknown("cilium", ruleset, findings);
+    losses.extend(sharing_unknown(ruleset));
     crate::ruleset::shared_addresses(ruleset, findings);
     let (denials, allows): (Vec<&Rule>, Vec<&Rule>) = ours.into_iter().partition(|rule| rule.action == Action::Deny);
     let blocked: Vec<(&Id, NamePattern)> =
@@ -123,7 +125,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
             Diagnostic::new(Code::NothingAllowed, message).help("name other `origins`, or features they make use of"),
         );
     }
-    let header = Header::new(ruleset, losses);
+    let header = Header::new(ruleset, &losses);
     let values = Values {
         header,
         name: &settings.name,
@@ -136,36 +138,27 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         denied,
         allowed,
     };
-    Some(vec![Page::new("outgate.yaml", "cilium/outgate.yaml.j2", values)])
+    Some(Plan { pages: vec![Page::new("outgate.yaml", "cilium/outgate.yaml.j2", values)], losses })
 }
 
-/// Rules of those who are no pods, in one line.
-fn left_out(others: &[&Rule], findings: &mut Findings) -> Vec<String> {
-    let keys: Vec<&str> = others.iter().map(|rule| rule.key.as_str()).collect();
-    if keys.is_empty() {
-        return Vec::new();
-    }
-    let loss = format!("rules of origins these pods do not have: {}", keys.join(", "));
-    findings.push(
-        Diagnostic::new(Code::OutOfReach, format!("cilium: {loss}"))
-            .help("name the origin under `origins` if the pods are meant, or leave these to another target"),
-    );
-    vec![loss]
+/// Rules of those who are no pods.
+fn left_out<'a>(others: &'a [&'a Rule]) -> impl Iterator<Item = Loss> + 'a {
+    let text = |rule: &Rule| format!("{}: of an origin these pods do not have", rule.key);
+    others.iter().map(move |rule| Loss::of(rule, &loss::OTHER_ORIGIN, text(rule)))
 }
 
 /// The names of a rule that can be opened. A denial of one of the pods' origins holds for all of them.
 fn open_names(
     rule: &Rule,
     blocked: &[(&Id, NamePattern)],
-    losses: &mut Vec<String>,
+    losses: &mut Vec<Loss>,
     findings: &mut Findings,
 ) -> Vec<NamePattern> {
     let mut open = Vec::new();
     for name in rule.names() {
         if let Some((by, _)) = blocked.iter().find(|(_, pattern)| pattern.covers(&name)) {
             let loss = format!("{}: {name} is denied to an origin of these pods by {by}", rule.key);
-            findings.push(Diagnostic::new(Code::Loss, format!("cilium: {loss}")).help("a pod has the denials of all its origins: name fewer under `origins`"));
-            losses.push(loss);
+            losses.push(Loss::of(rule, &loss::DENIED_TO_ANOTHER, loss).endpoint(&Endpoint::Name(name)));
             continue;
         }
         if let Some((by, below)) = blocked.iter().find(|(_, pattern)| name.covers(pattern)) {

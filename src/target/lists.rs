@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why, address_losses, fit, lists_left_out, name_losses};
+use super::loss::{self, Loss};
+use super::{Header, Layer, Page, Plan, Target, Why, address_losses, fit, lists_left_out, name_losses};
 use crate::addrs::{AddrSet, short};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -31,7 +32,7 @@ pub const TARGET: Target = Target {
         "`hold: names` needs no lock, and leaves out what a site names by address",
     ],
     main: "rules.json",
-    owns: &["lists/rules.json", "lists/allow_*.txt", "lists/deny_*.txt", "lists/clients_*.txt"],
+    owns: &["lists/losses.json", "lists/rules.json", "lists/allow_*.txt", "lists/deny_*.txt", "lists/clients_*.txt"],
     check: &[],
     templates: &[
         ("lists/list.txt.j2", include_str!("../../templates/lists/list.txt.j2")),
@@ -40,6 +41,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.lists.is_some(),
     plan,
+    retire: None,
 };
 
 /// Longest name of a list without its kind; longer ones end in a hash.
@@ -103,19 +105,20 @@ struct ClientsPage<'a> {
 /// What makes two rules fit into one list.
 type Key = (Action, String, Vec<Port>);
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Lists::default();
     let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
     let bare;
+    let mut losses = Vec::new();
     let ruleset = if settings.hold == Hold::Names {
-        lists_left_out("lists", "names alone are held", "use `hold: both`", ruleset, findings);
+        losses.extend(lists_left_out("names alone are held", "use `hold: both`", ruleset));
         bare = ruleset.without_lists();
         &bare
     } else {
         ruleset
     };
-    let losses = losses(ruleset, settings.hold, findings);
-    let header = Header::new(ruleset, losses);
+    losses.extend(self::losses(ruleset, settings.hold, findings));
+    let header = Header::new(ruleset, &losses);
     let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;
     let mut groups: BTreeMap<Key, Vec<&Rule>> = BTreeMap::new();
     let mut clients: BTreeMap<String, AddrSet> = BTreeMap::new();
@@ -178,7 +181,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let clients = clients.into_iter().map(|(name, addrs)| Clients { prefixes: shorts(&addrs), name }).collect();
     let table = Table { header: &header, deny_ipv6, clients, lists: &lists, rules: rows };
     pages.push(Page::new("rules.json", "lists/rules.json.j2", table));
-    Some(pages)
+    Some(Plan { pages, losses })
 }
 
 /// `allow_nas_tcp443`: the name says what the list may be used for.
@@ -229,33 +232,34 @@ fn shorts(addrs: &AddrSet) -> Vec<String> {
 }
 
 /// What the lists lack, and what every list lacks.
-fn losses(ruleset: &Ruleset, hold: Hold, findings: &mut Findings) -> Vec<String> {
-    let message = "lists: a list knows neither ports nor clients; each is for those of its name alone";
+fn losses(ruleset: &Ruleset, hold: Hold, findings: &mut Findings) -> Vec<Loss> {
+    let text = "a list knows neither ports nor clients; each is for those of its name alone";
     findings.push(
-        Diagnostic::new(Code::OutOfReach, message)
+        Diagnostic::new(Code::OutOfReach, format!("lists: {text}"))
             .help("use each in a rule with its clients and ports, denials first, and last a denial of the rest for `clients_limited`; `rules.json` says which"),
     );
+    let mut losses = vec![Loss::general(&loss::PORTS_AND_CLIENTS, text.to_owned())];
     if ruleset.ipv6 == Ipv6::DenyInterface {
-        let message = "lists: `ipv6: deny-interface` is in no list: deny all IPv6 on the clients' interface yourself";
-        findings.push(Diagnostic::new(Code::OutOfReach, message).help("or name the clients' IPv6 addresses as well"));
+        let text = "the denial of all IPv6 on the interface of the clients (deny-interface) is in no list";
+        losses.push(Loss::general(&loss::IPV6_UNDENIED, text.to_owned()));
     }
     if hold != Hold::Names {
-        return address_losses("lists", ruleset, findings);
+        losses.extend(address_losses("lists", ruleset, findings));
+        return losses;
     }
-    let mut losses = name_losses("lists", &ruleset.rules, findings);
+    losses.extend(name_losses("lists", &ruleset.rules, findings));
     for rule in &ruleset.rules {
         for destination in rule.destinations.iter().filter(|d| matches!(d.endpoint, Endpoint::Net(_))) {
-            let loss = format!("{}: {} is an address, no list of names holds it", rule.key, destination.endpoint);
+            let text = format!("{}: {} is an address, no list of names holds it", rule.key, destination.endpoint);
             match rule.action {
                 Action::Deny if ruleset.is_sole_denial(rule) => findings.push(
-                    Diagnostic::new(Code::Inexpressible, format!("lists: {loss}, and it is to be blocked"))
+                    Diagnostic::new(Code::Inexpressible, format!("lists: {text}, and it is to be blocked"))
                         .at(rule.callout.span.clone(), "")
                         .help("use `hold: both`"),
                 ),
                 Action::Deny => {}
                 Action::Allow => {
-                    findings.push(Diagnostic::new(Code::Loss, format!("lists: {loss}")).help("use `hold: both`"));
-                    losses.push(loss);
+                    losses.push(Loss::of(rule, &loss::ADDRESS_AMONG_NAMES, text).endpoint(&destination.endpoint));
                 }
             }
         }

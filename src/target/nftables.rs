@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Group, Header, Layer, Page, Target, Why, address_losses_but};
+use super::{Group, Header, Layer, Page, Plan, Target, Why, address_losses_but};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -27,7 +27,12 @@ pub const TARGET: Target = Target {
         "two names on one address are one",
     ],
     main: "outgate.nft",
-    owns: &["nftables/outgate.nft", "nftables/outgate-sets.nft", "nftables/outgate-dnsmasq.conf"],
+    owns: &[
+        "nftables/losses.json",
+        "nftables/outgate.nft",
+        "nftables/outgate-sets.nft",
+        "nftables/outgate-dnsmasq.conf",
+    ],
     check: &["nft", "-c", "-f"],
     templates: &[
         ("nftables/outgate.nft.j2", include_str!("../../templates/nftables/outgate.nft.j2")),
@@ -36,6 +41,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.nftables.is_some(),
     plan,
+    retire: None,
 };
 
 #[derive(Clone, Serialize)]
@@ -105,11 +111,11 @@ struct Clients<'a> {
     marks: Vec<&'a Marks>,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Nftables::default();
     let settings = ruleset.settings.nftables.as_ref().unwrap_or(&default);
     check(ruleset, settings, findings);
-    let losses = address_losses_but(&|name| fed(settings, name), "nftables", ruleset, findings);
+    let mut losses = address_losses_but(&|name| fed(settings, name), "nftables", ruleset, findings);
     let mut sets = BTreeMap::new();
     let everybody = ruleset.clients.keys().copied();
     let limited: BTreeSet<Origin> = everybody.filter(|origin| ruleset.clients[origin].default_deny).collect();
@@ -117,7 +123,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let (mut denied, mut allowed, mut by_dns) = (Vec::new(), Vec::new(), Vec::new());
     let mut open_sets = BTreeMap::new();
     let mut watched = limited.clone();
-    for rule in super::seen_on_host("nftables", ruleset, settings.hook == Hook::Output, findings) {
+    for rule in super::seen_on_host(ruleset, settings.hook == Hook::Output, &mut losses) {
         let origins = ruleset.bound(rule);
         let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
         if clients.addrs.is_empty() {
@@ -137,7 +143,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     let same = ruleset.clients_of(&watched) == ruleset.clients_of(&limited) && !settings.marks.contains_key(&Origin::Browser);
     let watched = if same { limited_from.clone() } else { sources(&mut sets, &clients("watched", &watched, ruleset, settings)) };
     let mut values = Values {
-        header: Header::new(ruleset, losses),
+        header: Header::new(ruleset, &losses),
         table: &settings.table,
         priority: match settings.priority {
             0 => "filter".to_owned(),
@@ -171,7 +177,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     if !values.by_dns.is_empty() {
         pages.push(Page::new("outgate-dnsmasq.conf", "nftables/outgate-dnsmasq.conf.j2", values));
     }
-    Some(pages)
+    Some(Plan { pages, losses })
 }
 
 /// Settings that do not fit together, and those that somebody should hear of.

@@ -1,12 +1,16 @@
-//! OPNsense: an alias import, and rules as CSV (26.1 and later) or as API payloads (24.7 to 25.7).
+//! OPNsense: an alias import, rules as CSV (26.1 and later) or as API payloads (24.7 to 25.7), the steps that bring them
+//! onto the firewall, and the list of what is on it and no longer here.
+
+mod retired;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::loss::{self, Loss};
 use super::{
-    Consequence, Header, Layer, Page, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial, name_losses, sharing_unknown,
-    wildcard_loss,
+    Consequence, Header, Layer, Page, Plan, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
+    name_losses, sharing_unknown,
 };
 use crate::addrs::{AddrSet, short};
 use crate::digest::sha256;
@@ -26,19 +30,28 @@ pub const TARGET: Target = Target {
         "no wildcards: an alias holds names that can be looked up",
         "an alias of names is a list of addresses in the end: two names on one address are one",
         "OPNsense looks the names up itself: its answers are not judged, and when its DNS fails their addresses are gone at the next refresh; `resolve: lock` pins them instead",
-        "an upload adds and updates rules and removes none: delete those of ours (description `outgate ...`) first when a feature, interface or prefix is dropped",
+        "an upload adds and updates rules and removes none: `retired.json` says what is no longer here, and must be deleted on the firewall",
         "from 26.7 on the factory rules `Default allow LAN to any` come first on `lan`: disable them",
     ],
     main: "aliases.json",
-    owns: &["opnsense/aliases.json", "opnsense/rules.csv", "opnsense/rules.json"],
+    owns: &[
+        "opnsense/aliases.json",
+        "opnsense/apply.md",
+        "opnsense/losses.json",
+        "opnsense/retired.json",
+        "opnsense/rules.csv",
+        "opnsense/rules.json",
+    ],
     check: &[],
     templates: &[
         ("opnsense/aliases.json.j2", include_str!("../../templates/opnsense/aliases.json.j2")),
+        ("opnsense/apply.md.j2", include_str!("../../templates/opnsense/apply.md.j2")),
         ("opnsense/rules.csv.j2", include_str!("../../templates/opnsense/rules.csv.j2")),
         ("opnsense/rules.json.j2", include_str!("../../templates/opnsense/rules.json.j2")),
     ],
     chosen: |settings: &Settings| settings.opnsense.is_some(),
     plan,
+    retire: Some(retired::retire),
 };
 
 /// Longest alias name.
@@ -66,6 +79,29 @@ struct Rules {
     rows: Vec<Row>,
 }
 
+/// What the steps differ by.
+#[derive(Serialize)]
+struct Steps<'a> {
+    header: Header,
+    version: String,
+    csv: bool,
+    /// Where OPNsense shows these rules.
+    menu: &'static str,
+    privilege: &'static str,
+    /// Whether what is applied can be told to go back by itself.
+    savepoint: bool,
+    /// Whether the factory's rules come before ours.
+    factory_first: bool,
+    by_name: bool,
+    reject: bool,
+    prefix: &'a str,
+    interface: &'a str,
+    aliases: usize,
+    rules: usize,
+    first: u32,
+    last: u32,
+}
+
 #[derive(Clone, Serialize)]
 struct Row {
     uuid: String,
@@ -81,30 +117,27 @@ struct Row {
     description: String,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
     let bare;
-    let ruleset = match settings.resolve {
-        ResolveAt::Lock => {
-            address_losses("opnsense", ruleset, findings);
-            ruleset
-        }
+    let (ruleset, losses) = match settings.resolve {
+        ResolveAt::Lock => (ruleset, address_losses("opnsense", ruleset, findings)),
         ResolveAt::Firewall => {
             // Its answers are minutes old and of its own place.
             let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
-            lists_left_out("opnsense", "OPNsense looks the names up itself", help, ruleset, findings);
+            let mut losses = lists_left_out("OPNsense looks the names up itself", help, ruleset);
             bare = ruleset.without_lists();
-            alias_losses(&bare, findings);
-            &bare
+            losses.extend(alias_losses(&bare, findings));
+            (&bare, losses)
         }
     };
-    let mut plan = Plan { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
+    let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
     for rule in &ruleset.rules {
         plan.rule(rule);
     }
     plan.last_rules();
-    let Plan { aliases, clashes, mut rows, .. } = plan;
+    let Draft { aliases, clashes, mut rows, .. } = plan;
     findings.extend(clashes.into_iter().map(|clash| {
         Diagnostic::new(Code::TargetLimit, format!("opnsense: two aliases would have one name: {clash}"))
             .help("give one of the entries another id")
@@ -118,42 +151,76 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
                 .help("begin at a lower `sequence`"),
         );
     }
-    let header = Header::new(ruleset, Vec::new());
+    let header = Header::new(ruleset, &losses);
     let mut aliases: Vec<Alias> = aliases.into_values().collect();
     if let Some(alias) = aliases.first_mut() {
         // A JSON file has no comments; the first alias tells what the files are.
         alias.description = describe(&format!("{}; made by outgate for {}, answers of {}", alias.description, header.site, header.answered));
     }
+    let steps = steps(header, settings, aliases.len(), &rows);
     let rules = Rules { rows };
     let page = if settings.version >= OpnsenseVersion::V26_1 {
         Page::new("rules.csv", "opnsense/rules.csv.j2", rules)
     } else {
         Page::new("rules.json", "opnsense/rules.json.j2", rules)
     };
-    Some(vec![Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }), page])
+    let pages = vec![
+        Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }),
+        Page::new("apply.md", "opnsense/apply.md.j2", steps),
+        page,
+    ];
+    Some(Plan { pages, losses })
+}
+
+fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row]) -> Steps<'a> {
+    let version = settings.version;
+    Steps {
+        header,
+        version: version.to_string(),
+        csv: version >= OpnsenseVersion::V26_1,
+        menu: match version {
+            OpnsenseVersion::V24_7 | OpnsenseVersion::V25_1 | OpnsenseVersion::V25_7 => "Firewall > Automation > Filter",
+            OpnsenseVersion::V26_1 => "Firewall > Rules [new]",
+            OpnsenseVersion::V26_7 => "Firewall > Rules",
+        },
+        privilege: if version >= OpnsenseVersion::V26_1 { "Firewall: Rules [new]" } else { "Firewall: Automation: Filter" },
+        savepoint: version <= OpnsenseVersion::V25_1,
+        factory_first: version >= OpnsenseVersion::V26_7,
+        by_name: settings.resolve == ResolveAt::Firewall,
+        reject: settings.denied == Denied::Reject,
+        prefix: &settings.prefix,
+        interface: &settings.interface,
+        aliases,
+        rules: rows.len(),
+        first: rows.first().map_or(settings.sequence, |row| row.sequence),
+        last: rows.last().map_or(settings.sequence, |row| row.sequence),
+    }
 }
 
 /// What an alias of names cannot hold.
-fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) {
+fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
+    let mut losses = Vec::new();
     for rule in &ruleset.rules {
         for destination in rule.destinations.iter().filter(|d| d.gap == Some(Gap::Wildcard)) {
             match consequence(ruleset, rule, &Gap::Wildcard) {
                 Consequence::Missed => findings.push(missed_denial("opnsense", rule, destination)),
                 Consequence::Narrower => {
-                    let loss = format!("{}: {} is a wildcard, no alias holds it", rule.key, destination.endpoint);
-                    findings.push(wildcard_loss("opnsense", &loss));
+                    let text = format!("{}: {} is a wildcard, no alias holds it", rule.key, destination.endpoint);
+                    losses.push(Loss::of(rule, &loss::WILDCARD, text).endpoint(&destination.endpoint));
                 }
                 Consequence::NotInLock | Consequence::Covered | Consequence::Nowhere => {}
             }
         }
     }
-    name_losses("opnsense", &ruleset.rules, findings);
-    sharing_unknown("opnsense", ruleset, findings);
+    losses.extend(name_losses("opnsense", &ruleset.rules, findings));
+    losses.extend(sharing_unknown(ruleset));
+    losses.extend(loss::names_by_address(ruleset));
     crate::ruleset::one_family(ruleset, findings);
     crate::ruleset::shared_addresses(ruleset, findings);
+    losses
 }
 
-struct Plan<'a> {
+struct Draft<'a> {
     settings: &'a Opnsense,
     ruleset: &'a Ruleset,
     aliases: BTreeMap<String, Alias>,
@@ -161,7 +228,7 @@ struct Plan<'a> {
     rows: Vec<Row>,
 }
 
-impl Plan<'_> {
+impl Draft<'_> {
     fn rule(&mut self, rule: &Rule) {
         let origins = self.ruleset.bound(rule);
         let clients = self.ruleset.clients_of(&origins);

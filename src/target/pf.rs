@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Group, Header, Layer, Page, Target, Why, address_losses, fit};
+use super::{Group, Header, Layer, Page, Plan, Target, Why, address_losses, fit};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -17,10 +17,11 @@ pub const TARGET: Target = Target {
     limits: &[
         "no wildcards: a table of addresses cannot hold names that are not known",
         "two names on one address are one",
-        "65,535 addresses a table on FreeBSD, 200,000 in all, unless the system's limits are raised",
+        "no ping: ICMP over IPv4 of limited clients is denied, but for errors that belong to a connection",
+        "65,535 addresses a table on FreeBSD, 1,000 tables on OpenBSD, and 100,000 addresses in all on both",
     ],
     main: "outgate.conf",
-    owns: &["pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
+    owns: &["pf/losses.json", "pf/outgate.conf", "pf/tables/og_*.txt", "pf/tables/ogc_*.txt"],
     check: &["pfctl", "-a", "outgate", "-nf"],
     templates: &[
         ("pf/outgate.conf.j2", include_str!("../../templates/pf/outgate.conf.j2")),
@@ -28,12 +29,15 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.pf.is_some(),
     plan,
+    retire: None,
 };
 
 /// Longest table name (`PF_TABLE_NAME_SIZE` less the NUL), FreeBSD and OpenBSD alike.
 const TABLE_NAME_MAX: usize = 31;
 /// Most addresses in one request to FreeBSD's kernel (`net.pf.request_maxcount`).
 const REQUEST_MAX: usize = 65_535;
+/// Most tables of OpenBSD (`PFR_KTABLE_HIWAT`), unless `set limit tables` raises it.
+const TABLES_MAX: usize = 1000;
 /// Most addresses in all tables together, unless `set limit table-entries` raises it.
 const ENTRIES_MAX: usize = 200_000;
 
@@ -76,13 +80,13 @@ struct TablePage<'a> {
     table: &'a Table,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Pf::on("lan");
     let settings = ruleset.settings.pf.as_ref().unwrap_or(&default);
-    let losses = address_losses("pf", ruleset, findings);
+    let mut losses = address_losses("pf", ruleset, findings);
     let mut tables = vec![client_table("limited", &ruleset.limited())];
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
-    for rule in super::seen_on_host("pf", ruleset, settings.side == Side::Host, findings) {
+    for rule in super::seen_on_host(ruleset, settings.side == Side::Host, &mut losses) {
         let origins = ruleset.bound(rule);
         let (name, clients) = (ruleset.group_name(&origins), ruleset.clients_of(&origins));
         let servers = rule.addrs();
@@ -101,7 +105,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     tables.dedup_by(|a, b| a.name == b.name && a.entries == b.entries);
     check_limits(&tables, settings.dialect, findings);
-    let header = Header::new(ruleset, losses);
+    let header = Header::new(ruleset, &losses);
     let pages = tables.iter().map(|table| {
         Page::new(format!("tables/{}.txt", table.name), "pf/table.txt.j2", TablePage { header: header.clone(), table })
     });
@@ -127,7 +131,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         allowed,
     };
     pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
-    Some(pages)
+    Some(Plan { pages, losses })
 }
 
 fn client_name(group: &str) -> String {
@@ -176,6 +180,21 @@ fn check_limits(tables: &[Table], dialect: Dialect, findings: &mut Findings) {
                     .help("split the entry, or name prefixes instead of hosts"),
             );
         }
+    }
+    for pair in tables.windows(2) {
+        // Cut names can meet; the second must not take the first one's place.
+        if let [one, other] = pair
+            && one.name == other.name
+        {
+            let message = format!("pf: two tables would have one name: {} and {}", one.about, other.about);
+            findings.push(Diagnostic::new(Code::TargetLimit, message).help("give one of the entries another id"));
+        }
+    }
+    if dialect == Dialect::Openbsd && tables.len() > TABLES_MAX {
+        findings.push(
+            Diagnostic::new(Code::TargetLimit, format!("pf: {} tables, OpenBSD holds {TABLES_MAX}", tables.len()))
+                .help("put entries that belong together into one"),
+        );
     }
     let all: usize = tables.iter().map(|table| table.count).sum();
     // A reload builds the new tables beside the old ones.

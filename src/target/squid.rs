@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Header, Layer, Page, Target, Why};
+use super::loss::{self, Loss};
+use super::{Header, Layer, Page, Plan, Target, Why};
 use crate::addrs::{AddrSet, short};
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -26,7 +27,13 @@ pub const TARGET: Target = Target {
         "where clients are turned to it: no TLS without a server name or with it encrypted, no QUIC, and a client must have its addresses from the resolver the proxy asks",
     ],
     main: "outgate.conf",
-    owns: &["squid/outgate.conf", "squid/outgate.pac", "squid/lists/allow_*.txt", "squid/lists/deny_*.txt"],
+    owns: &[
+        "squid/losses.json",
+        "squid/outgate.conf",
+        "squid/outgate.pac",
+        "squid/lists/allow_*.txt",
+        "squid/lists/deny_*.txt",
+    ],
     check: &["squid", "-k", "parse", "-f"],
     templates: &[
         ("squid/outgate.conf.j2", include_str!("../../templates/squid/outgate.conf.j2")),
@@ -35,6 +42,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.squid.is_some(),
     plan,
+    retire: None,
 };
 
 /// What Squid carries, by destination port.
@@ -153,7 +161,7 @@ struct ListPage {
     list: List,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
+fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Squid::default();
     let settings = ruleset.settings.squid.as_ref().unwrap_or(&default);
     let losses = losses(ruleset, findings);
@@ -194,7 +202,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
     }
     let paths = settings.decrypt.as_ref().map_or(&[][..], |decrypt| &decrypt.paths);
     let opened = opened(paths, &open, findings);
-    let header = Header::new(ruleset, losses);
+    let header = Header::new(ruleset, &losses);
     let mut pages: Vec<Page> = denied
         .iter()
         .chain(&allowed)
@@ -221,7 +229,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Vec<Page>> {
         allowed,
     };
     pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
-    Some(pages)
+    Some(Plan { pages, losses })
 }
 
 /// The hosts whose TLS is opened, each with the lists that let it out. One that none does would only look like a rule.
@@ -318,27 +326,17 @@ fn dotted(pattern: NamePattern, all: &BTreeSet<NamePattern>) -> NamePattern {
 }
 
 /// What no proxy carries, and what only a lock could name.
-fn losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<String> {
+fn losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
     let mut losses = Vec::new();
-    let mut out_of_reach = Vec::new();
     for rule in ruleset.rules.iter().filter(|rule| rule.action == Action::Allow) {
         let left: Vec<String> = rule.ports.iter().filter_map(|port| left_over(*port)).collect();
         if !left.is_empty() {
-            losses.push(format!("{}: {} does not go through a proxy", rule.key, left.join(", ")));
-            out_of_reach.push(format!("{} ({})", rule.key, left.join(", ")));
+            let text = format!("{}: {} does not go through a proxy", rule.key, left.join(", "));
+            losses.push(Loss::of(rule, &loss::NOT_PROXIED, text).ports(left));
         }
     }
     let carried = |rule: &&Rule| rule.action == Action::Deny || Carrier::ALL.iter().any(|carrier| carrier.carries(rule));
     losses.extend(super::name_losses("squid", ruleset.rules.iter().filter(carried), findings));
-    if !out_of_reach.is_empty() {
-        findings.push(
-            Diagnostic::new(
-                Code::OutOfReach,
-                format!("squid: does not go through a proxy: {}", out_of_reach.join("; ")),
-            )
-            .help("let these out by a packet filter, or keep the servers on the clients' own segment"),
-        );
-    }
     losses
 }
 
