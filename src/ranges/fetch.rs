@@ -87,6 +87,7 @@ mod client {
 }
 
 #[cfg(all(test, feature = "fetch"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
     use crate::ranges::BYTES_MOST;

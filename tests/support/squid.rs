@@ -465,8 +465,9 @@ fn make_certificates(dir: &Path, world: &World<'_>) {
     }
     joined("ca.pem", &["ca.crt", "ca.key"]);
     let good = world.hosts.iter().map(|(name, _)| name).filter(|name| !name.starts_with("wrong."));
-    let names: Vec<String> = good.map(|name| format!("DNS:{name}")).collect();
-    let names = ["-addext".to_owned(), format!("subjectAltName=DNS:origin.test,{}", names.join(","))];
+    let own = std::iter::once("DNS:origin.test".to_owned());
+    let names: Vec<String> = own.chain(good.map(|name| format!("DNS:{name}"))).collect();
+    let names = ["-addext".to_owned(), format!("subjectAltName={}", names.join(","))];
     let signed = format!("-CA {} -CAkey {}", at("origin-ca.crt"), at("origin-ca.key"));
     let own = format!("{new} -subj /CN=origin.test -keyout {} -out {} {signed}", at("origin.key"), at("origin-own"));
     openssl(&own, &names);

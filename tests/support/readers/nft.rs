@@ -18,6 +18,8 @@ pub(crate) struct Nft {
     /// Name of the table.
     pub(crate) table: String,
     sets: BTreeMap<String, Set>,
+    /// Sets that no address is in: numbers, hardware addresses.
+    others: BTreeMap<String, Vec<String>>,
     chains: BTreeMap<String, Chain>,
 }
 
@@ -60,6 +62,9 @@ enum Match {
     Proto(Proto),
     V6,
     InBy(String),
+    InByOne(Vec<String>),
+    /// A set of hardware addresses.
+    Hardware(String),
     OutBy(String),
     /// Established, related or invalid: no packet that opens a flow.
     Known,
@@ -182,6 +187,7 @@ impl Nft {
             interface: interface.to_owned(),
             table: String::new(),
             sets: BTreeMap::new(),
+            others: BTreeMap::new(),
             chains: BTreeMap::new(),
         };
         let mut tokens = Tokens::of(text)?;
@@ -220,6 +226,10 @@ impl Nft {
             "set" => {
                 self.own(tokens, false)?;
                 let name = tokens.name()?;
+                if let Some(set) = self.others.get_mut(&name) {
+                    set.clear();
+                    return tokens.expect("\n");
+                }
                 let set = self.sets.get_mut(&name).ok_or_else(|| format!("set `{name}` is flushed and not there"))?;
                 set.elements.clear();
                 set.addrs = Addrs::default();
@@ -247,6 +257,7 @@ impl Nft {
         let name = tokens.name()?;
         tokens.expect("{")?;
         let (mut v6, mut interval, mut elements) = (None, false, Vec::new());
+        let mut other_kind = None;
         loop {
             tokens.ends();
             match tokens.next()?.as_str() {
@@ -255,6 +266,10 @@ impl Nft {
                     v6 = Some(match tokens.next()?.as_str() {
                         "ipv4_addr" => false,
                         "ipv6_addr" => true,
+                        kind @ ("mark" | "ether_addr") => {
+                            other_kind = Some(kind.to_owned());
+                            false
+                        }
                         other => return Err(unknown(format!("type `{other}`"))),
                     });
                 }
@@ -268,6 +283,11 @@ impl Nft {
                         return Err(unknown("elements without braces"));
                     }
                     for item in tokens.list()? {
+                        if let Some(kind) = &other_kind {
+                            let set = self.others.entry(name.clone()).or_default();
+                            set.push(other_element(kind, &item)?);
+                            continue;
+                        }
                         elements.push(Net::parse(&item).ok_or_else(|| unknown(format!("element `{item}`")))?);
                     }
                 }
@@ -275,6 +295,10 @@ impl Nft {
             }
         }
         let v6 = v6.ok_or_else(|| format!("set `{name}` has no type"))?;
+        if other_kind.is_some() {
+            self.others.entry(name).or_default();
+            return Ok(());
+        }
         let fresh = Set { v6, interval, elements: Vec::new(), addrs: Addrs::default() };
         let set = self.sets.entry(name.clone()).or_insert(fresh);
         if (set.v6, set.interval) != (v6, interval) {
@@ -412,6 +436,11 @@ impl Nft {
             Match::Hops6(hops) => packet.is_v6() && packet.hops == *hops,
             Match::Proto(proto) => packet.proto == *proto,
             Match::V6 => packet.is_v6(),
+            // The packets that are tried have the hardware address of nobody.
+            Match::Hardware(_) => false,
+            Match::InByOne(names) => {
+                packet.path == Path::Through && names.iter().any(|name| self.is(packet.interface, name))
+            }
             Match::InBy(name) => packet.path == Path::Through && self.is(packet.interface, name),
             // Where a packet leaves a router, the interface is not the clients'.
             Match::OutBy(name) => packet.path == Path::Own && self.is(packet.interface, name),
@@ -502,6 +531,20 @@ fn rule(tokens: &mut Tokens) -> Result<Rule, Refused> {
                 ("nfproto", "ipv6") => rule.matches.push(Match::V6),
                 (a, b) => return Err(unknown(format!("meta {a} {b}"))),
             },
+            "ether" => {
+                tokens.expect("saddr")?;
+                let set = tokens.next()?;
+                let set = set.strip_prefix('@').ok_or_else(|| unknown(format!("ether saddr {set}")))?;
+                rule.matches.push(Match::Hardware(set.to_owned()));
+            }
+            "iifname" if tokens.take("{") => {
+                let mut names = vec![tokens.quoted()?];
+                while tokens.take(",") {
+                    names.push(tokens.quoted()?);
+                }
+                tokens.expect("}")?;
+                rule.matches.push(Match::InByOne(names));
+            }
             "iifname" => rule.matches.push(Match::InBy(tokens.quoted()?)),
             "oifname" => rule.matches.push(Match::OutBy(tokens.quoted()?)),
             "ct" => {
@@ -566,6 +609,16 @@ fn range(text: &str) -> Result<(u16, u16), Refused> {
     let number = |text: &str| text.parse::<u16>().map_err(|_| unknown(format!("port `{text}`")));
     let (first, last) = (number(first)?, number(last)?);
     if first > last { Err(format!("a range of ports backwards: {text}")) } else { Ok((first, last)) }
+}
+
+/// An element of a set that no packet of the trials is matched by: a number, or a hardware address.
+fn other_element(kind: &str, text: &str) -> Result<String, Refused> {
+    let hexadecimal = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let good = match kind {
+        "mark" => text.strip_prefix("0x").is_some_and(|number| number.len() <= 8 && hexadecimal(number)),
+        _ => text.split(':').count() == 6 && text.split(':').all(|pair| pair.len() == 2 && hexadecimal(pair)),
+    };
+    if good { Ok(text.to_owned()) } else { Err(unknown(format!("element `{text}` of type `{kind}`"))) }
 }
 
 fn icmp6_type(word: &str) -> Result<u8, Refused> {
