@@ -245,6 +245,7 @@ fn icmp6_type(word: &str) -> Result<u8, Refused> {
     match word {
         "neighbrsol" => Ok(135),
         "neighbradv" => Ok(136),
+        "routersol" => Ok(133),
         other => Err(unknown(format!("ICMPv6 type `{other}`"))),
     }
 }
