@@ -306,6 +306,14 @@ fn records_of<'a>(answers: &'a [Record], name: &'a Name, kind: Kind) -> impl Ite
         .filter(move |record| record.dns_class == DNSClass::IN && record.record_type() == kind && record.name == *name)
 }
 
+/// Whether two names are one, whatever the case of their letters. hickory compares label by label from the end and a
+/// letter at a time; that showed.
+fn same(one: &Name, other: &Name) -> bool {
+    let mut labels = other.iter();
+    one.iter().all(|label| labels.next().is_some_and(|other| label.eq_ignore_ascii_case(other)))
+        && labels.next().is_none()
+}
+
 /// A name out of a message. Text form with escapes, so no byte of a label can pass for a dot.
 pub(super) fn host_of(name: &Name) -> Result<Host, Failure> {
     Host::parse(&name.to_ascii()).map_err(|_| Failure::Malformed)
