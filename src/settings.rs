@@ -556,7 +556,7 @@ struct RawDecrypt {
     #[serde(default)]
     #[schemars(extend("default" = CA))]
     ca: Word,
-    /// Hosts and beginnings of paths, such as `[github.com/truenas/]`. All else on these hosts is denied.
+    /// Hosts and beginnings of paths, such as `[git.example.org/team/]`. All else on these hosts is denied.
     #[schemars(with = "Vec<String>", extend("minItems" = 1))]
     paths: Spanned<Vec<Spanned<String>>>,
 }
@@ -1126,7 +1126,7 @@ impl Context<'_> {
             self.fail(
                 raw,
                 format!("`{}` is no host and path", crate::text::quoted(&raw.value)),
-                "a host name and a path that ends in `/`, such as `github.com/truenas/`: between slashes letters, \
+                "a host name and a path that ends in `/`, such as `git.example.org/team/`: between slashes letters, \
                  digits, `_`, `.` and `-`, at most 100 characters",
             );
             return None;

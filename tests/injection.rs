@@ -393,6 +393,7 @@ struct Hostile<'a> {
     documents: &'a [Value],
     catalog: &'a Catalog,
     harmless: &'a Outcome,
+    free: BTreeSet<Place>,
 }
 
 /// What one text came to in all places.
@@ -427,14 +428,19 @@ impl Hostile<'_> {
                     if same {
                         many.judge("many places", text, self.harmless, Some(&outcome));
                         both.tally.inert += left.len();
-                    } else {
-                        alone.extend(&left);
+                        break;
                     }
-                    break;
+                    // A value of a rule is among them: those that hold words of any kind once more, the others each alone.
+                    if !self.split(places, &mut left, &mut alone) {
+                        alone.extend(&left);
+                        break;
+                    }
                 }
                 Err(by) if by.is_empty() => {
-                    alone.extend(&left);
-                    break;
+                    if !self.split(places, &mut left, &mut alone) {
+                        alone.extend(&left);
+                        break;
+                    }
                 }
                 Err(by) => {
                     left.retain(|i| !by.contains(i));
@@ -456,6 +462,20 @@ impl Hostile<'_> {
             both.tally.judge(&place, text, self.harmless, outcome.as_ref().ok());
         }
         both
+    }
+
+    /// Takes what is no place of free words out of `left` and into `alone`; whether that leaves fewer, and some.
+    fn split(&self, places: &[Place], left: &mut BTreeSet<usize>, alone: &mut Vec<usize>) -> bool {
+        let before = left.len();
+        alone.extend(left.iter().filter(|i| !self.free.contains(&places[**i])));
+        left.retain(|i| self.free.contains(&places[*i]));
+        !left.is_empty() && left.len() < before
+    }
+
+    /// The places that hold words of any kind.
+    fn free(&self, places: &[Place]) -> Vec<Place> {
+        let taken = |i: &usize| self.run(places, &BTreeSet::from([*i]), "some plain words").is_ok();
+        (0..places.len()).filter(taken).map(|i| places[i].clone()).collect()
     }
 
     /// A run with the text in some places; the error is the places that are blamed.
@@ -694,7 +714,8 @@ fn no_text_of_catalog_or_profile_becomes_a_rule() {
             if key { keys.push((number, way)) } else { values.push((number, way)) }
         }
     }
-    let site = Hostile { documents: &documents, catalog: &catalog, harmless: &harmless };
+    let mut site = Hostile { documents: &documents, catalog: &catalog, harmless: &harmless, free: BTreeSet::new() };
+    site.free = site.free(&values).into_iter().collect();
     let (of_profile, of_catalog): (Vec<Place>, Vec<Place>) =
         values.iter().cloned().partition(|(number, _)| *number == 6);
     let tallies: Vec<(Tally, usize)> = thread::scope(|scope| {
@@ -840,7 +861,8 @@ fn no_answer_becomes_a_rule() {
             let reply = Reply { by, targets, chain: chain.clone(), addresses, ..Reply::default() };
             heard.replies.insert(query.clone(), vec![reply]);
         }
-        let fresh = lock::update(&wanted, None, &heard, day, None, &mut Findings::default());
+        let mut fresh = lock::update(&wanted, None, &heard, day, None, &mut Findings::default());
+        fresh.ranges = model.ranges.clone();
         let printed = fresh.print();
         let outcome = parse_lock(&printed).and_then(|lock| {
             assert_eq!(lock, fresh, "{text:?}");

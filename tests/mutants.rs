@@ -779,10 +779,18 @@ fn the_kernel_agrees_about_a_sample_of_mutants() {
     if !netns::ready() {
         return;
     }
-    const CLIENTS: [&str; 6] =
-        ["192.0.2.10", "2001:db8:10::10", "192.0.2.20", "2001:db8:10::20", "192.0.2.99", "2001:db8:10::99"];
+    const CLIENTS: [&str; 8] = [
+        "192.0.2.40",
+        "2001:db8:10::40",
+        "192.0.2.20",
+        "2001:db8:10::20",
+        "192.0.2.64",
+        "2001:db8:10:1::7",
+        "192.0.2.99",
+        "2001:db8:10::99",
+    ];
     const SAMPLE: usize = 24;
-    let site = Site::new("home-lab", "home-lab", &[], ROUTER);
+    let site = subjects().swap_remove(0);
     let files = &site.files["nftables"];
     let lab = Lab::new(&CLIENTS, &["0.0.0.0/0", "::/0"]);
     let folder = tempfile::tempdir().unwrap();
@@ -797,7 +805,7 @@ fn the_kernel_agrees_about_a_sample_of_mutants() {
             && !clients.contains(&p.dst)
             && !matches!(p.dst, IpAddr::V6(v6) if v6.is_multicast())
     };
-    let tried: Vec<Packet> = trial::flows(&site, "nftables", 1500).into_iter().filter(sendable).collect();
+    let tried: Vec<Packet> = trial::flows(&site, "nftables", 4000).into_iter().filter(sendable).collect();
     assert!(tried.len() > 300);
     let mut mutants = nft(files);
     let mut dice = Dice::new(7);

@@ -60,7 +60,7 @@ fn addresses(name: &str) -> Vec<IpAddr> {
 fn to(clients: &[&str], servers: &[IpAddr], port: u16, pass: bool) -> Vec<(Flow, bool)> {
     let mut flows = Vec::new();
     for client in clients {
-        for server in servers.iter().filter(|server| server.is_ipv4() == !client.contains(':')) {
+        for server in servers.iter().filter(|server| server.is_ipv4() != client.contains(':')) {
             flows.push((Flow::tcp(client, &server.to_string(), port), pass));
         }
     }

@@ -243,7 +243,14 @@ impl Site {
             }
             ("nftables", Way::Through) => {}
             ("pf", _) if !ours => return (Fate::Unmatched, ""),
-            ("pf", _) if icmp6(&[135, 136]) && self.limited.contains(packet.src) => return (Fate::Pass, "icmp6"),
+            ("pf", _) if icmp6(&[133, 135, 136]) && self.limited.contains(packet.src) => return (Fate::Pass, "icmp6"),
+            ("pf", Way::Own)
+                if !packet.is_v6()
+                    && (packet.proto, packet.source_port, packet.port) == (Proto::Udp, 68, 67)
+                    && self.limited.contains(packet.src) =>
+            {
+                return (Fate::Pass, "dhcp-lease");
+            }
             // OPNsense's rules are about what comes in by the clients' interface.
             ("opnsense", way) if !ours || way == Way::Own => return (Fate::Unmatched, ""),
             _ => {}

@@ -45,6 +45,8 @@ pub(super) const SECURE: usize = 64;
 const SUSPECT: u32 = 16;
 /// nor was anything heard for so long.
 const QUIET: Duration = Duration::from_secs(1);
+/// How often a server over TLS or HTTPS may be found to be there after all.
+const REVIVALS: u32 = 16;
 
 /// All that is under way.
 pub(super) struct Engine<'a> {
@@ -89,6 +91,7 @@ struct Line {
     /// Questions without an answer in their time since the last answer, and when that was.
     unheard: u32,
     last: Instant,
+    revivals: u32,
 }
 
 /// Whether a server is there.
@@ -216,6 +219,7 @@ impl<'a> Engine<'a> {
                 under_way: 0,
                 unheard: 0,
                 last: now,
+                revivals: 0,
             }));
         }
         let few = questions <= FEW;
@@ -677,9 +681,18 @@ impl<'a> Engine<'a> {
                         self.lives(line, now);
                     } else if let Some(l) = self.lines.get_mut(line) {
                         l.unheard += 1;
+                        let held = word.is_err() && !l.is_dead() && l.revivals < REVIVALS;
+                        if held {
+                            // Whether there is anybody is found out once, and not at the cost of each question.
+                            l.backlog.push_back(walk);
+                        }
                         if l.state == State::Lives && (l.unheard >= SUSPECT || word.is_err()) {
                             l.state = State::Suspect;
+                            l.revivals += 1;
                             self.probe(line);
+                        }
+                        if held {
+                            return;
                         }
                     }
                 }

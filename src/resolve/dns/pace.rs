@@ -3,15 +3,15 @@
 //! Loss alone says little: one datagram in a hundred is lost on a line that is far from full. What says that a server
 //! has enough is that answers take longer the more is under way (as in TCP Vegas), or that much is lost at once. Time
 //! is compared with the best average and not with the best answer: a resolver that looks half the names up elsewhere
-//! is not full because the other half was in its cache.
+//! is not full because the other half was in its cache. Only while the window still doubles the quickest counts too.
 
 use std::time::{Duration, Instant};
 
 /// What a server is trusted with before anything is known of it, in questions a second. With the round trip it gives
 /// the first window.
-const FIRST_RATE: f64 = 25_000.0;
+const FIRST_RATE: f64 = 50_000.0;
 /// Bounds of the first window.
-const FIRST: (f64, f64) = (128.0, 512.0);
+const FIRST: (f64, f64) = (128.0, 1024.0);
 /// Least window, in questions.
 const LEAST: f64 = 64.0;
 /// Questions that may wait in the server's queue; the smallest socket buffers hold some 270.
@@ -32,6 +32,8 @@ pub(super) struct Pace {
     smoothed: Option<(f64, f64)>,
     /// The best average of any stretch, in seconds.
     base: Option<f64>,
+    /// The quickest answer, in seconds.
+    least: f64,
     window: f64,
     most: f64,
     /// Doubling until the server shows what it can.
@@ -57,7 +59,15 @@ impl Pace {
     pub(super) fn new(most: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a number of questions")]
         let most = most.max(1) as f64;
-        Self { smoothed: None, base: None, window: FIRST.0.min(most), most, opening: true, stretch: NEW }
+        Self {
+            smoothed: None,
+            base: None,
+            least: f64::INFINITY,
+            window: FIRST.0.min(most),
+            most,
+            opening: true,
+            stretch: NEW,
+        }
     }
 
     /// How many questions may be under way.
@@ -101,6 +111,7 @@ impl Pace {
     }
 
     fn time(&mut self, took: f64) {
+        self.least = self.least.min(took);
         self.smoothed = Some(match self.smoothed {
             None => (took, took / 2.0),
             Some((usual, varies)) => (usual + (took - usual) / 8.0, varies + ((took - usual).abs() - varies) / 4.0),
@@ -129,13 +140,22 @@ impl Pace {
         self.base = Some(base);
         let waiting = self.window * (1.0 - base / average);
         let allowed = QUEUE.max(self.window / 4.0);
-        if waiting > allowed {
+        // Doubling goes too far before an average shows it: here the newest answers count, against the quickest.
+        if self.opening && self.window * (1.0 - self.least / usual) > allowed {
             self.opening = false;
-            self.window = (self.window * base / average + allowed).max(self.window / 2.0).max(LEAST.min(self.most));
+            self.shrink(self.least / usual, allowed);
+        } else if waiting > allowed {
+            self.opening = false;
+            self.shrink(base / average, allowed);
         } else if full {
             self.window += if self.opening { self.window } else { (self.window / 8.0).max(16.0) };
         }
         self.window = self.window.min(self.most);
+    }
+
+    /// To what fills the line, and what may wait; by half at the most.
+    fn shrink(&mut self, share: f64, allowed: f64) {
+        self.window = (self.window * share + allowed).max(self.window / 2.0).max(LEAST.min(self.most));
     }
 }
 
@@ -197,7 +217,7 @@ mod tests {
         pace.begin(MS / 10);
         assert_eq!(pace.window(), 128);
         pace.begin(20 * MS);
-        assert_eq!(pace.window(), 500);
+        assert_eq!(pace.window(), 1000);
         assert!(pace.wait() >= 50 * MS && pace.wait() < 100 * MS, "{:?}", pace.wait());
         assert_eq!(Pace::new(1).window(), 1);
         assert_eq!(Pace::new(1).wait(), WAIT_FIRST);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::h2::HttpsClientStream;
@@ -25,7 +25,7 @@ use super::stream::{Unheard, word_of};
 
 /// Connections in a row that may end without an answer. Servers close one after some questions or some time: that is
 /// no fault as long as each brings something.
-const FRUITLESS: u32 = 3;
+const FRUITLESS: u32 = 4;
 /// Connections one question may be lost with.
 const TRIES: u32 = 16;
 
@@ -96,6 +96,10 @@ impl Link {
     /// When there is no connection that brings an answer, and why.
     pub(super) async fn ask(&self, question: Question) -> Result<Word, Unheard> {
         let mut why = Unheard("every connection was closed".to_owned());
+        if question == Question::probe() {
+            // A new beginning.
+            self.state.lock().await.fruitless = 0;
+        }
         for _ in 0..TRIES {
             let (exchange, nth) = match self.connected().await {
                 Ok(open) => open,
@@ -103,12 +107,17 @@ impl Link {
                 Err(Unheard(last)) if last.is_empty() => return Err(why),
                 Err(error) => return Err(error),
             };
+            let begun = Instant::now();
             let reply = tokio::time::timeout(self.timeout, exchange.send(question.request()).first_answer()).await;
+            // hickory calls it a timeout too when a connection is closed while an answer is waited for.
+            let closed = begun.elapsed() < self.timeout.mul_f64(0.9);
             let mut state = self.state.lock().await;
             match reply {
                 // Closed, or not what it said it was.
-                Ok(Err(ref error)) if !matches!(error, NetError::Timeout | NetError::Proto(_) | NetError::Busy) => {
-                    why = Unheard(plain(error));
+                Ok(Err(ref error)) if closed && !matches!(error, NetError::Proto(_)) => {
+                    if !matches!(error, NetError::Timeout) {
+                        why = Unheard(plain(error));
+                    }
                     if state.opened == nth {
                         state.open = None;
                     }
@@ -151,7 +160,7 @@ impl Link {
             Speech::Plain => return Err(Unheard("it speaks neither TLS nor HTTPS".to_owned())),
             Speech::Tls(host) => {
                 let name = ServerName::try_from(name(host)).map_err(|error| Unheard(error.to_string()))?;
-                tls_exchange(addr, name, (*config).clone(), self.timeout, Some(SECURE * 2), provider).await
+                tls_exchange(addr, name, (*config).clone(), self.timeout, Some(SECURE * 4), provider).await
             }
             Speech::Https(host, path) => {
                 let stream = HttpsClientStream::builder(config, provider);

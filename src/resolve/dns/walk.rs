@@ -301,9 +301,17 @@ fn data_of(record: &Record) -> Option<Data> {
 
 /// The records of one name and one type. What else a message holds was not asked for and is not believed.
 fn records_of<'a>(answers: &'a [Record], name: &'a Name, kind: Kind) -> impl Iterator<Item = &'a Record> {
-    answers
-        .iter()
-        .filter(move |record| record.dns_class == DNSClass::IN && record.record_type() == kind && record.name == *name)
+    answers.iter().filter(move |record| {
+        record.dns_class == DNSClass::IN && record.record_type() == kind && same(&record.name, name)
+    })
+}
+
+/// Whether two names are one, whatever the case of their letters. hickory compares label by label from the end and a
+/// letter at a time; that showed.
+fn same(one: &Name, other: &Name) -> bool {
+    let mut labels = other.iter();
+    one.iter().all(|label| labels.next().is_some_and(|other| label.eq_ignore_ascii_case(other)))
+        && labels.next().is_none()
 }
 
 /// A name out of a message. Text form with escapes, so no byte of a label can pass for a dot.

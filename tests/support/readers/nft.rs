@@ -212,7 +212,7 @@ impl Nft {
         if self.table.is_empty() && new {
             self.table = name;
         } else if self.table != name {
-            return Err(format!("a table `{name}` that is not ours"));
+            return Err(unknown(format!("a second table `{name}`")));
         }
         Ok(())
     }

@@ -246,6 +246,7 @@ fn icmp6_type(word: &str) -> Result<u8, Refused> {
         "routersol" => Ok(133),
         "neighbrsol" => Ok(135),
         "neighbradv" => Ok(136),
+        "routersol" => Ok(133),
         other => Err(unknown(format!("ICMPv6 type `{other}`"))),
     }
 }
