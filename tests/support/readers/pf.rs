@@ -30,6 +30,7 @@ struct Rule {
     proto: Option<&'static str>,
     from: Side,
     to: Side,
+    from_ports: Vec<(u16, u16)>,
     ports: Vec<(u16, u16)>,
     icmp6: Vec<u8>,
     label: String,
@@ -175,13 +176,14 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         Some("icmp6") => Some("icmp6"),
         Some(other) => return Err(unknown(format!("protocol `{other}`: {line}"))),
     };
-    let (from, to) = if words.take("all") {
-        (every(), every())
+    let (from, from_ports, to) = if words.take("all") {
+        (every(), Vec::new(), every())
     } else {
         words.expect("from")?;
         let from = side(&mut words, tables)?;
+        let from_ports = ports(&mut words, proto, line)?;
         words.expect("to")?;
-        (from, side(&mut words, tables)?)
+        (from, from_ports, side(&mut words, tables)?)
     };
     let mut rule = Rule {
         action,
@@ -193,16 +195,12 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         proto,
         from,
         to,
+        from_ports,
         ports: Vec::new(),
         icmp6: Vec::new(),
         label: String::new(),
     };
-    if words.take("port") {
-        if !matches!(proto, Some("tcp" | "udp")) {
-            return Err(format!("port only applies to tcp and udp: {line}"));
-        }
-        rule.ports = words.list()?.iter().map(|port| range(port)).collect::<Result<_, _>>()?;
-    }
+    rule.ports = ports(&mut words, proto, line)?;
     while let Some(option) = words.words.next() {
         match option.as_str() {
             "flags" if proto == Some("tcp") && action == "pass" => words.expect("S/SA")?,
@@ -218,6 +216,16 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         return Err(format!("a label of more than 63 characters: {line}"));
     }
     Ok(rule)
+}
+
+fn ports(words: &mut Words<'_>, proto: Option<&str>, line: &str) -> Result<Vec<(u16, u16)>, Refused> {
+    if !words.take("port") {
+        return Ok(Vec::new());
+    }
+    if !matches!(proto, Some("tcp" | "udp")) {
+        return Err(format!("port only applies to tcp and udp: {line}"));
+    }
+    words.list()?.iter().map(|port| range(port)).collect()
 }
 
 fn every() -> Side {
@@ -243,7 +251,6 @@ fn range(text: &str) -> Result<(u16, u16), Refused> {
 
 fn icmp6_type(word: &str) -> Result<u8, Refused> {
     match word {
-        "routersol" => Ok(133),
         "neighbrsol" => Ok(135),
         "neighbradv" => Ok(136),
         "routersol" => Ok(133),
@@ -275,6 +282,8 @@ impl Rule {
         by && proto
             && self.inbound == (packet.path == Path::Through)
             && self.v6.is_none_or(|v6| v6 == packet.is_v6())
+            && (self.from_ports.is_empty()
+                || self.from_ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.source_port)))
             && (self.ports.is_empty() || self.ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.port)))
             && self.to.matches(packet.dst)
             && self.from.matches(packet.src)
@@ -306,10 +315,11 @@ impl Enforcer for Pf {
     fn model(&self) -> Vec<String> {
         let not = |side: &Side| if side.negated { format!("not {}", side.addrs) } else { side.addrs.to_string() };
         let line = |rule: &Rule| {
-            let Rule { action, inbound, log, quick, interface, v6, proto, from, to, ports, icmp6, .. } = rule;
+            let Rule { action, inbound, log, quick, interface, v6, proto, from, to, from_ports, ports, icmp6, .. } =
+                rule;
             format!(
                 "{action} in:{inbound} log:{log} quick:{quick} on {interface:?} v6:{v6:?} {proto:?} from {} to {} \
-                 ports {ports:?} types {icmp6:?}",
+                 ports {from_ports:?} {ports:?} types {icmp6:?}",
                 not(from),
                 not(to)
             )
