@@ -322,7 +322,7 @@ fn reported(site: &Site, opnsense: &'static str) -> BTreeSet<Loss> {
             }
             Code::OutOfReach => {
                 // A list that stands beside DNS answers is no name of the policy; who asks DNS himself leaves it out.
-                if rest.starts_with("list `") && target == "opnsense by name" {
+                if rest.starts_with("list ") && target == "opnsense by name" {
                     continue;
                 }
                 let list = rest.strip_prefix("does not go through a proxy: ").unwrap();

@@ -29,6 +29,7 @@ struct Rule {
     v6: Option<bool>,
     proto: Option<&'static str>,
     from: Side,
+    from_ports: Vec<(u16, u16)>,
     to: Side,
     ports: Vec<(u16, u16)>,
     icmp6: Vec<u8>,
@@ -84,9 +85,11 @@ impl<'a> Words<'a> {
         text.map(str::to_owned).ok_or_else(|| unknown(format!("`{next}` without quotes: {}", self.line)))
     }
 
-    /// `{ a b }`, at least one.
+    /// `{ a b }`, at least one, or one word alone.
     fn list(&mut self) -> Result<Vec<String>, Refused> {
-        self.expect("{")?;
+        if !self.take("{") {
+            return Ok(vec![self.next()?]);
+        }
         let mut items = Vec::new();
         while !self.take("}") {
             items.push(self.next()?);
@@ -175,11 +178,18 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         Some("icmp6") => Some("icmp6"),
         Some(other) => return Err(unknown(format!("protocol `{other}`: {line}"))),
     };
+    let mut from_ports = Vec::new();
     let (from, to) = if words.take("all") {
         (every(), every())
     } else {
         words.expect("from")?;
         let from = side(&mut words, tables)?;
+        if words.take("port") {
+            if !matches!(proto, Some("tcp" | "udp")) {
+                return Err(format!("port only applies to tcp and udp: {line}"));
+            }
+            from_ports = words.list()?.iter().map(|port| range(port)).collect::<Result<_, _>>()?;
+        }
         words.expect("to")?;
         (from, side(&mut words, tables)?)
     };
@@ -192,6 +202,7 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         v6,
         proto,
         from,
+        from_ports,
         to,
         ports: Vec::new(),
         icmp6: Vec::new(),
@@ -277,6 +288,8 @@ impl Rule {
             && (self.ports.is_empty() || self.ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.port)))
             && self.to.matches(packet.dst)
             && self.from.matches(packet.src)
+            && (self.from_ports.is_empty()
+                || self.from_ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.source_port)))
     }
 }
 
