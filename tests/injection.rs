@@ -90,8 +90,7 @@ const DOCUMENTS: [(&str, &str); 7] = [
          ranges: {of-file: {for: [own.example.org], file: lists/own.json, path: [$.v4, $.v6]}, \
          of-url: {for: ['*.wild.example.net'], url: 'https://ranges.example.net/wild.txt'}, \
          of-provider: {for: [files.example.net], provider: files}}\n\
-         ipv6: clients\n\
-         losses: report\n\
+         ipv6: clients\nlosses: report\n\
          targets: {nftables: {table: outgate_a, hook: forward, priority: -5, interface: lan0, denied: reject, \
          log-prefix: words, log-rate: 5, mode: enforce, clients: {nas: {mac: ['02:00:5e:10:00:01'], interface: [lan1]}}, \
          by-dns: [own.example.org]}, pf: {dialect: freebsd, interface: em1, side: router, anchor: outgate_a, \

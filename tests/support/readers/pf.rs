@@ -29,8 +29,8 @@ struct Rule {
     v6: Option<bool>,
     proto: Option<&'static str>,
     from: Side,
-    to: Side,
     from_ports: Vec<(u16, u16)>,
+    to: Side,
     ports: Vec<(u16, u16)>,
     icmp6: Vec<u8>,
     label: String,
@@ -85,9 +85,11 @@ impl<'a> Words<'a> {
         text.map(str::to_owned).ok_or_else(|| unknown(format!("`{next}` without quotes: {}", self.line)))
     }
 
-    /// `{ a b }`, at least one.
+    /// `{ a b }`, at least one, or one word alone.
     fn list(&mut self) -> Result<Vec<String>, Refused> {
-        self.expect("{")?;
+        if !self.take("{") {
+            return Ok(vec![self.next()?]);
+        }
         let mut items = Vec::new();
         while !self.take("}") {
             items.push(self.next()?);
@@ -176,14 +178,20 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         Some("icmp6") => Some("icmp6"),
         Some(other) => return Err(unknown(format!("protocol `{other}`: {line}"))),
     };
-    let (from, from_ports, to) = if words.take("all") {
-        (every(), Vec::new(), every())
+    let mut from_ports = Vec::new();
+    let (from, to) = if words.take("all") {
+        (every(), every())
     } else {
         words.expect("from")?;
         let from = side(&mut words, tables)?;
-        let from_ports = ports(&mut words, proto, line)?;
+        if words.take("port") {
+            if !matches!(proto, Some("tcp" | "udp")) {
+                return Err(format!("port only applies to tcp and udp: {line}"));
+            }
+            from_ports = words.list()?.iter().map(|port| range(port)).collect::<Result<_, _>>()?;
+        }
         words.expect("to")?;
-        (from, from_ports, side(&mut words, tables)?)
+        (from, side(&mut words, tables)?)
     };
     let mut rule = Rule {
         action,
@@ -194,13 +202,18 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         v6,
         proto,
         from,
-        to,
         from_ports,
+        to,
         ports: Vec::new(),
         icmp6: Vec::new(),
         label: String::new(),
     };
-    rule.ports = ports(&mut words, proto, line)?;
+    if words.take("port") {
+        if !matches!(proto, Some("tcp" | "udp")) {
+            return Err(format!("port only applies to tcp and udp: {line}"));
+        }
+        rule.ports = words.list()?.iter().map(|port| range(port)).collect::<Result<_, _>>()?;
+    }
     while let Some(option) = words.words.next() {
         match option.as_str() {
             "flags" if proto == Some("tcp") && action == "pass" => words.expect("S/SA")?,
@@ -216,16 +229,6 @@ fn rule(mut words: Words<'_>, tables: &BTreeMap<String, Addrs>) -> Result<Rule, 
         return Err(format!("a label of more than 63 characters: {line}"));
     }
     Ok(rule)
-}
-
-fn ports(words: &mut Words<'_>, proto: Option<&str>, line: &str) -> Result<Vec<(u16, u16)>, Refused> {
-    if !words.take("port") {
-        return Ok(Vec::new());
-    }
-    if !matches!(proto, Some("tcp" | "udp")) {
-        return Err(format!("port only applies to tcp and udp: {line}"));
-    }
-    words.list()?.iter().map(|port| range(port)).collect()
 }
 
 fn every() -> Side {
@@ -282,11 +285,11 @@ impl Rule {
         by && proto
             && self.inbound == (packet.path == Path::Through)
             && self.v6.is_none_or(|v6| v6 == packet.is_v6())
-            && (self.from_ports.is_empty()
-                || self.from_ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.source_port)))
             && (self.ports.is_empty() || self.ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.port)))
             && self.to.matches(packet.dst)
             && self.from.matches(packet.src)
+            && (self.from_ports.is_empty()
+                || self.from_ports.iter().any(|(a, b)| (*a..=*b).contains(&packet.source_port)))
     }
 }
 
@@ -315,11 +318,10 @@ impl Enforcer for Pf {
     fn model(&self) -> Vec<String> {
         let not = |side: &Side| if side.negated { format!("not {}", side.addrs) } else { side.addrs.to_string() };
         let line = |rule: &Rule| {
-            let Rule { action, inbound, log, quick, interface, v6, proto, from, to, from_ports, ports, icmp6, .. } =
-                rule;
+            let Rule { action, inbound, log, quick, interface, v6, proto, from, to, ports, icmp6, .. } = rule;
             format!(
                 "{action} in:{inbound} log:{log} quick:{quick} on {interface:?} v6:{v6:?} {proto:?} from {} to {} \
-                 ports {from_ports:?} {ports:?} types {icmp6:?}",
+                 ports {ports:?} types {icmp6:?}",
                 not(from),
                 not(to)
             )
