@@ -29,17 +29,27 @@ pub struct Age {
     pub failing: Option<(RecordType, Failure)>,
 }
 
+/// Too old to make a rule of.
+fn is_stale(days: i64, max_age: u16) -> bool {
+    days > max_age.into()
+}
+
+/// Past half of what it may be.
+fn is_aging(days: i64, max_age: u16) -> bool {
+    days * 2 > max_age.into()
+}
+
 impl Age {
     /// Too old to make a rule of.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.days > self.max_age.into()
+        is_stale(self.days, self.max_age)
     }
 
     /// Past half of what it may be.
     #[must_use]
     pub fn is_aging(&self) -> bool {
-        self.days * 2 > self.max_age.into()
+        is_aging(self.days, self.max_age)
     }
 }
 
@@ -76,7 +86,7 @@ impl ListAge {
     /// Too old to make a rule of.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.days > self.max_age.into()
+        is_stale(self.days, self.max_age)
     }
 }
 
@@ -95,8 +105,9 @@ pub fn list_ages(wanted: &Wanted, lock: &Lock, today: Day) -> Vec<ListAge> {
 
 /// The same as [`judge`] for lists.
 pub fn judge_lists(ages: &[ListAge], allow_stale: bool, findings: &mut Findings) {
-    for ListAge { id, of, days, max_age, failing } in ages.iter().filter(|age| age.days * 2 > age.max_age.into()) {
-        let stale = *days > i64::from(*max_age);
+    for age in ages.iter().filter(|age| is_aging(age.days, age.max_age)) {
+        let ListAge { id, of, days, max_age, failing } = age;
+        let stale = age.is_stale();
         let what = if *failing { "could not be read since" } else { "was last read on" };
         let limit = if stale { format!("more than {max_age}") } else { format!("of {max_age} it may be old") };
         let code = if stale && !allow_stale { Code::Stale } else { Code::Aging };
@@ -119,7 +130,7 @@ pub fn judge(ages: &[Age], lock: &Lock, today: Day, allow_stale: bool, findings:
     }
     // Names that were asked together grow old together: one finding for all of them.
     let mut groups: BTreeMap<_, Vec<&Age>> = BTreeMap::new();
-    for age in ages.iter().filter(|age| age.is_stale() || age.is_aging()) {
+    for age in ages.iter().filter(|age| age.is_aging()) {
         let alone = age.failing.map(|_| &age.query);
         groups.entry((!age.is_stale(), age.of, age.max_age, alone)).or_default().push(age);
     }

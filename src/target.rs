@@ -97,6 +97,11 @@ impl Page {
     fn new(path: impl Into<String>, template: &'static str, values: impl Serialize) -> Self {
         Self { path: path.into(), template, values: Value::from(Serde(values)) }
     }
+
+    /// Another page of the same values.
+    fn beside(&self, path: impl Into<String>, template: &'static str) -> Self {
+        Self { path: path.into(), template, values: self.values.clone() }
+    }
 }
 
 /// One file, done.

@@ -88,12 +88,12 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let wanted = Wanted::of([&policy]);
     let held = if args.resolve { Some(resolve::hold(run, &lock_path)?) } else { None };
     let mut lock = if must_be_there { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
-    let before = lock.clone().filter(|_| args.resolve);
+    let mut before = None;
     if args.resolve {
         let mut places = Places::new();
         lists::gather(run, &[], &policy, &folder, &mut places)?;
         let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns, &places)?;
-        lock = Some(fresh);
+        before = lock.replace(fresh);
     }
     let mut ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
     if let Some(lock) = &lock {

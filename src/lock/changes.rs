@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Entry, ListEntry, Lock};
+use crate::day::Day;
 use crate::host::Query;
 use crate::resolve::{Failure, RecordType};
 use crate::text::Id;
@@ -155,13 +156,30 @@ pub fn changes(old: Option<&Lock>, new: &Lock) -> Vec<Change> {
     all
 }
 
+/// What happened to one address or prefix that is in the new lock: new, no longer there, there again, or nothing.
+enum Step {
+    Added,
+    Missing,
+    Back,
+}
+
+/// From the day it was missing since, before (nothing where it was not known) and now.
+fn step(before: Option<Option<Day>>, now: Option<Day>) -> Option<Step> {
+    match (before, now) {
+        (None, _) => Some(Step::Added),
+        (Some(None), Some(_)) => Some(Step::Missing),
+        (Some(Some(_)), None) => Some(Step::Back),
+        (Some(_), _) => None,
+    }
+}
+
 fn of_list(before: &ListEntry, entry: &ListEntry, push: &mut impl FnMut(What)) {
     for (&net, listed) in &entry.prefixes {
-        match (before.prefixes.get(&net), listed.missing) {
-            (None, _) => push(What::PrefixAdded(net)),
-            (Some(was), Some(_)) if was.missing.is_none() => push(What::PrefixMissing(net)),
-            (Some(was), None) if was.missing.is_some() => push(What::PrefixBack(net)),
-            (Some(_), _) => {}
+        match step(before.prefixes.get(&net).map(|was| was.missing), listed.missing) {
+            Some(Step::Added) => push(What::PrefixAdded(net)),
+            Some(Step::Missing) => push(What::PrefixMissing(net)),
+            Some(Step::Back) => push(What::PrefixBack(net)),
+            None => {}
         }
     }
     for &net in before.prefixes.keys().filter(|net| !entry.prefixes.contains_key(net)) {
@@ -176,11 +194,11 @@ fn of_list(before: &ListEntry, entry: &ListEntry, push: &mut impl FnMut(What)) {
 
 fn of_entry(before: &Entry, entry: &Entry, push: &mut impl FnMut(What)) {
     for (&addr, seen) in &entry.addresses {
-        match (before.addresses.get(&addr), seen.missing) {
-            (None, _) => push(What::Added(addr)),
-            (Some(was), Some(_)) if was.missing.is_none() => push(What::Missing(addr)),
-            (Some(was), None) if was.missing.is_some() => push(What::Back(addr)),
-            (Some(_), _) => {}
+        match step(before.addresses.get(&addr).map(|was| was.missing), seen.missing) {
+            Some(Step::Added) => push(What::Added(addr)),
+            Some(Step::Missing) => push(What::Missing(addr)),
+            Some(Step::Back) => push(What::Back(addr)),
+            None => {}
         }
     }
     for &addr in before.addresses.keys().filter(|addr| !entry.addresses.contains_key(addr)) {

@@ -44,7 +44,7 @@ pub const TARGET: Target = Target {
     retire: None,
 };
 
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 struct Values<'a> {
     header: Header,
     table: &'a str,
@@ -170,13 +170,13 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         by_dns,
     };
     values.version = version(&values);
-    let mut pages = vec![
-        Page::new("outgate.nft", "nftables/outgate.nft.j2", values.clone()),
-        Page::new("outgate-sets.nft", "nftables/outgate-sets.nft.j2", values.clone()),
-    ];
-    if !values.by_dns.is_empty() {
-        pages.push(Page::new("outgate-dnsmasq.conf", "nftables/outgate-dnsmasq.conf.j2", values));
+    let by_dns = !values.by_dns.is_empty();
+    let main = Page::new("outgate.nft", "nftables/outgate.nft.j2", values);
+    let mut pages = vec![main.beside("outgate-sets.nft", "nftables/outgate-sets.nft.j2")];
+    if by_dns {
+        pages.push(main.beside("outgate-dnsmasq.conf", "nftables/outgate-dnsmasq.conf.j2"));
     }
+    pages.push(main);
     Some(Plan { pages, losses })
 }
 
