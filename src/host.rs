@@ -250,6 +250,12 @@ impl NamePattern {
         host
     }
 
+    /// The name, where the pattern is one and no wildcard.
+    #[must_use]
+    pub fn exact(&self) -> Option<&Host> {
+        if let Self::Exact(host) = self { Some(host) } else { None }
+    }
+
     /// The patterns other than this one that cover it: all names below one of its parents.
     pub fn covering(&self) -> impl Iterator<Item = Self> + '_ {
         let host = self.host();

@@ -13,7 +13,7 @@ use crate::addrs::{self, AddrSet};
 use crate::callout::{Callout, Endpoint, Origin};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
-use crate::host::{NamePattern, Query};
+use crate::host::{Host, NamePattern, Query};
 use crate::lock::{Judge, Lock, blocked_aliases, may_select};
 pub use crate::policy::Action;
 use crate::policy::{Decision, Policy};
@@ -43,10 +43,21 @@ pub struct Ruleset {
     pub uncovered: BTreeSet<(Origin, Id)>,
     /// Vendors' lists of prefixes that destinations are widened by.
     pub lists: BTreeMap<Id, PinnedList>,
+    /// What the lock knows of each host that a rule names or a service of a rule selects.
+    pub answers: BTreeMap<Host, Known>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
     pub settings: Settings,
+}
+
+/// What the lock knows of one host, as far as rules believe it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The addresses of the newest good answer, without those that are only kept; both families.
+    pub now: BTreeSet<IpAddr>,
+    /// The names its answers lead through: the chain of CNAMEs in order, then what other samples went through.
+    pub aliases: Vec<Host>,
 }
 
 /// The clients of one origin.
@@ -357,6 +368,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
             destinations,
         });
     }
+    let answers = known(&rules, lock);
     for rule in &rules {
         refuse_wide(&rule.literals(), &rule.callout.span, rule.key.as_str(), findings);
     }
@@ -377,6 +389,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         rules,
         uncovered: policy.uncovered.clone(),
         lists,
+        answers,
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
     };
@@ -385,6 +398,23 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         blocked_aliases(policy, lock, findings);
     }
     ruleset
+}
+
+/// What the lock knows of the hosts of these rules. An address that no rule believes is none.
+fn known(rules: &[Rule], lock: Option<&Lock>) -> BTreeMap<Host, Known> {
+    let mut answers: BTreeMap<Host, Known> = BTreeMap::new();
+    for destination in rules.iter().flat_map(|rule| &rule.destinations) {
+        for host in destination.names.iter().filter_map(NamePattern::exact) {
+            let Some(entry) = lock.and_then(|lock| lock.hosts.get(&Query::Host(host.clone()))) else { continue };
+            let newest = entry.addresses.iter().filter(|(_, seen)| seen.missing.is_none()).map(|(addr, _)| *addr);
+            let known = answers.entry(host.clone()).or_default();
+            known.now.extend(newest.filter(|addr| destination.addrs.contains(*addr)));
+            if known.aliases.is_empty() {
+                known.aliases = entry.chain.iter().chain(&entry.through).cloned().collect();
+            }
+        }
+    }
+    answers
 }
 
 /// Takes back what is allowed by name and denied by name for the same clients, or by a wildcard: no list of addresses
