@@ -13,6 +13,7 @@ use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
 use crate::profile::{self, Profile};
 use crate::report;
 use crate::source::{SourceId, Sources};
+use crate::strict::Level;
 use crate::text::Id;
 
 mod catalog_checks;
@@ -36,7 +37,7 @@ pub(crate) struct Cli {
 }
 
 const AFTER: &str = "Exit codes: 0 fine; 1 something to look at (files differ, a lookup failed, a target is narrower than \
-the profile); 2 could not do it, and nothing was changed.";
+the profile, strict mode does not hold: then nothing was changed); 2 could not do it, and nothing was changed.";
 
 #[derive(Args)]
 struct Global {
@@ -84,6 +85,10 @@ struct SiteArgs {
     /// The site's profile [default: outgate.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "release")]
     config: Option<PathBuf>,
+    /// Block more than the profile does: usage, error-report, operational, suspected; alone: whatever of these the
+    /// catalog advises a privacy-strict site to block
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, require_equals = true, default_missing_value = "advised", value_delimiter = ',')]
+    strict: Vec<String>,
     /// Without a profile: the release, such as 24.10, 25.10.2 or 13.3-U1.2
     #[arg(long, value_name = "RELEASE", requires = "nas")]
     release: Option<String>,
@@ -197,7 +202,10 @@ impl Run {
                 break;
             }
         }
+        // What was asked for is sound, and does not hold: that is an answer, not a failure to give one.
+        let refused = |d: &Diagnostic| d.severity() < Severity::Error || d.code.is_refusal();
         match (result, decisive) {
+            (_, Some(Severity::Error)) if self.findings.iter().all(refused) => ExitCode::from(1),
             (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
             (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
             (Ok(()), _) => ExitCode::SUCCESS,
@@ -320,7 +328,7 @@ impl Run {
                 let text = spell_out(args, release, &features, targets);
                 (self.sources.add("<command line as a profile>", text), PathBuf::new())
             }
-            (None, Some(path)) => return self.profile(path, catalog),
+            (None, Some(path)) => return self.profile(path, args, catalog),
             (None, None) => {
                 let path = Path::new("outgate.yaml");
                 if !path.exists() {
@@ -333,15 +341,28 @@ impl Run {
                 (self.read(path)?, PathBuf::new())
             }
         };
-        let profile = profile::read(&self.sources, id, &catalog.known(false), &mut self.findings).ok_or(Stop::Found)?;
-        Ok((profile, folder))
+        Ok((self.profile_of(id, args, catalog)?, folder))
     }
 
     /// The profile in a file, and the folder that file is in.
-    fn profile(&mut self, path: &Path, catalog: &Catalog) -> Result<(Profile, PathBuf), Stop> {
+    fn profile(&mut self, path: &Path, args: &SiteArgs, catalog: &Catalog) -> Result<(Profile, PathBuf), Stop> {
         let id = self.read(path)?;
-        let profile = profile::read(&self.sources, id, &catalog.known(false), &mut self.findings).ok_or(Stop::Found)?;
-        Ok((profile, path.parent().map(Path::to_owned).unwrap_or_default()))
+        Ok((self.profile_of(id, args, catalog)?, path.parent().map(Path::to_owned).unwrap_or_default()))
+    }
+
+    /// A profile that was read, with what the command line adds to it. It can block more, and never less.
+    fn profile_of(&mut self, id: SourceId, args: &SiteArgs, catalog: &Catalog) -> Result<Profile, Stop> {
+        let mut profile =
+            profile::read(&self.sources, id, &catalog.known(false), &mut self.findings).ok_or(Stop::Found)?;
+        for word in &args.strict {
+            match Level::parse(word) {
+                Ok(level) => _ = profile.strict.levels.insert(level),
+                Err((message, help)) => {
+                    return self.stop(Diagnostic::new(Code::BadUsage, format!("--strict: {message}")).help(help));
+                }
+            }
+        }
+        Ok(profile)
     }
 
     /// The user's own templates, by path below the folder.

@@ -173,10 +173,22 @@ codes! {
     IdleTerms = "N209" Note;
     /// A name is let out by what a name server answers, and names below it with it.
     ByDns = "N211" Note;
+    /// Strict mode has an exception or a decision that nothing here needs.
+    IdleStrict = "N212" Note;
+    /// The site accepts that a blocked name can be reached at an address of an allowed one.
+    SharedAccepted = "N213" Note;
     /// Two hosts of a catalog differ by one letter.
     SpellingTwin = "N207" Note;
     /// A provider, feature or source of a catalog that no entry refers to.
     Unused = "N208" Note;
+}
+
+impl Code {
+    /// Whether it says that good input does not hold what it promises, where other errors say that there is no result.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        self == Self::SharedAddress
+    }
 }
 
 /// How bad a finding is.

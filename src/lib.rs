@@ -8,7 +8,8 @@
 //! - **Reading**: [`source`] (texts and places in them), [`diagnostic`] (what there is to say), [`yaml`] (text → typed
 //!   values that know their place).
 //! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
-//! - **What files say**: [`callout`] (the shape of an entry), [`settings`] (what may be said of each target),
+//! - **What files say**: [`callout`] (the shape of an entry), [`strict`] (what is blocked, excepted, decided),
+//!   [`settings`] (what may be said of each target),
 //!   [`catalog`] (what is documented), [`profile`] (what one site is and wants).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
@@ -54,6 +55,7 @@ pub mod schema;
 pub mod settings;
 pub mod source;
 pub mod status;
+pub mod strict;
 pub mod target;
 pub mod terms;
 pub mod text;

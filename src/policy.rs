@@ -18,6 +18,7 @@ use crate::ranges::Source;
 use crate::release::Overlap;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
+use crate::strict::{Choice, Shared};
 use crate::terms::Terms;
 use crate::text::quoted;
 use crate::text::{ID_MAX, Id, Text};
@@ -35,6 +36,10 @@ pub struct Policy {
     pub decisions: Vec<Decision>,
     /// Callouts of origins that have no clients, so that there is no rule for them.
     pub uncovered: BTreeSet<(Origin, Id)>,
+    /// Entries that strict mode would block and the site excepts, each with its reason.
+    pub excepted: BTreeMap<Id, Text>,
+    /// What the site decided for allowed endpoints that share an address with a blocked name.
+    pub shared: BTreeMap<Endpoint, Shared>,
     /// Vendors' lists of prefixes that widen what rules by address allow for some names.
     pub ranges: BTreeMap<Id, Range>,
     /// What is done about IPv6 where clients have none.
@@ -192,6 +197,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         features: BTreeSet::new(),
         servers: BTreeMap::new(),
         left_out: BTreeSet::new(),
+        excepted: BTreeMap::new(),
         clients: clients(profile),
         extras: BTreeMap::new(),
         decisions: Vec::new(),
@@ -220,6 +226,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     for callout in &profile.extra {
         builder.extra(callout);
     }
+    let excepted = builder.exceptions();
     builder.warn_uncovered();
     builder.note_idle_terms();
     if !coarse.is_empty() {
@@ -261,6 +268,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         );
     }
     let ranges = ranges(catalog, profile, &decisions, findings);
+    check_shared(profile, &decisions, findings);
     let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
     let whole = if release.release == release.line.release { ", every point release" } else { "" };
     let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();
@@ -271,6 +279,8 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         clients,
         decisions,
         uncovered,
+        excepted,
+        shared: profile.strict.shared.clone(),
         ranges,
         ipv6: profile.ipv6,
         settings: profile.settings.clone(),
@@ -326,6 +336,48 @@ fn ranges(
     ranges
 }
 
+/// What the site decided on must be there to be decided on, and must be possible.
+fn check_shared(profile: &Profile, decisions: &[Decision], findings: &mut Findings) {
+    let of = |action: Action, endpoint: &Endpoint| -> Vec<&Decision> {
+        decisions.iter().filter(|d| d.action == action && d.endpoints.contains(endpoint)).collect()
+    };
+    for (endpoint, shared) in &profile.strict.shared {
+        let mut fail = |code, message: String, help: &str| {
+            findings.push(Diagnostic::new(code, message).at(shared.span.clone(), "").help(help));
+        };
+        let allows = of(Action::Allow, endpoint);
+        if allows.is_empty() && of(Action::Deny, endpoint).is_empty() {
+            let help = "name a host that a rule allows, as its entry has it, or take this out";
+            fail(Code::UnknownName, format!("no rule of this site allows `{endpoint}`"), help);
+        } else if allows.is_empty() {
+            let help = "name the allowed host that shares its address";
+            fail(Code::BadSetting, format!("`{endpoint}` is blocked, so there is nothing to decide"), help);
+        }
+        match &shared.choice {
+            Choice::Proxy => {
+                if profile.settings.squid.is_none() {
+                    let help = "add `squid:` under `targets`, or say `accept` or `drop`";
+                    fail(Code::BadSetting, format!("`{endpoint}` goes to the proxy, and this site has none"), help);
+                }
+                let carried = |port: &Port| [80, 443].iter().any(|&n| port.contains(Protocol::Tcp, n));
+                for allow in allows.iter().filter(|allow| !allow.ports.iter().any(carried)) {
+                    let message =
+                        format!("`{endpoint}` ({}) goes to the proxy, which carries none of its ports", allow.key);
+                    fail(Code::BadSetting, message, "say `accept` or `drop`");
+                }
+            }
+            Choice::Accept(with) => {
+                for blocked in with.iter().filter(|blocked| of(Action::Deny, blocked).is_empty()) {
+                    let message = format!("nothing blocks `{blocked}`, so `{endpoint}` shares nothing with it");
+                    let help = "take it out of `with`, or look whether the level is right";
+                    fail(Code::IdleStrict, message, help);
+                }
+            }
+            Choice::Drop => {}
+        }
+    }
+}
+
 /// The list that the catalog has with a provider.
 fn published(catalog: &Catalog, word: &str, at: &Span, findings: &mut Findings) -> Option<Source> {
     let with_list = catalog.providers.iter().filter_map(|(id, p)| Some((id, p.ranges.as_ref()?)));
@@ -364,6 +416,8 @@ struct Builder<'a> {
     features: BTreeSet<Id>,
     servers: BTreeMap<Id, &'a [Server]>,
     left_out: BTreeSet<Id>,
+    /// Each with its place.
+    excepted: BTreeMap<Id, (Text, Span)>,
     clients: BTreeMap<Origin, Client>,
     extras: BTreeMap<Id, Span>,
     decisions: Vec<Decision>,
@@ -392,6 +446,13 @@ impl Builder<'_> {
                 self.left_out.insert(id);
             }
         }
+        let entries: Vec<&Id> = entries.into_iter().chain(profile.extra.iter().map(|callout| &callout.id)).collect();
+        for (word, reason) in &profile.strict.except {
+            let span = word.span(profile.source);
+            if let Some(id) = self.known("entry", &entries, &word.value, &span) {
+                self.excepted.insert(id, (reason.clone(), span));
+            }
+        }
     }
 
     fn known(&mut self, what: &str, known: &[&Id], word: &str, at: &Span) -> Option<Id> {
@@ -409,20 +470,16 @@ impl Builder<'_> {
 
     /// Takes an entry of the release into the policy, if the site makes that call or blocks it. Says whether it did.
     fn catalog_entry(&mut self, callout: &Callout) -> bool {
-        let blocked = self.profile.blocked.contains(&callout.class);
+        let blocked = self.blocked(callout);
         let servers = callout.slot.as_ref().and_then(|slot| self.servers.get(slot).copied());
         let in_use = callout.feature.as_ref().is_none_or(|f| self.features.contains(f)) || servers.is_some();
-        if self.left_out.contains(&callout.id) || !(blocked || in_use) {
+        if self.left_out.contains(&callout.id) || !(blocked.is_some() || in_use) {
             return false;
         }
-        let (action, reason) = if blocked {
-            (Action::Deny, format!("strict: class {}", callout.class.as_str()))
-        } else {
-            let why = match &callout.feature {
-                Some(feature) => format!("feature {feature}"),
-                None => "base system".to_owned(),
-            };
-            (Action::Allow, why)
+        let (action, reason) = match (blocked, &callout.feature) {
+            (Some(why), _) => (Action::Deny, why),
+            (None, Some(feature)) => (Action::Allow, self.allowed(callout, format!("feature {feature}"))),
+            (None, None) => (Action::Allow, self.allowed(callout, "base system".to_owned())),
         };
         match servers {
             Some(servers) => self.site_servers(callout, action, &reason, servers),
@@ -435,6 +492,38 @@ impl Builder<'_> {
                 self.push(callout, action, reason, endpoints, ports, Terms::default(), None)
             }
         }
+    }
+
+    /// Why strict mode blocks a callout; `None` where it does not, or where the site excepts it.
+    fn blocked(&self, callout: &Callout) -> Option<String> {
+        self.profile.strict.blocks(callout).filter(|_| !self.excepted.contains_key(&callout.id))
+    }
+
+    /// Why it is allowed, with the exception that it owes that to.
+    fn allowed(&self, callout: &Callout, why: String) -> String {
+        match self.excepted.get(&callout.id) {
+            Some((reason, _)) if self.profile.strict.blocks(callout).is_some() => {
+                format!("{why}; excepted from strict: {reason}")
+            }
+            _ => why,
+        }
+    }
+
+    /// The exceptions that except something; the others are words left over.
+    fn exceptions(&mut self) -> BTreeMap<Id, Text> {
+        let extras = self.profile.extra.iter().map(|callout| (&callout.id, callout));
+        let callouts: BTreeMap<&Id, &Callout> = self.catalog.callouts.iter().chain(extras).collect();
+        let mut excepted = BTreeMap::new();
+        for (id, (reason, span)) in &self.excepted {
+            if callouts.get(id).is_some_and(|callout| self.profile.strict.blocks(callout).is_some()) {
+                excepted.insert(id.clone(), reason.clone());
+            } else {
+                let message = format!("strict mode does not block `{id}`, so there is nothing to except");
+                let diagnostic = Diagnostic::new(Code::IdleStrict, message).at(span.clone(), "");
+                self.findings.push(diagnostic.help("take it out, or look whether the level is right"));
+            }
+        }
+        excepted
     }
 
     fn extra(&mut self, callout: &Callout) {
@@ -455,11 +544,9 @@ impl Builder<'_> {
             return;
         }
         self.extras.insert(callout.id.clone(), callout.span.clone());
-        let blocked = self.profile.blocked.contains(&callout.class);
-        let (action, reason) = if blocked {
-            (Action::Deny, format!("strict: class {}", callout.class.as_str()))
-        } else {
-            (Action::Allow, "extra of this site".to_owned())
+        let (action, reason) = match self.blocked(callout) {
+            Some(why) => (Action::Deny, why),
+            None => (Action::Allow, self.allowed(callout, "extra of this site".to_owned())),
         };
         self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), Self::own_terms(), None);
     }

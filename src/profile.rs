@@ -1,6 +1,6 @@
 //! The profile: one site's YAML → [`Profile`], checked as far as that goes without the catalog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::addrs::{SpecialUse, parse_prefix};
-use crate::callout::{self, Callout, Class, Endpoint, Known, OneOrMany, Origin, RawCallout};
+use crate::callout::{self, Callout, Endpoint, Known, OneOrMany, Origin, RawCallout};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{NamePattern, Query};
 use crate::port::Port;
@@ -20,6 +20,7 @@ use crate::release::Release;
 use crate::resolve::Failure;
 use crate::settings::{self, Ipv6, Losses, RawSettings, Settings};
 use crate::source::{SourceId, Sources, Span};
+use crate::strict::{self, Level, RawException, RawShared, Strict};
 use crate::terms::{KEEP_DAYS, KEEP_DAYS_MOST, MAX_AGE, MAX_AGE_MOST, MOST, MOST_MOST, Reaction, Wishes};
 use crate::text::{Id, Text, quoted};
 use crate::yaml::{self, Spanned};
@@ -37,8 +38,8 @@ pub struct Profile {
     pub features: Vec<Spanned<String>>,
     /// Its own servers, by kind as written.
     pub servers: Vec<(Spanned<String>, Vec<Server>)>,
-    /// Classes of callouts that are blocked.
-    pub blocked: BTreeSet<Class>,
+    /// What strict mode blocks, excepts and decides.
+    pub strict: Strict,
     /// Entries of the catalog that are left out, as written, each with its reason.
     pub left_out: Vec<(Spanned<String>, Text)>,
     /// Callouts of its own.
@@ -100,16 +101,6 @@ pub enum List {
 /// Kinds of address that answers may be allowed to hold.
 pub(crate) const ALLOWABLE: [SpecialUse; 2] = [SpecialUse::Documentation, SpecialUse::Private];
 
-/// A class that can be blocked as a whole: any but what the system is for.
-pub(crate) enum Blockable {}
-
-impl Blockable {
-    /// Every such class, in order.
-    pub(crate) fn all() -> impl Iterator<Item = Class> {
-        Class::ALL.iter().copied().filter(|&class| class != Class::Function)
-    }
-}
-
 /// A way a lookup fails, as the profile spells it.
 pub(crate) enum FailureKey {}
 
@@ -131,10 +122,16 @@ pub(crate) struct RawProfile {
     #[serde(default)]
     #[schemars(with = "BTreeMap<Id, Vec<RawServer>>")]
     servers: Entries<Vec<RawServer>>,
-    /// Classes of callouts that are blocked, before every allow.
+    /// What is blocked, before every allow: classes of callouts, or `advised`. Levels add up.
     #[serde(default)]
-    #[schemars(with = "Vec<Blockable>")]
+    #[schemars(with = "Vec<Level>")]
     strict: Vec<Spanned<String>>,
+    /// Entries that `strict` does not block, each with its reason.
+    #[serde(default)]
+    strict_except: Vec<RawException>,
+    /// What becomes of allowed hosts that share an address with a blocked name, each with a reason.
+    #[serde(default)]
+    shared: Vec<RawShared>,
     /// Entries of the catalog that get no rule, each with its reason.
     #[serde(default)]
     leave_out: Vec<RawLeftOut>,
@@ -316,21 +313,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
         }
     }
     let servers = raw.servers.0.iter().map(|(kind, list)| (kind.clone(), check.servers(kind, list))).collect();
-    let mut blocked = BTreeSet::new();
-    for word in &raw.strict {
-        match Class::read(word, id) {
-            Ok(class) if !Blockable::all().any(|blockable| blockable == class) => check.findings.push(
-                Diagnostic::new(
-                    Code::UnknownName,
-                    "`function` is what the system is for; it cannot be blocked as a class",
-                )
-                .at(word.span(id), "")
-                .help("leave a feature out of `features`, or name single entries under `leave-out`"),
-            ),
-            Ok(class) => _ = blocked.insert(class),
-            Err(diagnostic) => check.findings.push(diagnostic),
-        }
-    }
+    let strict = strict::check(&raw.strict, &raw.strict_except, &raw.shared, id, check.findings);
     let left_out =
         raw.leave_out.iter().filter_map(|raw| Some((raw.callout.clone(), check.text(&raw.reason)?))).collect();
     let answers = {
@@ -350,7 +333,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
         clients,
         features: raw.features.value,
         servers,
-        blocked,
+        strict,
         left_out,
         extra,
         answers,

@@ -24,6 +24,10 @@ use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
 use crate::text::{Id, Text};
 
+pub mod sharing;
+
+use sharing::Meetings;
+
 /// Everything a target needs, and nothing it could misread.
 #[derive(Clone, Debug)]
 pub struct Ruleset {
@@ -45,6 +49,10 @@ pub struct Ruleset {
     pub lists: BTreeMap<Id, PinnedList>,
     /// What the lock knows of each host that a rule names or a service of a rule selects.
     pub answers: BTreeMap<Host, Known>,
+    /// Blocked and allowed endpoints that rules by address cannot tell apart, and that the site did not decide on.
+    pub meetings: Meetings,
+    /// Entries that strict mode would block and the site excepts, each with its reason.
+    pub excepted: BTreeMap<Id, Text>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
@@ -127,6 +135,17 @@ pub struct Destination {
     pub listed: AddrSet,
     /// What is missing.
     pub gap: Option<Gap>,
+    /// Of a denial: where it is not denied, for an allowed name has these addresses as well, and the site accepts that.
+    pub accepted: Option<Accepted>,
+}
+
+/// Addresses at which a blocked name can be reached, as the site accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The addresses.
+    pub at: AddrSet,
+    /// Why, for each allowed endpoint.
+    pub reasons: BTreeSet<Text>,
 }
 
 impl Destination {
@@ -156,6 +175,10 @@ pub enum Gap {
     Unanswered(String),
     /// A denial of this rule takes it back.
     Denied(Id),
+    /// It is reached through the proxy alone, for this reason; its addresses are nobody's.
+    Proxied(Text),
+    /// The site let go of it, for this reason.
+    Dropped(Text),
 }
 
 impl Gap {
@@ -167,7 +190,14 @@ impl Gap {
             Self::Wildcard => "a wildcard",
             Self::NotInLock => "not asked",
             Self::Denied(by) => by.as_str(),
+            Self::Proxied(why) | Self::Dropped(why) => why.as_str(),
         }
+    }
+
+    /// Whether it is as the site decided: nothing is amiss.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Proxied(_) | Self::Dropped(_))
     }
 
     /// The gap of a service, in words.
@@ -178,6 +208,7 @@ impl Gap {
             Self::NotInLock => "the hosts it selects are not in the lock".to_owned(),
             Self::NoAddress(why) | Self::Unanswered(why) => format!("it selects no host ({why})"),
             Self::Denied(by) => format!("{by} denies it"),
+            Self::Proxied(why) | Self::Dropped(why) => why.to_string(),
         }
     }
 }
@@ -315,7 +346,45 @@ impl Ruleset {
                 destination.gap = destination.gap.take().or(wildcard.then_some(Gap::Wildcard));
             }
         }
+        bare.meetings = sharing::find(&bare);
         bare
+    }
+
+    /// The same for whoever turns names into addresses himself: without names that are reached through the proxy, and
+    /// without denials of names where that would deny what the site accepts.
+    #[must_use]
+    pub fn names_as_addresses(&self) -> Self {
+        let mut bare = self.clone();
+        for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations) {
+            if matches!(destination.gap, Some(Gap::Proxied(_))) || destination.accepted.is_some() {
+                destination.names.clear();
+            }
+        }
+        bare
+    }
+
+    /// What the site decided about strict mode, a line each, for the head of every file: it is read in reviews.
+    #[must_use]
+    pub fn decided(&self) -> Vec<String> {
+        let excepted = self.excepted.iter().map(|(id, reason)| format!("{id} is excepted from strict mode: {reason}"));
+        let mut lines: BTreeSet<String> = excepted.collect();
+        for rule in &self.rules {
+            for destination in &rule.destinations {
+                let (key, name) = (&rule.key, &destination.endpoint);
+                lines.extend(match &destination.gap {
+                    Some(Gap::Proxied(why)) => {
+                        Some(format!("{name} ({key}) is reached through the proxy alone: {why}"))
+                    }
+                    Some(Gap::Dropped(why)) => Some(format!("{name} ({key}) is let out nowhere: {why}")),
+                    _ => None,
+                });
+                lines.extend(destination.accepted.as_ref().map(|Accepted { at, reasons }| {
+                    let at = list_of(at.prefixes().iter().map(addrs::short));
+                    format!("blocked {name} ({key}) is not denied at {at}: {}", list_of(reasons))
+                }));
+            }
+        }
+        lines.into_iter().collect()
     }
 
     /// Decides one packet that opens a flow, by address alone.
@@ -390,10 +459,14 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         uncovered: policy.uncovered.clone(),
         lists,
         answers,
+        meetings: Meetings::new(),
+        excepted: policy.excepted.clone(),
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
     };
     deny_beats_allow(&mut ruleset, findings);
+    sharing::apply(&mut ruleset, &policy.shared);
+    sharing::accept(&mut ruleset, &policy.shared, findings);
     if let Some(lock) = lock {
         blocked_aliases(policy, lock, findings);
     }
@@ -477,6 +550,7 @@ fn destination(
         lists: Vec::new(),
         listed: AddrSet::new(),
         gap,
+        accepted: None,
     };
     match endpoint {
         Endpoint::Net(net) => bare(Vec::new(), [*net].into_iter().collect(), None),
@@ -648,74 +722,6 @@ fn failures(entry: &crate::lock::Entry) -> Option<String> {
     let list: Vec<String> =
         entry.failed.iter().map(|(kind, failed)| format!("{} {}", kind.as_str(), failed.failure)).collect();
     (!list.is_empty()).then(|| list.join(", "))
-}
-
-/// What a blocked and an allowed endpoint have in common, and the rules that say so.
-#[derive(Default)]
-struct Shared<'a> {
-    denies: BTreeSet<&'a Id>,
-    allows: BTreeSet<&'a Id>,
-    lists: BTreeSet<&'a Id>,
-    addrs: AddrSet,
-}
-
-/// Finds names that are blocked and names that are allowed on one address and port, for one client: an address list
-/// cannot tell them apart. Each is an error, for the address-based targets alone.
-pub fn shared_addresses(ruleset: &Ruleset, findings: &mut Findings) {
-    let (denied, allowed): (Vec<&Rule>, Vec<&Rule>) = ruleset.rules.iter().partition(|r| r.action == Action::Deny);
-    // Several entries may have the same two names: that is one thing to say.
-    let mut shared: BTreeMap<(&Endpoint, &Endpoint), Shared<'_>> = BTreeMap::new();
-    let all_denied: AddrSet = denied.iter().map(|rule| rule.addrs()).collect::<Vec<_>>().iter().collect();
-    for allow in &allowed {
-        if allow.addrs().and(&all_denied).is_empty() {
-            continue;
-        }
-        for deny in &denied {
-            let clients = ruleset.clients_of(&ruleset.bound(deny)).and(&ruleset.clients_of(&ruleset.bound(allow)));
-            if clients.is_empty() {
-                continue;
-            }
-            for a in &deny.destinations {
-                for b in &allow.destinations {
-                    let both = a.addrs.and(&b.all());
-                    if both.is_empty() {
-                        continue;
-                    }
-                    let pair = shared.entry((&a.endpoint, &b.endpoint)).or_default();
-                    if !a.addrs.and(&b.listed).is_empty() {
-                        pair.lists.extend(&b.lists);
-                    }
-                    pair.denies.insert(&deny.key);
-                    pair.allows.insert(&allow.key);
-                    pair.addrs = pair.addrs.union(&both);
-                }
-            }
-        }
-    }
-    for ((blocked, open), Shared { denies, allows, lists, addrs }) in shared {
-        let addrs: Vec<String> = addrs.prefixes().iter().map(addrs::short).collect();
-        let through = match lists.len() {
-            0 => String::new(),
-            _ => format!(" through list {}", list_of(&lists)),
-        };
-        let help = if lists.is_empty() {
-            "an address list cannot tell two names on one address apart: use the squid target for these, or leave the entries of one side out with `leave-out`"
-        } else {
-            "the vendor has both there: take the allowed name out of the list's `for`, take fewer parts of the list with `path`, or use the squid target for these"
-        };
-        findings.push(
-            Diagnostic::new(
-                Code::SharedAddress,
-                format!(
-                    "blocked `{blocked}` ({}) and allowed `{open}` ({}) share {}{through}",
-                    list_of(denies),
-                    list_of(allows),
-                    addrs.join(", ")
-                ),
-            )
-            .help(help),
-        );
-    }
 }
 
 /// Finds clients that are named in one address family only: rules by address would say nothing of the other.

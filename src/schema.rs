@@ -17,12 +17,13 @@ use crate::catalog::{RawFeatures, RawPages, RawProviders, RawReleases, RawSource
 use crate::day::Day;
 use crate::lock::file::Document;
 use crate::port::{Port, Protocol};
-use crate::profile::{ALLOWABLE, Blockable, FailureKey, RawProfile};
+use crate::profile::{ALLOWABLE, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
 use crate::settings::{
     Comments, Denied, Dialect, Hold, Hook, Ipv6, Losses, Mode, OpnsenseVersion, PodOrigin, ResolveAt, Side,
 };
+use crate::strict::{Choice, ChoiceWord, Level};
 use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::yaml::Spanned;
@@ -168,7 +169,8 @@ macro_rules! texts {
 
 texts! {
     Class: told(Class::ALL.iter().map(|word| (word.as_str(), word.about()))),
-    Blockable: told(Blockable::all().map(|word| (word.as_str(), word.about()))),
+    Level: told(Level::all().map(|(word, _, about)| (word, about))),
+    ChoiceWord: told(Choice::NAMES.into_iter()),
     Origin: told(Origin::ALL.iter().map(|word| (word.as_str(), word.about()))),
     BlockedLevel: told(BlockedLevel::ALL.iter().map(|word| (word.as_str(), word.about()))),
     Advice: told(Advice::ALL.iter().map(|word| (word.as_str(), word.about()))),

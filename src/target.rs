@@ -279,6 +279,8 @@ struct Header {
     site: String,
     release: String,
     answered: String,
+    /// What the site decided about strict mode.
+    decided: Vec<String>,
     losses: Vec<String>,
 }
 
@@ -292,6 +294,7 @@ impl Header {
                 Some(day) => day.to_string(),
                 None => "none".to_owned(),
             },
+            decided: ruleset.decided(),
             losses: loss::lines(losses),
         }
     }
@@ -363,7 +366,7 @@ fn consequence(ruleset: &Ruleset, rule: &Rule, gap: &Gap) -> Consequence {
     match (rule.action, gap) {
         (_, Gap::NotInLock) => Consequence::NotInLock,
         // Said when the rules were made.
-        (_, Gap::Denied(_)) => Consequence::Covered,
+        (_, Gap::Denied(_) | Gap::Proxied(_) | Gap::Dropped(_)) => Consequence::Covered,
         (Action::Allow, Gap::Wildcard | Gap::NoAddress(_) | Gap::Unanswered(_)) => Consequence::Narrower,
         (Action::Deny, Gap::Wildcard | Gap::Unanswered(_)) if sole => Consequence::Missed,
         (Action::Deny, Gap::NoAddress(_)) if sole => Consequence::Nowhere,
@@ -433,7 +436,7 @@ fn address_losses_but(
     }
     crate::ruleset::lists_opened(ruleset, findings);
     crate::ruleset::one_family(ruleset, findings);
-    crate::ruleset::shared_addresses(ruleset, findings);
+    crate::ruleset::sharing::report(ruleset, findings);
     losses
 }
 
@@ -444,7 +447,7 @@ fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, find
         for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
             let Some(gap) = &destination.gap else { continue };
             match (rule.action, gap) {
-                (_, Gap::Denied(_)) | (Action::Deny, Gap::NoAddress(_)) => {}
+                (_, Gap::Denied(_) | Gap::Proxied(_) | Gap::Dropped(_)) | (Action::Deny, Gap::NoAddress(_)) => {}
                 (Action::Deny, Gap::NotInLock | Gap::Unanswered(_) | Gap::Wildcard) => {
                     findings.push(missed_denial(target, rule, destination));
                 }

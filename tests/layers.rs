@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("terms", &["addrs", "resolve"]),
     ("callout", &["ranges", "terms", "host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
     ("settings", &["callout", "host", "text", "source", "diagnostic", "yaml"]),
+    ("strict", &["callout", "text", "source", "diagnostic", "yaml"]),
     (
         "catalog",
         &["digest", "callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"],
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "profile",
         &[
             "callout",
+            "strict",
             "settings",
             "ranges",
             "terms",
@@ -48,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "catalog",
             "profile",
             "callout",
+            "strict",
             "settings",
             "ranges",
             "terms",
@@ -91,6 +94,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ranges",
             "resolve",
             "callout",
+            "strict",
             "settings",
             "host",
             "port",
@@ -107,8 +111,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "schema",
         &[
-            "catalog", "profile", "lock", "callout", "settings", "terms", "resolve", "port", "addrs", "day", "release",
-            "text", "yaml",
+            "catalog", "profile", "lock", "callout", "strict", "settings", "terms", "resolve", "port", "addrs", "day",
+            "release", "text", "yaml",
         ],
     ),
     ("report", &["source", "diagnostic"]),

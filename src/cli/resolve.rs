@@ -129,7 +129,7 @@ pub(super) fn policies(
         folders.insert(folder);
     }
     for path in profiles {
-        let (profile, folder) = run.profile(path, &catalog)?;
+        let (profile, folder) = run.profile(path, site, &catalog)?;
         let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
         if policies.iter().any(|other: &Policy| other.site == policy.site) {
             let message = format!("two of the profiles are of the site `{}`", policy.site);

@@ -95,17 +95,25 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let settings = ruleset.settings.cilium.as_ref().unwrap_or(&default);
     let help = "nothing is needed: what a lookup returns is opened; packet filters have the list";
     let mut losses = lists_left_out("pods reach what their own lookups return", help, ruleset);
-    let ruleset = &ruleset.without_lists();
+    let ruleset = &ruleset.without_lists().names_as_addresses();
     let (ours, others): (Vec<&Rule>, Vec<&Rule>) =
         ruleset.rules.iter().partition(|rule| !rule.origins.is_disjoint(&settings.origins));
     let origins: Vec<&'static str> = settings.origins.iter().map(|origin| origin.as_str()).collect();
     losses.extend(left_out(&others));
     losses.extend(name_losses("cilium", ours.iter().copied(), findings));
     losses.extend(sharing_unknown(ruleset));
-    crate::ruleset::shared_addresses(ruleset, findings);
+    crate::ruleset::sharing::report(ruleset, findings);
     let (denials, allows): (Vec<&Rule>, Vec<&Rule>) = ours.into_iter().partition(|rule| rule.action == Action::Deny);
     let blocked: Vec<(&Id, NamePattern)> =
         denials.iter().flat_map(|rule| rule.names().into_iter().map(|name| (&rule.key, name))).collect();
+    // What a blocked name is an alias of has the blocked name's addresses, and a lookup of it opens them.
+    let known = |host| ruleset.answers.get(host).map(|known| known.aliases.as_slice()).unwrap_or_default();
+    let aliases: Vec<(&Id, NamePattern)> = denials
+        .iter()
+        .flat_map(|rule| rule.names().into_iter().map(move |name| (&rule.key, name)))
+        .flat_map(|(key, name)| name.exact().map(known).unwrap_or_default().iter().map(move |alias| (key, alias)))
+        .map(|(key, alias)| (key, NamePattern::Exact(alias.clone())))
+        .collect();
     let denied = denials.iter().filter_map(|rule| {
         let prefixes = rule.addrs().prefixes().iter().map(ToString::to_string).collect();
         Block::new(rule, &[], prefixes)
@@ -113,7 +121,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let denied = denied.collect();
     let (mut allowed, mut looked_up) = (Vec::new(), BTreeSet::new());
     for rule in &allows {
-        let names = open_names(rule, &blocked, &mut losses, findings);
+        let names = open_names(rule, &blocked, &aliases, &mut losses, findings);
         let prefixes = rule.literals().prefixes().iter().map(ToString::to_string).collect();
         looked_up.extend(names.iter().cloned());
         allowed.extend(Block::new(rule, &names, prefixes));
@@ -151,6 +159,7 @@ fn left_out<'a>(others: &'a [&'a Rule]) -> impl Iterator<Item = Loss> + 'a {
 fn open_names(
     rule: &Rule,
     blocked: &[(&Id, NamePattern)],
+    aliases: &[(&Id, NamePattern)],
     losses: &mut Vec<Loss>,
     findings: &mut Findings,
 ) -> Vec<NamePattern> {
@@ -161,7 +170,7 @@ fn open_names(
             losses.push(Loss::of(rule, &loss::DENIED_TO_ANOTHER, loss).endpoint(&Endpoint::Name(name)));
             continue;
         }
-        if let Some((by, below)) = blocked.iter().find(|(_, pattern)| name.covers(pattern)) {
+        if let Some((by, below)) = blocked.iter().chain(aliases).find(|(_, pattern)| name.covers(pattern)) {
             let message = format!("cilium: `{below}` ({by}) is to be blocked, and `{name}` ({}) lets it out", rule.key);
             findings.push(
                 Diagnostic::new(Code::Inexpressible, message)

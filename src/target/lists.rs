@@ -108,15 +108,14 @@ type Key = (Action, String, Vec<Port>);
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Lists::default();
     let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
-    let bare;
     let mut losses = Vec::new();
-    let ruleset = if settings.hold == Hold::Names {
-        losses.extend(lists_left_out("names alone are held", "use `hold: both`", ruleset));
-        bare = ruleset.without_lists();
-        &bare
-    } else {
-        ruleset
-    };
+    // Whoever reads a list of names may be a router, which makes addresses of them.
+    let mut ruleset = ruleset.names_as_addresses();
+    if settings.hold == Hold::Names {
+        losses.extend(lists_left_out("names alone are held", "use `hold: both`", &ruleset));
+        ruleset = ruleset.without_lists();
+    }
+    let ruleset = &ruleset;
     losses.extend(self::losses(ruleset, settings.hold, findings));
     let header = Header::new(ruleset, &losses);
     let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;

@@ -12,10 +12,11 @@ use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::digest::sha256;
-use crate::host::NamePattern;
+use crate::host::{Host, NamePattern};
 use crate::port::Protocol;
-use crate::ruleset::{Action, Rule, Ruleset};
+use crate::ruleset::{Action, Gap, Rule, Ruleset};
 use crate::settings::{Denied, Hook, Ipv6, Marks, Mode, Nftables, Settings};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -221,6 +222,13 @@ fn check(ruleset: &Ruleset, settings: &Nftables, findings: &mut Findings) {
                     .at(span.clone(), "")
                     .help("a name on the same address would be blocked with it: block it by name"),
             );
+        } else if let Some((below, by)) = blocked_below(ruleset, pattern.host()) {
+            let message = format!("`{pattern}` lets dnsmasq put in every name below it, and {by} blocks `{below}` there");
+            findings.push(
+                Diagnostic::new(Code::BadSetting, message)
+                    .at(span.clone(), "")
+                    .help("take the name out of `by-dns`; the squid target tells the two apart"),
+            );
         } else {
             let host = pattern.host();
             findings.push(
@@ -230,6 +238,18 @@ fn check(ruleset: &Ruleset, settings: &Nftables, findings: &mut Findings) {
             );
         }
     }
+}
+
+/// A blocked name that dnsmasq would put in with everything below a host, and the rule that blocks it. An alias counts:
+/// its addresses are the blocked name's.
+fn blocked_below<'a>(ruleset: &'a Ruleset, host: &Host) -> Option<(&'a Host, &'a Id)> {
+    let denials = ruleset.rules.iter().filter(|rule| rule.action == Action::Deny);
+    let mut names = denials.flat_map(|rule| {
+        let names = rule.destinations.iter().flat_map(|d| &d.names).map(NamePattern::host);
+        let known = |name: &Host| ruleset.answers.get(name).map(|known| known.aliases.as_slice()).unwrap_or_default();
+        names.flat_map(move |name| std::iter::once(name).chain(known(name))).map(|name| (name, &rule.key))
+    });
+    names.find(|(name, _)| *name == host || name.is_below(host))
 }
 
 /// Whether dnsmasq puts the addresses of this endpoint in.
@@ -242,7 +262,9 @@ fn fed_sets(rule: &Rule, settings: &Nftables) -> (Vec<ByDns>, Vec<Set>) {
     let names: Vec<&NamePattern> = rule
         .destinations
         .iter()
+        // What a denial takes back, or the site sends to the proxy, has no address here whoever answers with one.
         .filter(|d| rule.action == Action::Allow && fed(settings, &d.endpoint))
+        .filter(|d| !d.gap.as_ref().is_some_and(Gap::is_decided))
         .filter_map(|d| if let Endpoint::Name(name) = &d.endpoint { Some(name) } else { None })
         .collect();
     if names.is_empty() {

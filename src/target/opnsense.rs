@@ -127,7 +127,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             // Its answers are minutes old and of its own place.
             let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
             let mut losses = lists_left_out("OPNsense looks the names up itself", help, ruleset);
-            bare = ruleset.without_lists();
+            bare = ruleset.without_lists().names_as_addresses();
             losses.extend(alias_losses(&bare, findings));
             (&bare, losses)
         }
@@ -216,7 +216,7 @@ fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
     losses.extend(sharing_unknown(ruleset));
     losses.extend(loss::names_by_address(ruleset));
     crate::ruleset::one_family(ruleset, findings);
-    crate::ruleset::shared_addresses(ruleset, findings);
+    crate::ruleset::sharing::report(ruleset, findings);
     losses
 }
 
