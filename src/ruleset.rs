@@ -363,6 +363,12 @@ impl Ruleset {
         bare
     }
 
+    /// The names that a name's answers lead through; none of a wildcard, whose names nobody can ask for.
+    #[must_use]
+    pub fn aliases<'a>(&'a self, name: &NamePattern) -> &'a [Host] {
+        name.exact().and_then(|host| self.answers.get(host)).map(|known| known.aliases.as_slice()).unwrap_or_default()
+    }
+
     /// What the site decided about strict mode, a line each, for the head of every file: it is read in reviews.
     #[must_use]
     pub fn decided(&self) -> Vec<String> {

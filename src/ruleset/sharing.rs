@@ -123,11 +123,8 @@ fn is_named_under(host: &Host, blocked: &[NamePattern], open: &[NamePattern]) ->
 
 /// The names that a destination's answers come from: its own, and those their chains lead through.
 fn leads<'a>(ruleset: &'a Ruleset, destination: &'a Destination) -> BTreeSet<&'a Host> {
-    let own = destination.names.iter().filter_map(NamePattern::exact);
-    own.flat_map(|host| {
-        std::iter::once(host).chain(ruleset.answers.get(host).into_iter().flat_map(|known| &known.aliases))
-    })
-    .collect()
+    let exact = destination.names.iter().filter_map(|name| Some((name, name.exact()?)));
+    exact.flat_map(|(name, host)| std::iter::once(host).chain(ruleset.aliases(name))).collect()
 }
 
 fn covered<'a>(
@@ -261,7 +258,7 @@ pub fn report(ruleset: &Ruleset, findings: &mut Findings) {
 
 /// The aliases of an endpoint's hosts, as its answers lead through them.
 fn chain(ruleset: &Ruleset, endpoint: &Endpoint) -> String {
-    let Endpoint::Name(NamePattern::Exact(host)) = endpoint else { return String::new() };
-    let aliases = ruleset.answers.get(host).map(|known| known.aliases.as_slice()).unwrap_or_default();
+    let Endpoint::Name(name) = endpoint else { return String::new() };
+    let aliases = ruleset.aliases(name);
     aliases.iter().map(|alias| format!("`{alias}`")).collect::<Vec<_>>().join(", ")
 }

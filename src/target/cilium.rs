@@ -107,13 +107,10 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let blocked: Vec<(&Id, NamePattern)> =
         denials.iter().flat_map(|rule| rule.names().into_iter().map(|name| (&rule.key, name))).collect();
     // What a blocked name is an alias of has the blocked name's addresses, and a lookup of it opens them.
-    let known = |host| ruleset.answers.get(host).map(|known| known.aliases.as_slice()).unwrap_or_default();
-    let aliases: Vec<(&Id, NamePattern)> = denials
-        .iter()
-        .flat_map(|rule| rule.names().into_iter().map(move |name| (&rule.key, name)))
-        .flat_map(|(key, name)| name.exact().map(known).unwrap_or_default().iter().map(move |alias| (key, alias)))
-        .map(|(key, alias)| (key, NamePattern::Exact(alias.clone())))
-        .collect();
+    let mut aliases: Vec<(&Id, NamePattern)> = Vec::new();
+    for (key, name) in &blocked {
+        aliases.extend(ruleset.aliases(name).iter().map(|alias| (*key, NamePattern::Exact(alias.clone()))));
+    }
     let denied = denials.iter().filter_map(|rule| {
         let prefixes = rule.addrs().prefixes().iter().map(ToString::to_string).collect();
         Block::new(rule, &[], prefixes)

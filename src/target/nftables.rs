@@ -245,9 +245,9 @@ fn check(ruleset: &Ruleset, settings: &Nftables, findings: &mut Findings) {
 fn blocked_below<'a>(ruleset: &'a Ruleset, host: &Host) -> Option<(&'a Host, &'a Id)> {
     let denials = ruleset.rules.iter().filter(|rule| rule.action == Action::Deny);
     let mut names = denials.flat_map(|rule| {
-        let names = rule.destinations.iter().flat_map(|d| &d.names).map(NamePattern::host);
-        let known = |name: &Host| ruleset.answers.get(name).map(|known| known.aliases.as_slice()).unwrap_or_default();
-        names.flat_map(move |name| std::iter::once(name).chain(known(name))).map(|name| (name, &rule.key))
+        let names = rule.destinations.iter().flat_map(|d| &d.names);
+        let leads = names.flat_map(|name| std::iter::once(name.host()).chain(ruleset.aliases(name)));
+        leads.map(|name| (name, &rule.key))
     });
     names.find(|(name, _)| *name == host || name.is_below(host))
 }
