@@ -255,6 +255,8 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("docs/profile.md", "clients.", "src/profile.rs", "RawClients"),
     ("docs/profile.md", "servers.<kind>[].", "src/profile.rs", "RawServer"),
     ("docs/profile.md", "leave-out[].", "src/profile.rs", "RawLeftOut"),
+    ("docs/profile.md", "strict-except[].", "src/strict.rs", "RawException"),
+    ("docs/profile.md", "shared[].", "src/strict.rs", "RawShared"),
     ("docs/profile.md", "answers.", "src/profile.rs", "RawAnswers"),
     ("docs/profile.md", "answers.hosts.<name>.", "src/profile.rs", "RawHostAnswers"),
     ("docs/profile.md", "ranges.<name>.", "src/profile.rs", "RawRange"),

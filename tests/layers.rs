@@ -162,7 +162,7 @@ const DOORS: &[(&str, &[&str])] = &[
 
 /// The one way a crate may be named elsewhere: to derive beside the types of a file format.
 const DERIVES: &[(&str, &[&str])] =
-    &[("use schemars::JsonSchema;", &["callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs"])];
+    &[("use schemars::JsonSchema;", &["callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"])];
 
 /// What steps must not reach for: the clock, the disk, the environment, the terminal.
 const EDGE: &[(&str, &[&str])] = &[
