@@ -21,6 +21,7 @@ mod catalog_verb;
 mod generate;
 mod lists;
 mod progress;
+mod prove;
 mod resolve;
 mod schema;
 mod status;
@@ -56,7 +57,7 @@ struct Global {
 enum Format {
     Text,
     Json,
-    /// Tables for a page; lists of the catalog and the status only
+    /// For a page; lists of the catalog, the status and the proof only
     Markdown,
     /// Rows for a spreadsheet; lists of the catalog only
     Csv,
@@ -70,6 +71,8 @@ enum Verb {
     Resolve(resolve::Resolve),
     /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody
     Status(status::StatusArgs),
+    /// Say of every blocked callout what stops it in each target, what remains possible and what it costs
+    Prove(prove::Prove),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -162,6 +165,7 @@ pub fn main() -> ExitCode {
         Verb::Generate(args) => generate::run(&mut run, &args),
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Status(args) => status::run(&mut run, &args),
+        Verb::Prove(args) => prove::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),
@@ -202,14 +206,18 @@ impl Run {
                 break;
             }
         }
-        // What was asked for is sound, and does not hold: that is an answer, not a failure to give one.
-        let refused = |d: &Diagnostic| d.severity() < Severity::Error || d.code.is_refusal();
         match (result, decisive) {
-            (_, Some(Severity::Error)) if self.findings.iter().all(refused) => ExitCode::from(1),
+            (_, Some(Severity::Error)) if self.only_refused() => ExitCode::from(1),
             (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
             (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
             (Ok(()), _) => ExitCode::SUCCESS,
         }
+    }
+
+    /// Whether every error is a refusal: what was asked for is sound, and does not hold. That is an answer, not a failure
+    /// to give one.
+    fn only_refused(&self) -> bool {
+        self.findings.iter().all(|d| d.severity() < Severity::Error || d.code.is_refusal())
     }
 
     fn stop<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stop> {

@@ -133,6 +133,8 @@ codes! {
     RetiredUnsure = "W121" Warning;
     /// Rules or aliases that are no longer in the files stay on the firewall until somebody deletes them.
     Retired = "W122" Warning;
+    /// A claim of strict mode does not hold.
+    NotProven = "W123" Warning;
     /// A vendor's list of prefixes cannot be read now; what is known of it is kept.
     RangeKept = "W130" Warning;
     /// A vendor's list lost more than half of its prefixes at once.

@@ -9,13 +9,14 @@
 //!   values that know their place).
 //! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
 //! - **What files say**: [`callout`] (the shape of an entry), [`strict`] (what is blocked, excepted, decided),
-//!   [`settings`] (what may be said of each target),
-//!   [`catalog`] (what is documented), [`profile`] (what one site is and wants).
+//!   [`settings`] (what may be said of each target), [`catalog`] (what is documented), [`profile`] (what one site is and
+//!   wants).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
 //! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
-//!   address can hold), [`status`] (both, and what fails and what leaves next).
+//!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
+//!   in which file, and what remains possible).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -46,6 +47,7 @@ pub mod policy;
 pub mod pool;
 pub mod port;
 pub mod profile;
+pub mod proof;
 pub mod ranges;
 pub mod release;
 pub mod report;

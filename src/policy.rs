@@ -36,6 +36,8 @@ pub struct Policy {
     pub decisions: Vec<Decision>,
     /// Callouts of origins that have no clients, so that there is no rule for them.
     pub uncovered: BTreeSet<(Origin, Id)>,
+    /// Every callout that strict mode blocks here, whether or not its origins have clients, each with why.
+    pub blocked: BTreeMap<Id, (Callout, String)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
     /// What the site decided for allowed endpoints that share an address with a blocked name.
@@ -202,6 +204,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         extras: BTreeMap::new(),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
+        blocked: BTreeMap::new(),
     };
     builder.names();
     let mut coarse = BTreeSet::new();
@@ -243,7 +246,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             .help("name the point release to allow only its own, such as `25.10.2`"),
         );
     }
-    let Builder { mut decisions, clients, uncovered, .. } = builder;
+    let Builder { mut decisions, clients, uncovered, blocked, .. } = builder;
     decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
     let mut keys = BTreeSet::new();
     for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
@@ -279,6 +282,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         clients,
         decisions,
         uncovered,
+        blocked,
         excepted,
         shared: profile.strict.shared.clone(),
         ranges,
@@ -422,6 +426,7 @@ struct Builder<'a> {
     extras: BTreeMap<Id, Span>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
+    blocked: BTreeMap<Id, (Callout, String)>,
 }
 
 impl Builder<'_> {
@@ -619,6 +624,9 @@ impl Builder<'_> {
             if wanted || action == Action::Deny {
                 self.uncovered.insert((origin, callout.id.clone()));
             }
+        }
+        if action == Action::Deny {
+            self.blocked.insert(callout.id.clone(), (callout.clone(), reason.clone()));
         }
         if covered.is_empty() {
             return false;

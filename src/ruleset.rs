@@ -51,6 +51,8 @@ pub struct Ruleset {
     pub answers: BTreeMap<Host, Known>,
     /// Blocked and allowed endpoints that rules by address cannot tell apart, and that the site did not decide on.
     pub meetings: Meetings,
+    /// Every callout that strict mode blocks here, whether or not its origins have clients, each with why.
+    pub blocked: BTreeMap<Id, (Callout, String)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
     /// What is done about IPv6 where clients have none.
@@ -466,6 +468,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         lists,
         answers,
         meetings: Meetings::new(),
+        blocked: policy.blocked.clone(),
         excepted: policy.excepted.clone(),
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),

@@ -57,8 +57,100 @@ pub struct Target {
     pub chosen: fn(&Settings) -> bool,
     /// What to write, and what that lacks. Faults become findings; `None` with an error.
     pub plan: fn(&Ruleset, &mut Findings) -> Option<Plan>,
+    /// What stops what a denial is about, and how that is told in the files.
+    pub stops: fn(&Ruleset, &Rule) -> Stop,
     /// For an enforcer that keeps what is loaded until somebody deletes it: tells what is gone.
     pub retire: Option<Retire>,
+}
+
+/// What becomes of blocked traffic at a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A rule for it stops it. Each mark stands in the files.
+    Rule(Vec<Mark>),
+    /// No rule knows where it goes; what no rule allows is denied. The mark is that of the last rule.
+    Rest(Vec<Mark>),
+    /// This target has no part in it, for this reason.
+    NotHere(String),
+    /// Nothing stops it, for this reason.
+    Open(String),
+}
+
+/// How a denial is told in a target's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What it goes by.
+    pub by: By,
+    /// The beginning of the file's path, below the target's folder.
+    pub file: String,
+    /// What stands in one line of it.
+    pub line: Line,
+}
+
+/// What a denial goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// The address of a packet.
+    Address,
+    /// The name a client asks a proxy for.
+    Name,
+    /// The server name in the TLS handshake.
+    Sni,
+    /// The name a client looks up.
+    Dns,
+}
+
+impl By {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Name => "name",
+            Self::Sni => "sni",
+            Self::Dns => "dns",
+        }
+    }
+}
+
+/// What tells a line from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It holds this text.
+    Holds(String),
+    /// It is one of these, but for spaces around it.
+    IsOneOf(Vec<String>),
+}
+
+impl Line {
+    /// Whether a line is meant.
+    #[must_use]
+    pub fn is(&self, line: &str) -> bool {
+        match self {
+            Self::Holds(text) => line.contains(text.as_str()),
+            Self::IsOneOf(texts) => texts.iter().any(|text| line.trim() == text),
+        }
+    }
+}
+
+impl Mark {
+    fn holds(by: By, file: &str, text: impl Into<String>) -> Self {
+        Self { by, file: file.to_owned(), line: Line::Holds(text.into()) }
+    }
+}
+
+/// What stops a denial at a target that goes by address: its own rule where an address is known, the last one where
+/// these clients are denied by default, and otherwise nothing.
+fn stops_by_address(ruleset: &Ruleset, rule: &Rule, own: Mark, rest: Mark) -> Stop {
+    if ruleset.clients_of(&ruleset.bound(rule)).is_empty() {
+        return Stop::NotHere("no clients of its origin are named".to_owned());
+    }
+    let open = |d: &&Destination| d.addrs.is_empty() && d.accepted.is_none();
+    match rule.destinations.iter().find(open) {
+        Some(d) if ruleset.is_sole_denial(rule) => Stop::Open(format!("the lock has no address of {}", d.endpoint)),
+        _ if rule.addrs().is_empty() => Stop::Rest(vec![rest]),
+        _ => Stop::Rule(vec![own]),
+    }
 }
 
 /// The files of an earlier run and those of this one, by path below the target's folder → a file that lists what the
@@ -493,9 +585,17 @@ fn sharing_unknown(ruleset: &Ruleset) -> Option<Loss> {
     unknown.then(|| Loss::general(&loss::SHARING_UNKNOWN, text.to_owned()))
 }
 
+/// Why a target on the appliance itself has no part in what the administrator's browser sends.
+const BROWSER_ELSEWHERE: &str = "on the appliance itself the administrator's browser is never seen";
+
+/// Whether a rule is about the administrator's browser alone.
+fn is_browsers(ruleset: &Ruleset, rule: &Rule) -> bool {
+    ruleset.bound(rule).iter().all(|origin| *origin == Origin::Browser)
+}
+
 /// A target on the appliance itself never sees the administrator's browser. Returns the rules it does see.
 fn seen_on_host<'a>(ruleset: &'a Ruleset, on_host: bool, losses: &mut Vec<Loss>) -> Vec<&'a Rule> {
-    let unseen = |rule: &&Rule| on_host && ruleset.bound(rule).iter().all(|origin| *origin == Origin::Browser);
+    let unseen = |rule: &&Rule| on_host && is_browsers(ruleset, rule);
     losses.extend(ruleset.rules.iter().filter(|rule| rule.action == Action::Deny && unseen(rule)).map(|rule| {
         let text = format!("{}: the browser of the administrator is never seen on the appliance itself", rule.key);
         Loss { origin: Some(Origin::Browser), ..Loss::of(rule, &loss::BROWSER_UNSEEN, text) }

@@ -115,7 +115,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "release", "text", "yaml",
         ],
     ),
-    ("report", &["source", "diagnostic"]),
+    // It looks for the rules that it names in the files themselves.
+    ("proof", &["ruleset", "target", "lock", "callout", "host", "port", "addrs", "day", "text"]),
+    ("report", &["proof", "callout", "addrs", "text", "source", "diagnostic"]),
     ("files", &[]),
     ("cli", &["*"]),
     ("lib", &["*"]),
@@ -151,6 +153,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "lock/file.rs",
             "schema.rs",
             "report/json.rs",
+            "report/proof.rs",
             "target/loss.rs",
             "target/opnsense/retired.rs",
             "cli.rs",
@@ -161,8 +164,10 @@ const DOORS: &[(&str, &[&str])] = &[
 ];
 
 /// The one way a crate may be named elsewhere: to derive beside the types of a file format.
-const DERIVES: &[(&str, &[&str])] =
-    &[("use schemars::JsonSchema;", &["callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"])];
+const DERIVES: &[(&str, &[&str])] = &[(
+    "use schemars::JsonSchema;",
+    &["callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"],
+)];
 
 /// What steps must not reach for: the clock, the disk, the environment, the terminal.
 const EDGE: &[(&str, &[&str])] = &[

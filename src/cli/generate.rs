@@ -13,10 +13,10 @@ use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::files::{self, Difference};
 use crate::freshness::{self, Age, ListAge};
-use crate::lock::Wanted;
-use crate::policy;
+use crate::lock::{Lock, Wanted};
+use crate::policy::{self, Policy};
 use crate::report;
-use crate::ruleset;
+use crate::ruleset::{self, Ruleset};
 use crate::target::{self, File, Layer, TARGETS, Target, loss};
 
 #[derive(Args)]
@@ -95,24 +95,8 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns, &places)?;
         before = lock.replace(fresh);
     }
-    let mut ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
-    if let Some(lock) = &lock {
-        let today = run.today()?;
-        let ages = freshness::ages(&wanted, lock, today);
-        freshness::judge(&ages, lock, today, args.allow_stale, &mut run.findings);
-        let lists = freshness::list_ages(&wanted, lock, today);
-        freshness::judge_lists(&lists, args.allow_stale, &mut run.findings);
-        ruleset.stale = args.allow_stale && (ages.iter().any(Age::is_stale) || lists.iter().any(ListAge::is_stale));
-        if targets.iter().any(|target| target.layer == Layer::Addresses) {
-            coverage::judge(&policy, lock, before.as_ref(), &mut run.findings);
-        }
-    }
-    let replaced = run.templates(args.templates.as_deref())?;
-    let mut rendered: Vec<(&'static Target, Vec<File>)> = Vec::new();
-    for target in targets {
-        let files = target::render(target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
-        rendered.extend(files.map(|files| (target, files)));
-    }
+    let given = Given { policy: &policy, lock: lock.as_ref(), before: before.as_ref(), allow_stale: args.allow_stale };
+    let (_, mut rendered) = render(run, &given, &targets, args.templates.as_deref())?;
     // All or nothing: a router and a proxy of different days would not agree.
     if run.findings.has_errors() {
         return Err(Stop::Found);
@@ -141,6 +125,45 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         files.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
     }
     if args.stdout { print_main(&output) } else { print_paths(run, &output, &removed) }
+}
+
+/// What rules are made of.
+pub(super) struct Given<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) lock: Option<&'a Lock>,
+    /// The lock as it was, where this run made another.
+    pub(super) before: Option<&'a Lock>,
+    pub(super) allow_stale: bool,
+}
+
+/// Rules and files, judged on the day it is. What is wrong becomes a finding; a target that cannot be rendered is not
+/// among the files.
+pub(super) fn render(
+    run: &mut Run,
+    given: &Given<'_>,
+    targets: &[&'static Target],
+    templates: Option<&Path>,
+) -> Result<(Ruleset, Vec<(&'static Target, Vec<File>)>), Stop> {
+    let mut ruleset = ruleset::build(given.policy, given.lock, &mut run.findings);
+    if let Some(lock) = given.lock {
+        let today = run.today()?;
+        let wanted = Wanted::of([given.policy]);
+        let ages = freshness::ages(&wanted, lock, today);
+        freshness::judge(&ages, lock, today, given.allow_stale, &mut run.findings);
+        let lists = freshness::list_ages(&wanted, lock, today);
+        freshness::judge_lists(&lists, given.allow_stale, &mut run.findings);
+        ruleset.stale = given.allow_stale && (ages.iter().any(Age::is_stale) || lists.iter().any(ListAge::is_stale));
+        if targets.iter().any(|target| target.layer == Layer::Addresses) {
+            coverage::judge(given.policy, lock, given.before, &mut run.findings);
+        }
+    }
+    let replaced = run.templates(templates)?;
+    let mut rendered: Vec<(&'static Target, Vec<File>)> = Vec::new();
+    for target in targets {
+        let files = target::render(target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
+        rendered.extend(files.map(|files| (*target, files)));
+    }
+    Ok((ruleset, rendered))
 }
 
 /// Adds the lists of what earlier runs put on an enforcer and this one no longer holds, also for targets that are gone
@@ -248,7 +271,7 @@ fn named_targets(run: &mut Run, args: &Generate) -> Result<Vec<&'static Target>,
     Ok(named)
 }
 
-fn chosen_targets(
+pub(super) fn chosen_targets(
     run: &mut Run,
     named: Vec<&'static Target>,
     settings: &crate::settings::Settings,

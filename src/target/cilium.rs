@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{Header, Layer, Page, Plan, Target, Why, lists_left_out, name_losses, sharing_unknown};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, lists_left_out, name_losses, sharing_unknown};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -37,6 +37,7 @@ pub const TARGET: Target = Target {
     templates: &[("cilium/outgate.yaml.j2", include_str!("../../templates/cilium/outgate.yaml.j2"))],
     chosen: |settings: &Settings| settings.cilium.is_some(),
     plan,
+    stops,
     retire: None,
 };
 
@@ -144,6 +145,19 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         allowed,
     };
     Some(Plan { pages: vec![Page::new("outgate.yaml", "cilium/outgate.yaml.j2", values)], losses })
+}
+
+/// What stops a denial: an address that is denied, and else that nothing opens it.
+fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
+    let origins = ruleset.settings.cilium.as_ref().map(|cilium| &cilium.origins);
+    if origins.is_none_or(|origins| rule.origins.is_disjoint(origins)) {
+        return Stop::NotHere("these pods make no such calls".to_owned());
+    }
+    let own = Mark::holds(By::Address, "outgate.yaml", format!("# {}: ", rule.key));
+    if rule.addrs().is_empty() {
+        return Stop::Rest(vec![Mark::holds(By::Address, "outgate.yaml", "enableDefaultDeny:")]);
+    }
+    Stop::Rule(vec![own])
 }
 
 /// Rules of those who are no pods.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{Header, Layer, Page, Plan, Target, Why, address_losses, fit, lists_left_out, name_losses};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
 use crate::addrs::{AddrSet, short};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -41,6 +41,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.lists.is_some(),
     plan,
+    stops,
     retire: None,
 };
 
@@ -181,6 +182,18 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let table = Table { header: &header, deny_ipv6, clients, lists: &lists, rules: rows };
     pages.push(Page::new("rules.json", "lists/rules.json.j2", table));
     Some(Plan { pages, losses })
+}
+
+/// What stops a denial: whoever uses the lists as their table says.
+fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
+    let own = |by| Mark::holds(by, "rules.json", format!("\"id\": \"{}\"", rule.key));
+    let rest = Mark::holds(By::Address, "rules.json", "\"deny_rest\": \"limited\"");
+    match ruleset.settings.lists.as_ref().map(|lists| lists.hold) {
+        Some(Hold::Names) if rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names.is_empty()) => {
+            Stop::Rule(vec![own(By::Name)])
+        }
+        _ => super::stops_by_address(ruleset, rule, own(By::Address), rest),
+    }
 }
 
 /// `allow_nas_tcp443`: the name says what the list may be used for.

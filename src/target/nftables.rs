@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{Group, Header, Layer, Page, Plan, Target, Why, address_losses_but};
+use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -42,6 +42,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.nftables.is_some(),
     plan,
+    stops,
     retire: None,
 };
 
@@ -179,6 +180,19 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     }
     pages.push(main);
     Some(Plan { pages, losses })
+}
+
+/// What stops a denial.
+fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
+    let settings = ruleset.settings.nftables.clone().unwrap_or_default();
+    if settings.mode == Mode::Audit {
+        return Stop::Open("the table is in audit mode and blocks nothing".to_owned());
+    }
+    if settings.hook == Hook::Output && super::is_browsers(ruleset, rule) {
+        return Stop::NotHere(super::BROWSER_ELSEWHERE.to_owned());
+    }
+    let own = Mark::holds(By::Address, "outgate.nft", format!("goto blocked comment \"{}\"", rule.key));
+    super::stops_by_address(ruleset, rule, own, Mark::holds(By::Address, "outgate.nft", "goto denied"))
 }
 
 /// Settings that do not fit together, and those that somebody should hear of.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::{
-    Consequence, Header, Layer, Page, Plan, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
+    By, Consequence, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
     name_losses, sharing_unknown,
 };
 use crate::addrs::{AddrSet, short};
@@ -51,6 +51,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.opnsense.is_some(),
     plan,
+    stops,
     retire: Some(retired::retire),
 };
 
@@ -170,6 +171,18 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         page,
     ];
     Some(Plan { pages, losses })
+}
+
+/// What stops a denial.
+fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
+    let own = Mark::holds(By::Address, "rules.", format!("outgate {}: ", rule.key));
+    let rest = Mark::holds(By::Address, "rules.", "outgate denied: ");
+    // Where OPNsense looks names up itself it needs no answer of ours.
+    let by_name = ruleset.settings.opnsense.as_ref().is_some_and(|o| o.resolve == ResolveAt::Firewall);
+    if by_name && rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names.is_empty()) {
+        return Stop::Rule(vec![own]);
+    }
+    super::stops_by_address(ruleset, rule, own, rest)
 }
 
 fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row]) -> Steps<'a> {

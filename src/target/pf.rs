@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Group, Header, Layer, Page, Plan, Target, Why, address_losses, fit};
+use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
 use crate::addrs::{AddrSet, short};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -29,6 +29,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.pf.is_some(),
     plan,
+    stops,
     retire: None,
 };
 
@@ -132,6 +133,15 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// What stops a denial.
+fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
+    if ruleset.settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host) && super::is_browsers(ruleset, rule) {
+        return Stop::NotHere(super::BROWSER_ELSEWHERE.to_owned());
+    }
+    let label = |name: &str| Mark::holds(By::Address, "outgate.conf", format!("label \"outgate:{name}\""));
+    super::stops_by_address(ruleset, rule, label(rule.key.as_str()), label("denied"))
 }
 
 fn client_name(group: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{Header, Layer, Page, Plan, Target, Why};
+use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Why};
 use crate::addrs::{AddrSet, short};
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -42,6 +42,7 @@ pub const TARGET: Target = Target {
     ],
     chosen: |settings: &Settings| settings.squid.is_some(),
     plan,
+    stops,
     retire: None,
 };
 
@@ -230,6 +231,42 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// What stops a denial: the list of its clients, by the name asked for and by the server name of the handshake. Each of
+/// its names must stand in that list, itself or behind a wildcard.
+fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
+    if ruleset.clients_of(&rule.origins).is_empty() {
+        return Stop::NotHere("no clients of its origin are named".to_owned());
+    }
+    let group = format!("deny_{}", ruleset.group_name(&rule.origins));
+    let mut marks = Vec::new();
+    for carrier in Carrier::ALL {
+        let list = format!("{group}_{}", carrier.name());
+        let asked = format!("http_access deny outgate_from_{group} outgate_{list}");
+        let names = rule.names();
+        for name in &names {
+            let wider = std::iter::once(name.clone()).chain(name.covering());
+            let entry = |name: NamePattern| match name {
+                NamePattern::Exact(host) => host.to_string(),
+                NamePattern::Below(host) => format!(".{host}"),
+            };
+            let lines = wider.map(entry).collect();
+            marks.push(Mark { by: By::Name, file: format!("lists/{list}.txt"), line: Line::IsOneOf(lines) });
+        }
+        if !names.is_empty() {
+            marks.push(Mark::holds(By::Name, "outgate.conf", asked));
+            if carrier == Carrier::Tls {
+                let ended = format!("ssl_bump terminate outgate_step2 outgate_from_{group} outgate_{list}_sni");
+                marks.push(Mark::holds(By::Sni, "outgate.conf", ended));
+            }
+        }
+        if !rule.literals().is_empty() {
+            let literal = format!("http_access deny outgate_from_{group} outgate_literal outgate_{list}_ip");
+            marks.push(Mark::holds(By::Address, "outgate.conf", literal));
+        }
+    }
+    if marks.is_empty() { Stop::Rest(vec![Mark::holds(By::Name, "outgate.conf", "http_access deny all")]) } else { Stop::Rule(marks) }
 }
 
 /// The hosts whose TLS is opened, each with the lists that let it out. One that none does would only look like a rule.
