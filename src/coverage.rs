@@ -14,6 +14,7 @@ use crate::host::Query;
 use crate::lock::{Entry, Lock};
 use crate::policy::{Action, Policy};
 use crate::pool::Sampled;
+use crate::strict::Choice;
 
 /// The share of a name's traffic a rule may miss before there is a warning.
 pub const MISSED_MOST: f64 = 0.05;
@@ -158,7 +159,13 @@ pub fn judge(policy: &Policy, lock: &Lock, before: Option<&Lock>, findings: &mut
             Action::Allow => decision.origins.iter().any(limited),
             Action::Deny => !decision.origins.iter().all(limited),
         };
-        let queries = decision.endpoints.iter().filter_map(Endpoint::query).flat_map(|query| {
+        // What the site sends to its proxy, or nowhere, is in no rule by address.
+        let by_address = |endpoint: &&Endpoint| {
+            let choice = policy.shared.get(*endpoint).map(|shared| &shared.choice);
+            decision.action == Action::Deny || !matches!(choice, Some(Choice::Proxy | Choice::Drop))
+        };
+        let endpoints = decision.endpoints.iter().filter(by_address);
+        let queries = endpoints.filter_map(Endpoint::query).flat_map(|query| {
             let targets = lock.hosts.get(&query).into_iter().flat_map(|entry| &entry.targets);
             let targets: Vec<Query> = targets.map(|(host, _)| Query::Host(host.clone())).collect();
             std::iter::once(query).chain(targets)

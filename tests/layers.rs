@@ -84,7 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("freshness", &["policy", "lock", "resolve", "terms", "host", "day", "text", "diagnostic"]),
-    ("coverage", &["policy", "lock", "pool", "callout", "host", "day", "diagnostic"]),
+    ("coverage", &["policy", "lock", "pool", "strict", "callout", "host", "day", "diagnostic"]),
     ("status", &["lock", "freshness", "coverage", "resolve", "terms", "host", "day", "text"]),
     (
         "ruleset",
