@@ -354,7 +354,10 @@ impl Draft<'_> {
         let mut hosts: Vec<String> = Vec::new();
         if by_name {
             hosts.extend(rule.names().iter().filter(|n| matches!(n, NamePattern::Exact(_))).map(ToString::to_string));
-            hosts.extend(rule.literals().minus(&rule.nets()).singles().map(|a| a.to_string()));
+            // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
+            let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
+            let pinned: AddrSet = accepted.chain([&rule.literals().minus(&rule.nets())]).collect();
+            hosts.extend(pinned.singles().map(|a| a.to_string()));
         } else {
             hosts.extend(rule.hosts().singles().map(|a| a.to_string()));
         }
