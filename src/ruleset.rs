@@ -244,12 +244,11 @@ impl Rule {
     /// The prefixes of more than one address that the rule names itself, and those of its lists.
     #[must_use]
     pub fn nets(&self) -> AddrSet {
-        let nets = self.destinations.iter().filter_map(|d| match d.endpoint {
-            Endpoint::Net(net) if net.prefix_len() < net.max_prefix_len() => Some(net),
-            _ => None,
-        });
-        let nets: AddrSet = nets.collect();
-        std::iter::once(&nets).chain(self.destinations.iter().map(|d| &d.listed)).collect()
+        // What is left of them: a prefix may be dropped, and a denial accepted at a part of it.
+        let is_net =
+            |d: &&Destination| matches!(d.endpoint, Endpoint::Net(net) if net.prefix_len() < net.max_prefix_len());
+        let nets = self.destinations.iter().filter(is_net).map(|d| &d.addrs);
+        nets.chain(self.destinations.iter().map(|d| &d.listed)).collect()
     }
 
     /// The lists that widen it.

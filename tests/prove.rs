@@ -349,3 +349,28 @@ fn an_exception_says_why_in_every_place() {
         assert!(text.contains("contract 2026-11"), "{file}");
     }
 }
+
+#[test]
+fn a_prefix_that_is_dropped_is_in_no_file_and_one_that_is_accepted_is_not_denied() {
+    let extra =
+        "  - {id: offsite, purpose: has its own network, origin: [nas], hosts: [203.0.113.0/28], ports: [443/tcp]}\n";
+    let with = |choice: &str| {
+        let shared = format!("shared:\n  - {{host: 203.0.113.0/28, choice: {choice}, reason: ours}}\nanswers:");
+        PROFILE.replace("answers:", &format!("{extra}{shared}")).replace("resolve: lock", "resolve: firewall")
+    };
+    let undecided = PROFILE.replace("answers:", &format!("{extra}answers:"));
+    assert_eq!(prove(site(&undecided, apart()).path(), &[]).0, Some(1));
+    let out = |folder: &TempDir, file: &str| fs::read_to_string(folder.path().join("out").join(file)).unwrap();
+    let folder = written(&with("drop"), apart());
+    for file in ["nftables/outgate-sets.nft", "opnsense/aliases.json", "lists/allow_nas_tcp443_v4.txt"] {
+        let text = out(&folder, file);
+        let mut entries = text.lines().filter(|line| !line.starts_with('#'));
+        assert!(entries.all(|line| !line.contains("203.0.113.0/28")), "{file}");
+    }
+    let folder = written(&with(&format!("accept, with: [{USAGE}]")), apart());
+    let sets = out(&folder, "nftables/outgate-sets.nft");
+    assert!(sets.contains("203.0.113.0/28") && !sets.contains("203.0.113.1\n"), "{sets}");
+    assert!(sets.contains("2001:db8:a::1\n"), "the other address of the name is still denied: {sets}");
+    let aliases = out(&folder, "opnsense/aliases.json");
+    assert!(aliases.contains("\"2001:db8:a::1\"") && !aliases.contains(USAGE), "{aliases}");
+}

@@ -356,8 +356,8 @@ impl Draft<'_> {
             hosts.extend(rule.names().iter().filter(|n| matches!(n, NamePattern::Exact(_))).map(ToString::to_string));
             // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
             let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
-            let pinned: AddrSet = accepted.chain([&rule.literals().minus(&rule.nets())]).collect();
-            hosts.extend(pinned.singles().map(|a| a.to_string()));
+            let pinned: AddrSet = accepted.chain([&rule.literals()]).collect();
+            hosts.extend(pinned.minus(&rule.nets()).singles().map(|a| a.to_string()));
         } else {
             hosts.extend(rule.hosts().singles().map(|a| a.to_string()));
         }
