@@ -245,7 +245,7 @@ impl AddrSet {
     /// Addresses in both sets.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
-        self.minus(&self.minus(other))
+        Self { v4: both(&self.v4, &other.v4), v6: both(&self.v6, &other.v6) }
     }
 
     /// Every single address, IPv4 first, sorted. For sets of answers, which are small; a prefix is better left one.
@@ -399,6 +399,21 @@ fn minus<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
         }
     }
     left
+}
+
+/// Looks each range of the smaller set up in the larger one: mostly one of the two is small.
+fn both<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
+    let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut common = Vec::new();
+    // Both are sorted, so what lies before one range is before all that follow.
+    let mut rest: &[(T, T)] = large;
+    for &(first, last) in small {
+        let before = rest.partition_point(|&(_, end)| end < first);
+        rest = rest.get(before..).unwrap_or_default();
+        let meets = rest.iter().take_while(|&&(start, _)| start <= last);
+        common.extend(meets.map(|&(start, end)| (start.max(first), end.min(last))));
+    }
+    common
 }
 
 fn holds<T: Bits>(ranges: &Ranges<T>, addr: T) -> bool {

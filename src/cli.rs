@@ -18,7 +18,9 @@ use crate::text::Id;
 
 mod catalog_checks;
 mod catalog_verb;
+mod diff;
 mod generate;
+mod git;
 mod lists;
 mod progress;
 mod prove;
@@ -57,10 +59,14 @@ struct Global {
 enum Format {
     Text,
     Json,
-    /// For a page; lists of the catalog, the status and the proof only
+    /// For a page; lists of the catalog, the status, the proof and a difference only
     Markdown,
     /// Rows for a spreadsheet; lists of the catalog only
     Csv,
+    /// SARIF 2.1.0 for code scanning: the findings
+    Sarif,
+    /// Workflow commands of GitHub: the findings
+    Github,
 }
 
 #[derive(Subcommand)]
@@ -73,6 +79,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// Say of every blocked callout what stops it in each target, what remains possible and what it costs
     Prove(prove::Prove),
+    /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
+    Diff(diff::Diff),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -139,6 +147,8 @@ struct Run {
     catalog: Option<PathBuf>,
     /// The one finding that makes the exit code 1, where a verb asks a single question.
     exit_by: Option<Code>,
+    /// The exit code where nothing is wrong, for a verb whose findings are its answer.
+    exit: Option<u8>,
 }
 
 /// Runs the program with the process's arguments.
@@ -160,12 +170,14 @@ pub fn main() -> ExitCode {
         quiet: cli.global.quiet,
         catalog: cli.global.catalog,
         exit_by: None,
+        exit: None,
     };
     let result = match cli.verb {
         Verb::Generate(args) => generate::run(&mut run, &args),
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Status(args) => status::run(&mut run, &args),
         Verb::Prove(args) => prove::run(&mut run, &args),
+        Verb::Diff(args) => diff::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),
@@ -186,31 +198,45 @@ impl Run {
         let counts =
             |d: &&Diagnostic| self.exit_by.is_none_or(|code| d.code == code || d.severity() == Severity::Error);
         let decisive = self.findings.iter().filter(counts).map(Diagnostic::severity).max();
-        let mut err = report::terminal::stderr();
         // Notes are about a result; where there is none, they would only hide the reason.
         let least = if self.quiet || worst == Some(Severity::Error) { Severity::Warning } else { Severity::Note };
         // Two targets may find the same.
         let mut said = BTreeSet::new();
-        for diagnostic in self.findings.iter().filter(|d| d.severity() >= least) {
-            let place = diagnostic.labels.first().map(|label| (label.span.source, label.span.range.start));
-            if !said.insert((diagnostic.code, place, &diagnostic.message)) {
-                continue;
-            }
-            let printed = match self.format {
-                Format::Text | Format::Markdown | Format::Csv => {
-                    report::terminal::print(diagnostic, &self.sources, &mut err)
-                }
-                Format::Json => writeln!(err, "{}", report::json::diagnostic(diagnostic, &self.sources)),
-            };
-            if printed.is_err() {
-                break;
-            }
-        }
+        let mut is_new = |d: &&Diagnostic| {
+            let place = d.labels.first().map(|label| (label.span.source, label.span.range.start));
+            said.insert((d.code, place, d.message.clone()))
+        };
+        let findings: Vec<&Diagnostic> =
+            self.findings.iter().filter(|d| d.severity() >= least).filter(&mut is_new).collect();
+        // A reader that went away has nothing to be told.
+        let _ = self.tell(&findings);
         match (result, decisive) {
             (_, Some(Severity::Error)) if self.only_refused() => ExitCode::from(1),
             (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
+            (Ok(()), _) if self.exit.is_some() => ExitCode::from(self.exit.unwrap_or_default()),
             (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
             (Ok(()), _) => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Prints findings: for people beside the result, for forges in its place.
+    fn tell(&self, findings: &[&Diagnostic]) -> io::Result<()> {
+        let (mut out, mut err) = (report::terminal::stdout(), report::terminal::stderr());
+        match self.format {
+            // A verb whose findings are its answer has printed them.
+            Format::Sarif if self.exit.is_none() => {
+                writeln!(out, "{:#}", report::sarif::document(findings, &self.sources))
+            }
+            Format::Sarif => Ok(()),
+            Format::Github => {
+                findings.iter().try_for_each(|d| writeln!(out, "{}", report::github::annotation(d, &self.sources)))
+            }
+            Format::Json => {
+                findings.iter().try_for_each(|d| writeln!(err, "{}", report::json::diagnostic(d, &self.sources)))
+            }
+            Format::Text | Format::Markdown | Format::Csv => {
+                findings.iter().try_for_each(|d| report::terminal::print(d, &self.sources, &mut err))
+            }
         }
     }
 

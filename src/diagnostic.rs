@@ -143,6 +143,22 @@ codes! {
     RangeOneFamily = "W132" Warning;
     /// DNS answers with an address outside the list of prefixes that is given for the name.
     OutsideRange = "W133" Warning;
+    /// Traffic that is no function of the system can be reached and could not.
+    TelemetryOpened = "W201" Warning;
+    /// A name that was denied is denied no longer.
+    DenialGone = "W202" Warning;
+    /// A wildcard is let out that was not.
+    WildcardOpened = "W203" Warning;
+    /// A prefix wider than a server's own network is let out that was not.
+    WideOpened = "W204" Warning;
+    /// So many ports are opened at once that they are no service.
+    PortsOpened = "W205" Warning;
+    /// Clients that were limited are limited no longer.
+    ClientFreed = "W206" Warning;
+    /// A name of the lock has no answer, and had one or was not there.
+    WithoutAnswer = "W207" Warning;
+    /// Less of a name's addresses is known than before.
+    CoverageFell = "W208" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.

@@ -16,7 +16,7 @@
 //!   target reads), [`target`] (rule set → files, through templates).
 //! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
-//!   in which file, and what remains possible).
+//!   in which file, and what remains possible), [`diff`] (two rule sets compared by what they let out).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -38,6 +38,7 @@ pub mod cli;
 pub mod coverage;
 pub mod day;
 pub mod diagnostic;
+pub mod diff;
 pub mod digest;
 pub mod files;
 pub mod freshness;

@@ -88,6 +88,13 @@ impl Port {
         Self { protocol, first: 1, last: u16::MAX }
     }
 
+    /// A range of ports; `None` where it runs backwards or holds no port.
+    #[must_use]
+    pub fn range(protocol: Protocol, first: u32, last: u32) -> Option<Self> {
+        let (first, last) = (u16::try_from(first).ok()?, u16::try_from(last).ok()?);
+        (1 <= first && first <= last).then_some(Self { protocol, first, last })
+    }
+
     /// The lowest port, at least 1.
     #[must_use]
     pub fn first(self) -> u16 {

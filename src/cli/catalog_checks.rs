@@ -2,11 +2,11 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::git::Revision;
 use super::{Format, Run, Stop};
 use crate::catalog::facts::{self, Facts};
 use crate::catalog::{self, Catalog, Files, coverage, lint as doubts};
@@ -113,38 +113,34 @@ fn other_catalog(run: &mut Run, name: &str) -> Result<Catalog, Stop> {
 }
 
 fn git_catalog(run: &mut Run, revision: &str) -> Result<Files, Stop> {
-    let unknown = |why: &str| {
-        Diagnostic::new(
-            Code::BadUsage,
-            format!("`{}` is no release, no folder and no git revision with a catalog", quoted(revision)),
-        )
-        .help(format!("releases are listed by `outgate catalog list`; git says: {}", quoted(why.trim())))
-    };
-    // A revision that begins with a hyphen would be an option to git.
-    if revision.starts_with('-') || revision.contains(':') {
-        return run.stop(unknown("not a revision"));
-    }
-    let git = |args: &[&str]| match Command::new("git").args(args).output() {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    let list = match git(&["ls-tree", "-r", "--name-only", revision, "--", "catalog/"]) {
-        Ok(list) => list,
-        Err(why) => return run.stop(unknown(&why)),
-    };
+    catalog_files(run, Path::new("catalog"), revision).or_else(|why| {
+        let message = format!("`{}` is no release, no folder and no git revision with a catalog", quoted(revision));
+        let help = format!("releases are listed by `outgate catalog list`; git says: {}", quoted(why.trim()));
+        run.stop(Diagnostic::new(Code::BadUsage, message).help(help))
+    })
+}
+
+/// The files of a catalog, by its folder from here, as a revision has them.
+///
+/// # Errors
+/// What git says, or that there is none.
+pub(super) fn catalog_files(run: &mut Run, folder: &Path, name: &str) -> Result<Files, String> {
+    // From here and not from the folder: a revision may have one that is gone.
+    let revision = Revision::find(Path::new(""), name)?;
+    let below = folder.display().to_string();
+    let below = below.trim_end_matches('/');
     let mut found = std::collections::BTreeMap::new();
-    for path in list.lines().filter(|path| path.ends_with(".yaml")) {
-        match git(&["show", &format!("{revision}:{path}")]) {
-            Ok(text) => _ = found.insert(path.to_owned(), run.sources.add(format!("{revision}:{path}"), text)),
-            Err(why) => return run.stop(unknown(&why)),
+    for path in revision.files(&format!("{below}/"))?.into_iter().filter(|path| path.ends_with(".yaml")) {
+        if let Some(text) = revision.text(&path)? {
+            let id = run.sources.add(format!("{name}:{path}"), text);
+            found.insert(path.trim_start_matches(below).trim_start_matches('/').to_owned(), id);
         }
     }
-    let file = |name: &str| found.get(&format!("catalog/{name}.yaml")).copied();
+    let file = |name: &str| found.get(&format!("{name}.yaml")).copied();
     let (Some(releases), Some(sources), Some(features)) = (file("releases"), file("sources"), file("features")) else {
-        return run.stop(unknown("there is no catalog in it"));
+        return Err("there is no catalog in it".to_owned());
     };
-    let callouts = found.iter().filter(|(path, _)| path.starts_with("catalog/callouts/")).map(|(_, id)| *id).collect();
+    let callouts = found.iter().filter(|(path, _)| path.starts_with("callouts/")).map(|(_, id)| *id).collect();
     Ok(Files { releases, sources, features, providers: file("providers"), pages: file("pages"), callouts })
 }
 

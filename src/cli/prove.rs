@@ -66,6 +66,8 @@ pub(super) fn run(run: &mut Run, args: &Prove) -> Result<(), Stop> {
         Format::Json => writeln!(stdout, "{:#}", report::proof::json(&proof))?,
         Format::Markdown => report::proof::markdown(&proof, &mut stdout)?,
         Format::Text | Format::Csv => report::proof::text(&proof, &mut stdout)?,
+        // The findings alone.
+        Format::Sarif | Format::Github => {}
     }
     stdout.flush()?;
     run.exit_by = Some(Code::NotProven);

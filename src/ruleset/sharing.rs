@@ -250,7 +250,10 @@ pub fn report(ruleset: &Ruleset, findings: &mut Findings) {
             _ => "proxy     # by name, through Squid; or: drop; or: accept, with: [{blocked}]",
         };
         let choice = choice.replace("{blocked}", &blocked.to_string());
-        findings.push(Diagnostic::new(Code::SharedAddress, message).help(format!(
+        let opens = ruleset.rules.iter().find(|rule| allows.contains(&rule.key));
+        let diagnostic = Diagnostic::new(Code::SharedAddress, message);
+        let diagnostic = opens.iter().fold(diagnostic, |d, rule| d.at(rule.callout.span.clone(), "allowed here"));
+        findings.push(diagnostic.help(format!(
             "rules by address cannot tell the two apart: leave one out with `leave-out`{fewer}, or decide in the profile:\n  shared:\n    - host: \"{open}\"\n      choice: {choice}\n      reason: why"
         )));
     }

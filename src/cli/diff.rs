@@ -1,0 +1,265 @@
+//! `outgate diff`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::git::Revision;
+use super::lists::{self, Places};
+use super::resolve::{self, DnsArgs};
+use super::{Format, Run, SiteArgs, Stop};
+use crate::catalog::{self, Catalog};
+use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
+use crate::diff::{self, risk};
+use crate::lock::{Lock, Wanted};
+use crate::policy;
+use crate::report::{self, diff::Sides};
+use crate::ruleset::{self, Ruleset};
+use crate::text::quoted;
+
+#[derive(Args)]
+pub(super) struct Diff {
+    /// The old side: a profile, a folder with an outgate.yaml, or a git revision [default: HEAD]
+    #[arg(value_name = "OLD", conflicts_with_all = ["base", "across", "fresh"])]
+    old: Option<String>,
+    /// The new side, likewise [default: the files as they are]
+    #[arg(value_name = "NEW")]
+    new: Option<String>,
+    /// The old side is this git revision
+    #[arg(long, value_name = "REV", conflicts_with_all = ["across", "fresh"])]
+    base: Option<String>,
+    /// The same site on two releases
+    #[arg(id = "across", long = "releases", value_name = "A..B", conflicts_with = "fresh")]
+    releases: Option<String>,
+    /// The lock as it is against one that is made now; nothing is written
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    dns: DnsArgs,
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Exit with 1 when anything changed
+    #[arg(long)]
+    exit_code: bool,
+    /// Exit with 1 when there is a finding as bad as this
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    fail_on: Option<Level>,
+}
+
+/// How bad a finding must be.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    Note,
+    Warning,
+    Error,
+}
+
+impl Level {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Note => Severity::Note,
+            Self::Warning => Severity::Warning,
+            Self::Error => Severity::Error,
+        }
+    }
+}
+
+/// One side of a comparison.
+struct Side {
+    title: String,
+    ruleset: Ruleset,
+    lock: Option<Lock>,
+    by_address: bool,
+}
+
+/// Where a side comes from.
+enum Place {
+    Disk(PathBuf),
+    Git(String, PathBuf),
+}
+
+pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
+    if args.site.release.is_some() {
+        let diagnostic = Diagnostic::new(Code::BadUsage, "a difference is of profiles, which no flag gives");
+        return run.stop(
+            diagnostic.help("two releases of a site: --releases 24.10..25.10; of the catalog: `outgate catalog diff`"),
+        );
+    }
+    let profile = args.site.config.clone().unwrap_or_else(|| PathBuf::from("outgate.yaml"));
+    let here = || Place::Disk(profile.clone());
+    let (old, new) = match (&args.releases, args.fresh) {
+        (Some(releases), _) => {
+            let Some((from, to)) = releases.split_once("..") else {
+                let message = format!("`{}` names no two releases", quoted(releases));
+                return run.stop(Diagnostic::new(Code::BadUsage, message).help("write --releases 24.10..25.10"));
+            };
+            (side(run, args, &here(), Some(from))?, side(run, args, &here(), Some(to))?)
+        }
+        (None, true) => {
+            let old = side(run, args, &here(), None)?;
+            let new = fresh(run, args, &profile)?;
+            (old, new)
+        }
+        (None, false) => {
+            let base = args.old.as_ref().or(args.base.as_ref()).map_or("HEAD", String::as_str);
+            let old = place(run, base, &profile)?;
+            let new = match &args.new {
+                Some(new) => place(run, new, &profile)?,
+                None => here(),
+            };
+            (side(run, args, &old, None)?, side(run, args, &new, None)?)
+        }
+    };
+    let diff = diff::diff(&old.ruleset, &new.ruleset);
+    let mut found = Findings::default();
+    risk::find(&diff, &old.ruleset, &new.ruleset, &mut found);
+    if let Some(lock) = &new.lock {
+        risk::in_locks(old.lock.as_ref(), lock, &mut found);
+    }
+    if new.by_address {
+        ruleset::sharing::report(&new.ruleset, &mut found);
+    }
+    print(run, &diff, &Sides { old: &old.title, new: &new.title }, &found)?;
+    let bad = args.fail_on.is_some_and(|level| found.iter().any(|finding| finding.severity() >= level.severity()));
+    run.exit = Some(u8::from(bad || args.exit_code && !diff.is_empty()));
+    Ok(())
+}
+
+fn print(run: &Run, diff: &diff::Diff, sides: &Sides<'_>, found: &Findings) -> Result<(), Stop> {
+    // The worst first: what a reviewer reads must not stand behind what he need not.
+    let mut findings: Vec<&Diagnostic> = found.iter().collect();
+    findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity()), finding.code));
+    let mut out = report::terminal::stdout();
+    match run.format {
+        Format::Json => writeln!(out, "{:#}", report::diff::json(diff, sides, &findings, &run.sources))?,
+        Format::Markdown => report::diff::markdown(diff, sides, &findings, &run.sources, &mut out)?,
+        Format::Sarif => writeln!(out, "{:#}", report::sarif::document(&findings, &run.sources))?,
+        Format::Github => {
+            for finding in findings {
+                writeln!(out, "{}", report::github::annotation(finding, &run.sources))?;
+            }
+            writeln!(out, "{}", report::diff::summary(diff))?;
+        }
+        Format::Text | Format::Csv => {
+            for finding in findings {
+                report::terminal::print(finding, &run.sources, &mut out)?;
+            }
+            report::diff::text(diff, sides, &mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// What a word on the command line means: a profile, a folder with one, or a revision.
+fn place(run: &mut Run, word: &str, profile: &Path) -> Result<Place, Stop> {
+    let path = Path::new(word);
+    if path.is_dir() {
+        return Ok(Place::Disk(path.join("outgate.yaml")));
+    }
+    if path.is_file() {
+        return Ok(Place::Disk(path.to_owned()));
+    }
+    match Revision::find(profile.parent().unwrap_or(Path::new("")), word) {
+        Ok(_) => Ok(Place::Git(word.to_owned(), profile.to_owned())),
+        Err(why) => {
+            let message = format!("`{}` is no profile, no folder and no git revision", quoted(word));
+            let help =
+                if why.is_empty() { "git knows no such revision".to_owned() } else { format!("git says: {why}") };
+            run.stop(Diagnostic::new(Code::BadUsage, message).help(help))
+        }
+    }
+}
+
+fn side(run: &mut Run, args: &Diff, place: &Place, release: Option<&str>) -> Result<Side, Stop> {
+    // What a side has to say by itself is of no interest here, but for what keeps it from being one.
+    let before = std::mem::take(&mut run.findings);
+    let side = read_side(run, args, place, release);
+    let own = std::mem::replace(&mut run.findings, before);
+    run.findings.extend(own.iter().filter(|finding| finding.severity() == Severity::Error).cloned());
+    if run.findings.has_errors() { Err(Stop::Found) } else { side }
+}
+
+fn read_side(run: &mut Run, args: &Diff, place: &Place, release: Option<&str>) -> Result<Side, Stop> {
+    let (title, catalog, profile, lock) = match place {
+        Place::Disk(path) => {
+            let catalog = run.catalog()?;
+            let (profile, folder) = run.profile(path, &args.site, &catalog)?;
+            let lock = resolve::read(run, &folder.join("outgate.lock"))?;
+            (path.display().to_string(), catalog, profile, lock)
+        }
+        Place::Git(revision, path) => {
+            let catalog = catalog_of(run, revision)?;
+            let id = revision_text(run, revision, path)?;
+            let Some(id) = id else {
+                let message = format!("{revision} has no {}", path.display());
+                return run.stop(
+                    Diagnostic::new(Code::Unreadable, message).help("name another revision, or compare with a folder"),
+                );
+            };
+            let profile = run.profile_of(id, &args.site, &catalog)?;
+            let lock = match revision_text(run, revision, &path.with_file_name("outgate.lock"))? {
+                Some(id) => Some(Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))?),
+                None => None,
+            };
+            (revision.clone(), catalog, profile, lock)
+        }
+    };
+    let mut profile = profile;
+    let title = match release {
+        Some(release) => {
+            release.clone_into(&mut profile.release.value);
+            format!("release {release}")
+        }
+        None => title,
+    };
+    let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    let ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
+    Ok(Side { title, ruleset, lock, by_address: resolve::goes_by_address(&policy.settings) })
+}
+
+/// The same site with answers of now.
+fn fresh(run: &mut Run, args: &Diff, path: &Path) -> Result<Side, Stop> {
+    let catalog = run.catalog()?;
+    let (profile, folder) = run.profile(path, &args.site, &catalog)?;
+    let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    let old = resolve::read(run, &folder.join("outgate.lock"))?;
+    let mut places = Places::new();
+    lists::gather(run, &[], &policy, &folder, &mut places)?;
+    let lock = resolve::ask(run, &Wanted::of([&policy]), old.as_ref(), &args.dns, &places)?;
+    let ruleset = ruleset::build(&policy, Some(&lock), &mut run.findings);
+    let by_address = resolve::goes_by_address(&policy.settings);
+    Ok(Side { title: "answers of now".to_owned(), ruleset, lock: Some(lock), by_address })
+}
+
+/// A file as a revision has it.
+fn revision_text(run: &mut Run, revision: &str, path: &Path) -> Result<Option<crate::source::SourceId>, Stop> {
+    let (folder, file) =
+        (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default().to_string_lossy());
+    let text = Revision::find(folder, revision).and_then(|revision| revision.text(&file));
+    match text {
+        Ok(text) => Ok(text.map(|text| run.sources.add(format!("{revision}:{}", path.display()), text))),
+        Err(why) => {
+            let message = format!("cannot read {} of {}", path.display(), quoted(revision));
+            run.stop(Diagnostic::new(Code::Unreadable, message).help(format!("git says: {why}")))
+        }
+    }
+}
+
+/// The catalog of a revision where the user has one of his own in git, and else the built-in one.
+fn catalog_of(run: &mut Run, revision: &str) -> Result<Catalog, Stop> {
+    let Some(folder) = run.catalog.clone() else { return run.catalog() };
+    let git = |why: String| {
+        Diagnostic::new(
+            Code::Unreadable,
+            format!("cannot read the catalog {} of {}", folder.display(), quoted(revision)),
+        )
+        .help(format!("git says: {why}"))
+    };
+    let files = match super::catalog_checks::catalog_files(run, &folder, revision) {
+        Ok(files) => files,
+        Err(why) => return run.stop(git(why)),
+    };
+    catalog::read(&run.sources, &files, &mut run.findings).ok_or(Stop::Found)
+}

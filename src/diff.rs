@@ -1,0 +1,474 @@
+//! Two rule sets compared by meaning: [`Ruleset`] × [`Ruleset`] → [`Diff`].
+//!
+//! What one client can reach on one port is a set of addresses, whatever rules it is written in. The difference of two
+//! such sets is exact. Each part of it is tied to the rule and endpoint it comes from, and to a cause: somebody changed
+//! what is wanted, or DNS answers moved.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::addrs::AddrSet;
+use crate::callout::{Callout, Endpoint, Origin};
+use crate::host::NamePattern;
+use crate::port::{self, Port, Protocol};
+use crate::ruleset::{Action, Destination, Rule, Ruleset};
+use crate::text::Id;
+
+pub mod risk;
+
+/// Every difference between two rule sets, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Diff {
+    /// What can be reached that could not, and the other way round.
+    pub changes: Vec<Change>,
+    /// Clients that rules limit and did not, and the other way round.
+    pub clients: Vec<ClientChange>,
+}
+
+impl Diff {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.clients.is_empty()
+    }
+}
+
+/// A part of a difference that has one rule, endpoint and cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which way.
+    pub turn: Turn,
+    /// Why.
+    pub cause: Cause,
+    /// Who sends.
+    pub origins: BTreeSet<Origin>,
+    /// The clients.
+    pub clients: AddrSet,
+    /// On which ports.
+    pub ports: Vec<Port>,
+    /// What.
+    pub what: What,
+    /// Whether the rule that came, went or moved is a denial.
+    pub denial: bool,
+    /// The rule's key.
+    pub rule: Id,
+    /// Why that rule is, or was, there.
+    pub reason: String,
+    /// Its callout.
+    pub callout: Callout,
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+}
+
+/// Which way a change goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Turn {
+    /// It can be reached now, and could not.
+    Opened,
+    /// It could be reached, and cannot now.
+    Closed,
+}
+
+impl Turn {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Closed => "closed",
+        }
+    }
+
+    fn back(self) -> Self {
+        match self {
+            Self::Opened => Self::Closed,
+            Self::Closed => Self::Opened,
+        }
+    }
+}
+
+/// Why something changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// The catalog or the profile wants something else: a rule, an endpoint, a port, a client.
+    Intent,
+    /// The same is wanted, and the answers for it moved.
+    Churn,
+}
+
+impl Cause {
+    /// The word for people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Churn => "churn",
+        }
+    }
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Addresses, for targets that go by address. Of clients that nothing limits: what is no longer denied, or is now.
+    Addresses(AddrSet),
+    /// Names, for targets that go by name.
+    Names(Vec<NamePattern>),
+}
+
+/// A change in who is limited at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientChange {
+    /// The clients.
+    pub clients: AddrSet,
+    /// Whether what is not allowed to them was denied, and is now. `None`: no rule is, or was, about them.
+    pub limited: (Option<bool>, Option<bool>),
+}
+
+/// Compares: what `new` lets out and `old` does not, and the other way round.
+#[must_use]
+pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
+    let (old, new) = (Side::new(old), Side::new(new));
+    let mut diff = Diff::default();
+    let mut found: BTreeMap<Key, (Part, Vec<(Vec<Port>, AddrSet)>)> = BTreeMap::new();
+    let spans = port_spans(&old, &new);
+    for (index, clients) in classes(&old, &new).into_iter().enumerate() {
+        let status = (old.status(&clients), new.status(&clients));
+        if status.0 != status.1 {
+            diff.clients.push(ClientChange { clients: clients.clone(), limited: status });
+        }
+        let limited = (status.0 == Some(true), status.1 == Some(true));
+        let (was, is) = (old.of(&clients), new.of(&clients));
+        // Ports that the same rules are about differ in the same way.
+        let mut alike: BTreeMap<(Vec<usize>, Vec<usize>), Vec<Port>> = BTreeMap::new();
+        for &span in &spans {
+            let rules = (on(&old, &was, span), on(&new, &is, span));
+            alike.entry(rules).or_default().push(span);
+        }
+        for ((was, is), ports) in alike {
+            let cell = Cell {
+                clients: &clients,
+                ports: &ports,
+                was: At::new(&old, &was, limited.0),
+                is: At::new(&new, &is, limited.1),
+            };
+            let (was, is) = (&cell.was, &cell.is);
+            for (turn, here, there) in [(Turn::Opened, is, was), (Turn::Closed, was, is)] {
+                cell.addresses(turn, here, there, index, &mut found);
+                cell.names(turn, here, there, &mut diff.changes);
+            }
+        }
+    }
+    for (part, spaces) in found.into_values() {
+        // Ports with the same addresses are one change.
+        let mut merged: Vec<(Vec<Port>, AddrSet)> = Vec::new();
+        for (ports, addrs) in spaces {
+            match merged.iter_mut().find(|(_, other)| *other == addrs) {
+                Some((others, _)) => others.extend(ports),
+                None => merged.push((ports, addrs)),
+            }
+        }
+        for (ports, addrs) in merged {
+            diff.changes.push(part.change(port::merge(&ports), What::Addresses(addrs)));
+        }
+    }
+    diff.changes = join_names(std::mem::take(&mut diff.changes));
+    diff.changes.sort_by_cached_key(sort_key);
+    diff
+}
+
+/// What tells one part of a difference from another: class of clients, rule, endpoint, whether it denies, turn, cause.
+type Key = (usize, Id, Endpoint, bool, Turn, Cause);
+
+/// One rule set, with what every comparison needs of it.
+struct Side<'a> {
+    ruleset: &'a Ruleset,
+    /// The clients each rule is about, by rule.
+    clients: Vec<AddrSet>,
+    limited: AddrSet,
+    known: AddrSet,
+}
+
+impl<'a> Side<'a> {
+    fn new(ruleset: &'a Ruleset) -> Self {
+        let clients: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&ruleset.bound(rule))).collect();
+        let limited = ruleset.limited();
+        let known = clients.iter().chain([&limited]).collect();
+        Self { ruleset, clients, limited, known }
+    }
+
+    /// Whether a class of clients is denied by default; `None` when no rule is about them.
+    fn status(&self, class: &AddrSet) -> Option<bool> {
+        let limited = !class.and(&self.limited).is_empty();
+        (limited || !class.and(&self.known).is_empty()).then_some(limited)
+    }
+
+    /// The rules about a class of clients.
+    fn of(&self, class: &AddrSet) -> Vec<usize> {
+        (0..self.clients.len()).filter(|&i| !self.clients[i].and(class).is_empty()).collect()
+    }
+}
+
+/// The rules among these that are about a span of ports.
+fn on(side: &Side<'_>, rules: &[usize], span: Port) -> Vec<usize> {
+    let meets = |rule: &Rule| rule.ports.iter().any(|port| port.contains(span.protocol, span.first()));
+    rules.iter().copied().filter(|&i| meets(&side.ruleset.rules[i])).collect()
+}
+
+/// The coarsest classes of clients of which every rule of both sides is about all or none.
+fn classes(old: &Side<'_>, new: &Side<'_>) -> Vec<AddrSet> {
+    let mut sets: Vec<&AddrSet> = Vec::new();
+    for set in old.clients.iter().chain(&new.clients).chain([&old.limited, &new.limited]) {
+        if !set.is_empty() && !sets.contains(&set) {
+            sets.push(set);
+        }
+    }
+    let mut classes = vec![sets.iter().copied().collect::<AddrSet>()];
+    for set in sets {
+        classes =
+            classes.iter().flat_map(|class| [class.and(set), class.minus(set)]).filter(|c| !c.is_empty()).collect();
+    }
+    classes.retain(|class| !class.is_empty());
+    classes
+}
+
+/// The coarsest spans of ports of which every rule of both sides is about all or none.
+fn port_spans(old: &Side<'_>, new: &Side<'_>) -> Vec<Port> {
+    let mut spans = Vec::new();
+    for protocol in Protocol::ALL {
+        let rules = old.ruleset.rules.iter().chain(&new.ruleset.rules);
+        let ports: BTreeSet<Port> = rules.flat_map(|rule| rule.ports_of(protocol)).collect();
+        // Where a span begins; one past the last port ends the last.
+        let mut edges: BTreeSet<u32> = BTreeSet::new();
+        for port in &ports {
+            edges.extend([u32::from(port.first()), u32::from(port.last()) + 1]);
+        }
+        let edges: Vec<u32> = edges.into_iter().collect();
+        for pair in edges.windows(2) {
+            let span = Port::range(protocol, pair[0], pair[1] - 1);
+            spans.extend(span.filter(|span| ports.iter().any(|port| port.contains(protocol, span.first()))));
+        }
+    }
+    spans
+}
+
+/// One side, for one class of clients on some ports.
+struct At<'a> {
+    side: &'a Side<'a>,
+    allows: Vec<usize>,
+    denies: Vec<usize>,
+    /// Whether these clients are denied by default.
+    limited: bool,
+    /// What the allows hold, and what the denials do.
+    allowed: AddrSet,
+    denied: AddrSet,
+}
+
+impl<'a> At<'a> {
+    fn new(side: &'a Side<'a>, rules: &[usize], limited: bool) -> Self {
+        let (denies, allows): (Vec<usize>, Vec<usize>) =
+            rules.iter().partition(|&&i| side.ruleset.rules[i].action == Action::Deny);
+        let addrs = |rules: &[usize]| -> AddrSet {
+            rules
+                .iter()
+                .flat_map(|&i| &side.ruleset.rules[i].destinations)
+                .flat_map(|d| [&d.addrs, &d.listed])
+                .collect()
+        };
+        let (allowed, denied) = (addrs(&allows), addrs(&denies));
+        Self { side, allows, denies, limited, allowed, denied }
+    }
+
+    /// What can be reached. Of clients that nothing limits all but what is denied; as all of it cannot be listed, that is
+    /// told by `denied` alone.
+    fn reached(&self) -> AddrSet {
+        self.allowed.minus(&self.denied)
+    }
+
+    fn rules(&self, denial: bool) -> impl Iterator<Item = &'a Rule> + '_ {
+        let rules = if denial { &self.denies } else { &self.allows };
+        rules.iter().map(|&i| &self.side.ruleset.rules[i])
+    }
+
+    /// Whether the same endpoint of the same rule is wanted here.
+    fn wants(&self, rule: &Rule, destination: &Destination) -> bool {
+        let same = |d: &Destination| {
+            let decided = |d: &Destination| d.gap.as_ref().is_some_and(crate::ruleset::Gap::is_decided);
+            d.endpoint == destination.endpoint
+                && d.lists == destination.lists
+                && decided(d) == decided(destination)
+                && d.accepted.is_some() == destination.accepted.is_some()
+        };
+        self.rules(rule.action == Action::Deny).any(|r| r.key == rule.key && r.destinations.iter().any(same))
+    }
+
+    fn names(&self, denial: bool) -> BTreeSet<&'a NamePattern> {
+        self.rules(denial).flat_map(|rule| &rule.destinations).flat_map(|d| &d.names).collect()
+    }
+}
+
+/// One class of clients on ports that the same rules are about.
+struct Cell<'a> {
+    clients: &'a AddrSet,
+    ports: &'a [Port],
+    was: At<'a>,
+    is: At<'a>,
+}
+
+impl Cell<'_> {
+    /// The addresses that can be reached `here` and cannot `there`.
+    fn addresses(
+        &self,
+        turn: Turn,
+        here: &At<'_>,
+        there: &At<'_>,
+        class: usize,
+        found: &mut BTreeMap<Key, (Part, Vec<(Vec<Port>, AddrSet)>)>,
+    ) {
+        let mut take = |at: &At<'_>, other: &At<'_>, denial: bool, space: &AddrSet| {
+            if space.is_empty() {
+                return;
+            }
+            for rule in at.rules(denial) {
+                for destination in &rule.destinations {
+                    let addrs = destination.all().and(space);
+                    if addrs.is_empty() {
+                        continue;
+                    }
+                    let part = Part::new(turn, at, other, rule, destination, self.clients);
+                    let key = (class, rule.key.clone(), destination.endpoint.clone(), denial, turn, part.cause);
+                    found.entry(key).or_insert_with(|| (part, Vec::new())).1.push((self.ports.to_vec(), addrs));
+                }
+            }
+        };
+        if here.limited {
+            let gained = here.reached().minus(&if there.limited { there.reached() } else { AddrSet::new() });
+            // An allow came or moved; or it was there, and a denial went.
+            take(here, there, false, &gained.minus(&there.allowed));
+            take(there, here, true, &gained.and(&there.allowed));
+        } else if !there.limited {
+            take(there, here, true, &there.denied.minus(&here.denied));
+        }
+    }
+
+    /// The names that can be reached `here` and cannot `there`: allowed ones that came, and denied ones that went.
+    fn names(&self, turn: Turn, here: &At<'_>, there: &At<'_>, changes: &mut Vec<Change>) {
+        let allowed = here.names(false);
+        // A denial that went opens what is allowed under it, and to clients that nothing limits all of it.
+        let reached = |name: &NamePattern| {
+            !here.limited && !there.limited || allowed.iter().any(|open| open.covers(name) || name.covers(open))
+        };
+        for (at, other, denial) in [(here, there, false), (there, here, true)] {
+            let known = other.names(denial);
+            let covered =
+                |name: &NamePattern| known.contains(name) || name.covering().any(|wider| known.contains(&wider));
+            for rule in at.rules(denial) {
+                for destination in &rule.destinations {
+                    let gone = destination.names.iter().filter(|name| !covered(name) && (!denial || reached(name)));
+                    let names: Vec<NamePattern> = gone.cloned().collect();
+                    if !names.is_empty() {
+                        let part = Part::new(turn, at, other, rule, destination, self.clients);
+                        changes.push(part.change(port::merge(self.ports), What::Names(names)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A change but for ports and space.
+struct Part {
+    turn: Turn,
+    cause: Cause,
+    origins: BTreeSet<Origin>,
+    clients: AddrSet,
+    denial: bool,
+    rule: Id,
+    reason: String,
+    callout: Callout,
+    endpoint: Endpoint,
+}
+
+impl Part {
+    /// `at` is the side that has the rule, and `other` the one that has it not, or otherwise.
+    fn new(turn: Turn, at: &At<'_>, other: &At<'_>, rule: &Rule, destination: &Destination, clients: &AddrSet) -> Self {
+        let groups = &at.side.ruleset.clients;
+        let meets = |origin: &&Origin| groups.get(*origin).is_some_and(|group| !group.addrs.and(clients).is_empty());
+        Self {
+            turn,
+            cause: if other.wants(rule, destination) { Cause::Churn } else { Cause::Intent },
+            origins: rule.origins.iter().filter(meets).copied().collect(),
+            clients: clients.clone(),
+            denial: rule.action == Action::Deny,
+            rule: rule.key.clone(),
+            reason: rule.reason.clone(),
+            callout: rule.callout.clone(),
+            endpoint: destination.endpoint.clone(),
+        }
+    }
+
+    fn change(&self, ports: Vec<Port>, what: What) -> Change {
+        Change {
+            turn: self.turn,
+            cause: self.cause,
+            origins: self.origins.clone(),
+            clients: self.clients.clone(),
+            ports,
+            what,
+            denial: self.denial,
+            rule: self.rule.clone(),
+            reason: self.reason.clone(),
+            callout: self.callout.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+/// The same names on several ports are one change.
+fn join_names(changes: Vec<Change>) -> Vec<Change> {
+    let mut joined: Vec<Change> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for change in changes {
+        let What::Names(names) = &change.what else {
+            joined.push(change);
+            continue;
+        };
+        let key = format!(
+            "{:?}{:?}{:?}{}{:?}{names:?}{:?}",
+            change.turn, change.cause, change.rule, change.denial, change.endpoint, change.clients
+        );
+        match places.get(&key).and_then(|&at| joined.get_mut(at)) {
+            Some(other) => {
+                other.ports.extend(change.ports);
+                other.ports = port::merge(&other.ports);
+            }
+            None => {
+                places.insert(key, joined.len());
+                joined.push(change);
+            }
+        }
+    }
+    joined
+}
+
+fn sort_key(change: &Change) -> (Cause, Id, Endpoint, Turn, bool, Vec<Port>, bool, String) {
+    let is_names = matches!(change.what, What::Names(_));
+    let clients = format!("{:?}", change.clients);
+    (
+        change.cause,
+        change.rule.clone(),
+        change.endpoint.clone(),
+        change.turn,
+        is_names,
+        change.ports.clone(),
+        change.denial,
+        clients,
+    )
+}
+
+impl Change {
+    /// The same change seen from the other side.
+    #[must_use]
+    pub fn mirrored(&self) -> Self {
+        Self { turn: self.turn.back(), ..self.clone() }
+    }
+}

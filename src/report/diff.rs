@@ -1,0 +1,290 @@
+//! Differences between rule sets for people, for a pull request and for programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::json::FORMAT_VERSION;
+use crate::addrs::{self, AddrSet};
+use crate::callout::Origin;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::diff::{Cause, Change, ClientChange, Diff, Turn, What};
+use crate::source::Sources;
+
+/// Most characters a comment on GitHub may have.
+const COMMENT_MAX: usize = 65_536;
+/// What is kept free for the line that says what was cut.
+const SPARE: usize = 400;
+/// Most addresses or names that are listed in a line; the rest are counted.
+const SHOWN: usize = 6;
+
+/// What is compared, in words: `main` and `the working tree`.
+pub struct Sides<'a> {
+    /// The old side.
+    pub old: &'a str,
+    /// The new side.
+    pub new: &'a str,
+}
+
+/// How much changed, in a line.
+#[must_use]
+pub fn summary(diff: &Diff) -> String {
+    if diff.is_empty() {
+        return "nothing changed".to_owned();
+    }
+    let addresses = |cause: Cause, turn: Turn| -> (u128, usize) {
+        let ours = diff.changes.iter().filter(|change| change.cause == cause && change.turn == turn);
+        let sets = ours.filter_map(|change| if let What::Addresses(addrs) = &change.what { Some(addrs) } else { None });
+        let all: AddrSet = sets.collect();
+        (all.counts().0, all.v6_prefixes().len())
+    };
+    let words = |cause: Cause| {
+        let ((open4, open6), (close4, close6)) = (addresses(cause, Turn::Opened), addresses(cause, Turn::Closed));
+        format!("+{open4} -{close4} IPv4 addresses, +{open6} -{close6} IPv6 prefixes")
+    };
+    let rules = |cause: Cause| {
+        let ours = diff.changes.iter().filter(|change| change.cause == cause);
+        ours.map(|change| &change.rule).collect::<BTreeSet<_>>().len()
+    };
+    let part = |cause: Cause, name: &str| match rules(cause) {
+        0 => format!("no {name}"),
+        1 => format!("{name} in 1 rule: {}", words(cause)),
+        n => format!("{name} in {n} rules: {}", words(cause)),
+    };
+    let mut text = format!("{}; {}", part(Cause::Intent, "change of intent"), part(Cause::Churn, "churn"));
+    if !diff.clients.is_empty() {
+        text += "; other clients are limited";
+    }
+    text
+}
+
+/// Prints it for a terminal: intent first, then churn, by rule.
+///
+/// # Errors
+/// Those of the writer.
+pub fn text(diff: &Diff, sides: &Sides<'_>, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{} -> {}: {}", sides.old, sides.new, summary(diff))?;
+    for change in &diff.clients {
+        writeln!(out, "\n  {}", client(change))?;
+    }
+    for (cause, head) in [(Cause::Intent, "Intent"), (Cause::Churn, "Churn")] {
+        let groups = by_rule(diff, cause);
+        if groups.is_empty() {
+            continue;
+        }
+        writeln!(out, "\n{head}")?;
+        for (rule, changes) in groups {
+            let first = changes[0];
+            writeln!(out, "  {rule}: {} ({}; {})", first.callout.title, first.reason, first.callout.first_source())?;
+            for change in changes {
+                writeln!(out, "    {}", line(change))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Prints it as a comment for a pull request: risks, intent, and churn folded. What does not fit is counted.
+///
+/// # Errors
+/// Those of the writer.
+pub fn markdown(
+    diff: &Diff,
+    sides: &Sides<'_>,
+    findings: &[&Diagnostic],
+    sources: &Sources,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut page = Page { text: String::new(), left: 0 };
+    page.must(&format!("### Egress: {}\n\n{} → {}\n", code(&summary(diff)), code(sides.old), code(sides.new)));
+    if !findings.is_empty() {
+        page.must("\n| | finding | where |\n|---|---|---|\n");
+        for finding in findings {
+            let place = finding.labels.first().map(|label| {
+                let (line, _) = sources.line_column(&label.span);
+                format!("{}:{line}", sources.get(label.span.source).path)
+            });
+            let mark = match finding.severity() {
+                Severity::Error => "**error**",
+                Severity::Warning => "**warning**",
+                Severity::Note => "note",
+            };
+            let place = place.map(|place| code(&place)).unwrap_or_default();
+            page.line(&format!("| {mark} {} | {} | {place} |\n", finding.code.as_str(), code(&finding.message)));
+        }
+    }
+    for change in &diff.clients {
+        page.line(&format!("\n- {}\n", code(&client(change))));
+    }
+    let table = "\n| rule | | ports | what |\n|---|---|---|---|\n";
+    let intent = by_rule(diff, Cause::Intent);
+    if !intent.is_empty() {
+        page.must(&format!("\n**Intent**\n{table}"));
+        rows(&mut page, &intent);
+        page.must("\n<details><summary>why</summary>\n\n");
+        for (rule, changes) in &intent {
+            let callout = &changes[0].callout;
+            let why = format!("{rule}: {}; {}; {}", callout.purpose, changes[0].reason, callout.first_source());
+            page.line(&format!("- {}\n", code(&why)));
+        }
+        page.must("\n</details>\n");
+    }
+    let churn = by_rule(diff, Cause::Churn);
+    if !churn.is_empty() {
+        page.must(&format!(
+            "\n<details><summary>Churn: answers that moved, in {} rules</summary>\n{table}",
+            churn.len()
+        ));
+        rows(&mut page, &churn);
+        page.must("\n</details>\n");
+    }
+    if page.left > 0 {
+        page.text +=
+            &format!("\n_{} more lines do not fit into a comment; `outgate diff` prints all of them._\n", page.left);
+    }
+    out.write_all(page.text.as_bytes())
+}
+
+fn rows(page: &mut Page, groups: &[(String, Vec<&Change>)]) {
+    for (rule, changes) in groups {
+        for change in changes {
+            let ports = change.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let row = format!("| {} | {} | {} | {} |\n", code(rule), sign(change), code(&ports), code(&what(change)));
+            page.line(&row);
+        }
+    }
+}
+
+/// A page of bounded length.
+struct Page {
+    text: String,
+    /// Lines that did not fit.
+    left: usize,
+}
+
+impl Page {
+    /// What holds the page together.
+    fn must(&mut self, text: &str) {
+        self.text += text;
+    }
+
+    fn line(&mut self, text: &str) {
+        if self.text.chars().count() + text.chars().count() + SPARE > COMMENT_MAX {
+            self.left += 1;
+        } else {
+            self.text += text;
+        }
+    }
+}
+
+/// Free text on a page: in a code span nothing is a link, a name of somebody or a tag. No text of ours holds a backtick;
+/// a bar would end a cell.
+fn code(text: &str) -> String {
+    let plain = text.chars().map(|c| match c {
+        '`' => '\'',
+        c if c.is_control() => '?',
+        c => c,
+    });
+    format!("`{}`", plain.collect::<String>().replace('|', "\\|"))
+}
+
+/// The same for programs.
+#[must_use]
+pub fn json(diff: &Diff, sides: &Sides<'_>, findings: &[&Diagnostic], sources: &Sources) -> Value {
+    let changes: Vec<Value> = diff
+        .changes
+        .iter()
+        .map(|change| {
+            let (addresses, names) = match &change.what {
+                What::Addresses(addrs) => (shorts(addrs), Vec::new()),
+                What::Names(names) => (Vec::new(), names.iter().map(ToString::to_string).collect()),
+            };
+            json!({
+                "turn": change.turn.as_str(),
+                "cause": change.cause.as_str(),
+                "denial": change.denial,
+                "rule": change.rule.as_str(),
+                "callout": change.callout.id.as_str(),
+                "class": change.callout.class.as_str(),
+                "reason": change.reason,
+                "source": change.callout.first_source(),
+                "endpoint": change.endpoint.to_string(),
+                "origins": change.origins.iter().map(|origin| origin.as_str()).collect::<Vec<_>>(),
+                "clients": shorts(&change.clients),
+                "ports": change.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "addresses": addresses,
+                "names": names,
+            })
+        })
+        .collect();
+    let clients: Vec<Value> = diff
+        .clients
+        .iter()
+        .map(|change| json!({"clients": shorts(&change.clients), "was_limited": change.limited.0, "is_limited": change.limited.1}))
+        .collect();
+    json!({
+        "format_version": FORMAT_VERSION,
+        "old": sides.old,
+        "new": sides.new,
+        "summary": summary(diff),
+        "changes": changes,
+        "clients": clients,
+        "findings": findings.iter().map(|finding| super::json::diagnostic(finding, sources)).collect::<Vec<_>>(),
+    })
+}
+
+fn by_rule(diff: &Diff, cause: Cause) -> Vec<(String, Vec<&Change>)> {
+    let mut groups: BTreeMap<String, Vec<&Change>> = BTreeMap::new();
+    for change in diff.changes.iter().filter(|change| change.cause == cause) {
+        groups.entry(change.rule.to_string()).or_default().push(change);
+    }
+    groups.into_iter().collect()
+}
+
+fn sign(change: &Change) -> &'static str {
+    match (change.turn, change.denial) {
+        (Turn::Opened, false) => "+",
+        (Turn::Closed, false) => "-",
+        (Turn::Opened, true) => "+ no longer denied",
+        (Turn::Closed, true) => "- denied now",
+    }
+}
+
+fn line(change: &Change) -> String {
+    let ports = change.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} {ports} {}", sign(change), what(change))
+}
+
+/// Endpoint, clients and space, in words.
+fn what(change: &Change) -> String {
+    let origins = change.origins.iter().map(|origin| Origin::as_str(*origin)).collect::<Vec<_>>().join(", ");
+    match &change.what {
+        What::Names(names) => {
+            format!("{origins}: name {}", some(&names.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        }
+        What::Addresses(addrs) => {
+            format!("{origins}: {} at {}: {}", change.endpoint, addrs.size(), some(&shorts(addrs)))
+        }
+    }
+}
+
+fn client(change: &ClientChange) -> String {
+    let words = |limited: Option<bool>| match limited {
+        Some(true) => "denied what no rule allows",
+        Some(false) => "denied what is blocked alone",
+        None => "no clients of ours",
+    };
+    format!("clients {}: {}, now {}", some(&shorts(&change.clients)), words(change.limited.0), words(change.limited.1))
+}
+
+fn shorts(addrs: &AddrSet) -> Vec<String> {
+    addrs.prefixes().iter().map(addrs::short).collect()
+}
+
+fn some(items: &[String]) -> String {
+    match items.get(..SHOWN).filter(|_| items.len() > SHOWN) {
+        Some(first) => format!("{} and {} more", first.join(", "), items.len() - SHOWN),
+        None => items.join(", "),
+    }
+}
