@@ -88,8 +88,12 @@ impl<'a> Denied<'a> {
         meetings: &mut Meetings,
     ) {
         for (blocked, leads) in self.rule.destinations.iter().zip(&self.leads) {
-            // A name that is blocked and allowed is blocked: nothing is to be told apart.
-            if !open.names.is_empty() && open.names.iter().all(|name| blocked.names.iter().any(|b| b.covers(name))) {
+            // A name that is blocked and allowed is blocked: nothing is to be told apart, but where a vendor's list goes on
+            // behind it.
+            if open.lists.is_empty()
+                && !open.names.is_empty()
+                && open.names.iter().all(|name| blocked.names.iter().any(|b| b.covers(name)))
+            {
                 continue;
             }
             let addrs = blocked.addrs.and(&open.all());
