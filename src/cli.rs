@@ -471,7 +471,7 @@ fn spell_out(args: &SiteArgs, release: &str, features: &[&str], targets: &[Strin
     let interface = args.interface.as_deref().map(|name| format!("interface: {}", text(name)));
     for target in targets {
         let settings = match target.as_str() {
-            "squid" | "lists" => String::new(),
+            "squid" | "lists" | "unbound" | "dnsmasq" | "rpz" | "hosts" => String::new(),
             "opnsense" => {
                 ["version: \"26.1\"".to_owned()].into_iter().chain(interface.clone()).collect::<Vec<_>>().join(", ")
             }

@@ -160,7 +160,8 @@ impl Entry {
         if self.stops.iter().any(|stop| matches!(stop.verdict, Verdict::Open(_))) {
             return Answer::Yes;
         }
-        let stopped = |stop: &Stopped| matches!(stop.verdict, Verdict::Rule | Verdict::Rest);
+        // A name server is a second wall: whoever knows the address, or asks another, walks around it.
+        let stopped = |stop: &Stopped| stop.places.iter().any(|place| place.by != By::Dns);
         if self.uncovered.is_empty() && self.stops.iter().any(stopped) { Answer::No } else { Answer::NotCovered }
     }
 }

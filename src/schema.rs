@@ -21,7 +21,7 @@ use crate::profile::{ALLOWABLE, FailureKey, RawProfile};
 use crate::release::Release;
 use crate::resolve::{Failure, RecordType};
 use crate::settings::{
-    Comments, Denied, Dialect, Hold, Hook, Ipv6, Losses, Mode, OpnsenseVersion, PodOrigin, ResolveAt, Side,
+    Comments, Denied, Dialect, Hold, Hook, Ipv6, Losses, Mode, OpnsenseVersion, Pins, PodOrigin, ResolveAt, Side,
 };
 use crate::strict::{Choice, ChoiceWord, Level};
 use crate::terms::Reaction;
@@ -184,6 +184,7 @@ texts! {
     Side: words(Side::NAMES.map(|(name, _)| name)),
     Hold: words(Hold::NAMES.map(|(name, _)| name)),
     Comments: words(Comments::NAMES.map(|(name, _)| name)),
+    Pins: words(Pins::NAMES.map(|(name, _)| name)),
     PodOrigin: words(PodOrigin::NAMES.map(|(name, _)| name)),
     ResolveAt: words(ResolveAt::NAMES.map(|(name, _)| name)),
     Ipv6: words(Ipv6::NAMES.map(|(name, _)| name)),

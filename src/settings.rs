@@ -32,6 +32,44 @@ pub struct Settings {
     pub lists: Option<Lists>,
     /// Pods in Kubernetes behind Cilium.
     pub cilium: Option<Cilium>,
+    /// An Unbound name server.
+    pub unbound: Option<NameServer>,
+    /// A dnsmasq name server.
+    pub dnsmasq: Option<NameServer>,
+    /// A name server that takes response policy zones.
+    pub rpz: Option<Rpz>,
+    /// A hosts file.
+    pub hosts: Option<Hosts>,
+}
+
+/// Unbound or dnsmasq.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameServer {
+    /// Which names are pinned.
+    pub pins: Pins,
+}
+
+/// A response policy zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rpz {
+    /// Its name: a host name as [`Host`] takes it.
+    pub zone: String,
+    /// Which names are pinned.
+    pub pins: Pins,
+}
+
+/// A hosts file: there is nothing to say of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hosts;
+
+/// Which names are pinned to the answers of the lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pins {
+    /// Those that rules allow to clients who are denied the rest.
+    #[default]
+    All,
+    /// None: they keep the answers the name server finds.
+    None,
 }
 
 /// nftables.
@@ -321,6 +359,18 @@ pub struct RawSettings {
     #[serde(default, deserialize_with = "with_namespace")]
     #[schemars(with = "RawCilium")]
     cilium: Option<RawCilium>,
+    /// An Unbound name server that the clients ask. `unbound: {}` takes every default.
+    #[serde(default, deserialize_with = "bare")]
+    unbound: Option<RawNameServer>,
+    /// A dnsmasq name server that the clients ask. `dnsmasq: {}` takes every default.
+    #[serde(default, deserialize_with = "bare")]
+    dnsmasq: Option<RawNameServer>,
+    /// A name server that takes response policy zones, such as BIND. `rpz: {}` takes every default.
+    #[serde(default, deserialize_with = "bare")]
+    rpz: Option<RawRpz>,
+    /// A hosts file of the wanted names. `hosts: {}` takes every default.
+    #[serde(default, deserialize_with = "bare")]
+    hosts: Option<RawHosts>,
 }
 
 /// A target that is named with nothing behind it is there, with its defaults: to drop it would lose a target.
@@ -535,6 +585,45 @@ struct RawCilium {
     losses: Word,
 }
 
+/// Unbound or dnsmasq. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawNameServer {
+    /// `all`: wanted names are answered with the addresses of the lock. `none`: with what the name server finds.
+    #[schemars(with = "Option<Pins>", extend("default" = name(&Pins::NAMES, Pins::default())))]
+    pins: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
+}
+
+/// A response policy zone. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawRpz {
+    /// The name of the zone, as the name server's own configuration has it.
+    #[schemars(extend("default" = RPZ))]
+    zone: Word,
+    /// `all`: wanted names are answered with the addresses of the lock. `none`: with what the name server finds.
+    #[schemars(with = "Option<Pins>", extend("default" = name(&Pins::NAMES, Pins::default())))]
+    pins: Word,
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
+}
+
+/// A hosts file. Every key may be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct RawHosts {
+    /// `report`, or `refuse`: what this target cannot express is an error. The profile's own `losses` where it is not here.
+    #[schemars(with = "Option<Losses>")]
+    losses: Word,
+}
+
+/// The name of the response policy zone if nothing is said.
+const RPZ: &str = "rpz.outgate";
+
 /// The ports that a packet filter turns connections to. Every key may be left out.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -656,6 +745,16 @@ impl Cilium {
     }
 }
 
+impl Default for Rpz {
+    fn default() -> Self {
+        Self { zone: RPZ.to_owned(), pins: Pins::default() }
+    }
+}
+
+impl Pins {
+    pub(crate) const NAMES: [(&'static str, Self); 2] = [("all", Self::All), ("none", Self::None)];
+}
+
 impl Hold {
     pub(crate) const NAMES: [(&'static str, Self); 3] =
         [("both", Self::Both), ("addresses", Self::Addresses), ("names", Self::Names)];
@@ -739,6 +838,10 @@ impl RawSettings {
             ("opnsense", self.opnsense.as_ref().map(|raw| &raw.losses)),
             ("pf", self.pf.as_ref().map(|raw| &raw.losses)),
             ("squid", self.squid.as_ref().map(|raw| &raw.losses)),
+            ("unbound", self.unbound.as_ref().map(|raw| &raw.losses)),
+            ("dnsmasq", self.dnsmasq.as_ref().map(|raw| &raw.losses)),
+            ("rpz", self.rpz.as_ref().map(|raw| &raw.losses)),
+            ("hosts", self.hosts.as_ref().map(|raw| &raw.losses)),
         ];
         let own = losses.into_iter().filter_map(|(target, word)| Some((target, word?)));
         let own = own.filter(|(_, word)| word.is_some());
@@ -753,6 +856,10 @@ impl RawSettings {
             squid: self.squid.as_ref().map(|raw| ctx.squid(raw)),
             lists: self.lists.as_ref().map(|raw| ctx.lists(raw)),
             cilium: self.cilium.as_ref().map(|raw| ctx.cilium(raw)),
+            unbound: self.unbound.as_ref().map(|raw| ctx.name_server(raw)),
+            dnsmasq: self.dnsmasq.as_ref().map(|raw| ctx.name_server(raw)),
+            rpz: self.rpz.as_ref().map(|raw| ctx.rpz(raw)),
+            hosts: self.hosts.as_ref().map(|_| Hosts),
         }
     }
 }
@@ -1067,6 +1174,18 @@ impl Context<'_> {
         let good = |text: &str| text.contains('.') && text.len() <= 250 && is_dns_name(text);
         let domains: BTreeSet<String> = raw.value.iter().map(|word| self.fit(word, good, help)).collect();
         domains.into_iter().collect()
+    }
+
+    fn name_server(&mut self, raw: &RawNameServer) -> NameServer {
+        NameServer { pins: self.choice(&raw.pins, &Pins::NAMES, Pins::default()) }
+    }
+
+    fn rpz(&mut self, raw: &RawRpz) -> Rpz {
+        let default = Rpz::default();
+        Rpz {
+            zone: raw.zone.as_ref().and_then(|raw| self.host(raw)).map_or(default.zone, |zone| zone.to_string()),
+            pins: self.choice(&raw.pins, &Pins::NAMES, default.pins),
+        }
     }
 
     fn squid(&mut self, raw: &RawSquid) -> Squid {

@@ -31,8 +31,9 @@ macro_rules! targets {
 }
 
 pub mod loss;
+mod names;
 
-targets! { cilium, lists, nftables, opnsense, pf, squid }
+targets! { cilium, dnsmasq, hosts, lists, nftables, opnsense, pf, rpz, squid, unbound }
 
 /// One kind of enforcer.
 pub struct Target {

@@ -34,7 +34,7 @@ fn profile(targets: &str, more: &str) -> String {
     )
 }
 
-const ALL: &str = "cilium: {namespace: storage, endpoints: [app=recorder], origins: [nas]}, lists: {}, nftables: {}, pf: {interface: em1}, opnsense: {version: '26.1', interface: lan}, squid: {}";
+const ALL: &str = "cilium: {namespace: storage, endpoints: [app=recorder], origins: [nas]}, lists: {}, nftables: {}, pf: {interface: em1}, opnsense: {version: '26.1', interface: lan}, squid: {}, unbound: {}, dnsmasq: {}, rpz: {}, hosts: {}";
 
 fn site(profile: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -76,6 +76,10 @@ fn every_target_writes_what_it_lacks_in_its_head_and_as_json() {
         ("opnsense", vec!["no-clients", "wildcard"]),
         ("pf", vec!["no-clients", "wildcard"]),
         ("squid", vec!["no-clients", "not-proxied"]),
+        ("unbound", vec!["no-clients", "ports-and-clients", "unpinned"]),
+        ("dnsmasq", vec!["no-clients", "ports-and-clients", "unpinned"]),
+        ("rpz", vec!["no-clients", "ports-and-clients", "unpinned"]),
+        ("hosts", vec!["no-clients", "unpinned"]),
     ]);
     for target in TARGETS {
         let document = document(folder.path(), target.name);

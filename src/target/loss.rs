@@ -44,6 +44,16 @@ pub const KINDS: &[&Kind] = &[
     &ADDRESS_AMONG_NAMES,
     &OTHER_ORIGIN,
     &DENIED_TO_ANOTHER,
+    &NAME_BLOCKED_FOR_SOME,
+    &DENIED_ADDRESS,
+    &WILDCARD_WITH_ITS_NAME,
+    &WILDCARD_UNBLOCKED,
+    &ALIAS_OF_BLOCKED,
+    &NOTHING_BLOCKED,
+    &NOTHING_PINNED,
+    &UNPINNED,
+    &FAMILY_UNPINNED,
+    &LEFT_TO_DNSMASQ,
     &NAME_BY_ADDRESS,
     &NO_CLIENTS,
 ];
@@ -126,6 +136,77 @@ pub(super) const DENIED_TO_ANOTHER: Kind = Kind {
     help: "a pod has the denials of all its origins: name fewer under `origins`",
 };
 
+/// A name that a name server cannot block: it answers those who may have it as well.
+pub(super) const NAME_BLOCKED_FOR_SOME: Kind = Kind {
+    name: "name-blocked-for-some",
+    code: Some(Code::OutOfReach),
+    together: None,
+    help: "give those who are denied it a name server of their own, or leave the denial to a target that knows clients",
+};
+
+/// A blocked address, which no name server can hold back.
+pub(super) const DENIED_ADDRESS: Kind =
+    Kind { name: "denied-address", code: Some(Code::OutOfReach), together: None, help: "leave it to a packet filter" };
+
+/// A wildcard that is blocked together with the name it stands below.
+pub(super) const WILDCARD_WITH_ITS_NAME: Kind = Kind {
+    name: "wildcard-with-its-name",
+    code: Some(Code::OutOfReach),
+    together: None,
+    help: "no rule allows that name; the dnsmasq and rpz targets can tell them apart",
+};
+
+/// A wildcard that is not blocked, for the name it stands below is wanted.
+pub(super) const WILDCARD_UNBLOCKED: Kind = Kind {
+    name: "wildcard-unblocked",
+    code: Some(Code::Loss),
+    together: None,
+    help: "pin the name (`pins: all`, with an answer in the lock), or use the dnsmasq or rpz target",
+};
+
+/// An allowed name whose answers lead through a blocked one.
+pub(super) const ALIAS_OF_BLOCKED: Kind = Kind {
+    name: "alias-of-blocked",
+    code: Some(Code::OutOfReach),
+    together: None,
+    help: "what lies behind the alias is the blocked name's: leave one of the two out",
+};
+
+/// Denials, where names are given addresses and nothing else.
+pub(super) const NOTHING_BLOCKED: Kind = Kind {
+    name: "nothing-blocked",
+    code: Some(Code::OutOfReach),
+    together: Some("a hosts file blocks no name"),
+    help: "block these at a name server (unbound, dnsmasq, rpz) or by rules",
+};
+
+/// Pins, where there are no answers to pin names to.
+pub(super) const NOTHING_PINNED: Kind = Kind {
+    name: "nothing-pinned",
+    code: Some(Code::OutOfReach),
+    together: None,
+    help: "run `outgate resolve`, or set `pins: none`",
+};
+
+/// Allowed names that keep the answers the name server finds.
+pub(super) const UNPINNED: Kind = Kind {
+    name: "unpinned",
+    code: Some(Code::OutOfReach),
+    together: Some("names that are not pinned"),
+    help: "a rule by address may not have what they are answered: wildcards cannot be pinned, names without an answer need `outgate resolve`",
+};
+
+/// A pinned name of which one family is asked for elsewhere.
+pub(super) const FAMILY_UNPINNED: Kind = Kind {
+    name: "family-unpinned",
+    code: Some(Code::OutOfReach),
+    together: Some("names pinned in one family alone"),
+    help: "a hosts file cannot say that there is no address: a client that asks for the other family asks DNS",
+};
+
+/// Names that dnsmasq feeds into the sets of nftables as it answers.
+pub(super) const LEFT_TO_DNSMASQ: Kind = Kind { name: "left-to-dnsmasq", code: None, together: None, help: "" };
+
 /// Names that are let out by their addresses, and with them every other name there.
 const NAME_BY_ADDRESS: Kind = Kind { name: "name-by-address", code: None, together: None, help: "" };
 
@@ -193,8 +274,8 @@ impl Loss {
 
     /// What it is about, in a few words, for a list of many.
     fn short(&self) -> String {
-        let rule = self.rule.as_ref().map_or("", Id::as_str);
-        if self.ports.is_empty() { rule.to_owned() } else { format!("{rule} ({})", self.ports.join(", ")) }
+        let rule = self.rule.as_ref().map_or_else(|| self.endpoints.join(", "), Id::to_string);
+        if self.ports.is_empty() { rule } else { format!("{rule} ({})", self.ports.join(", ")) }
     }
 }
 
