@@ -489,6 +489,26 @@ fn a_dead_server_is_found_once() {
 }
 
 #[test]
+fn whoever_answers_for_a_name_is_there() {
+    let server = Nameserver::start(&[(".", Behaviour::Silent), (NAME, Behaviour::Answer(v4()))]);
+    assert_eq!(addresses(&one(&server, QUICK)), v4().into_iter().collect());
+}
+
+#[test]
+fn what_is_lost_before_anybody_spoke_is_asked_again_soon() {
+    // A server unheard of is given 400 ms. A busy machine gets a few tries.
+    let soon = (0..5).any(|_| {
+        let names = [("other.example.org", Behaviour::Answer(v4())), (NAME, Behaviour::Deaf(1, both()))];
+        let server = Nameserver::start(&names);
+        let begun = Instant::now();
+        let replies = resolve(&[&server], PATIENT, &[NAME, "other.example.org"]);
+        assert_eq!(addresses(&replies[&query(NAME)]), both().into_iter().collect());
+        begun.elapsed() < Duration::from_millis(350)
+    });
+    assert!(soon);
+}
+
+#[test]
 fn when_nobody_answers_the_error_says_who_was_asked() {
     let (one, other) = (Nameserver::dead(), Nameserver::dead());
     let dns = Dns::with_servers(&[one.addr, other.addr, one.addr]).with_settings(QUICK);

@@ -395,6 +395,63 @@ mod tests {
         assert!(matches!(read(&first, &reply(&second)), Some(Word::Garbled)));
     }
 
+    #[test]
+    fn what_a_message_says_is_what_the_library_reads() {
+        use hickory_resolver::proto::op::Edns;
+        use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
+        use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, SRV};
+        use hickory_resolver::proto::rr::{RData, Record as Full};
+
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let question = Question { name: name("a.example.org."), kind: Kind::A, edns: true, unchecked: false };
+        let mut sent = Vec::new();
+        question.put(&mut sent, &mut rand::rng());
+        let mut message = Message::from_vec(&sent).unwrap();
+        message.metadata.message_type = MessageType::Response;
+        message.metadata.response_code = ResponseCode::ServFail;
+        message.metadata.authentic_data = true;
+        let record = |owner: &str, data| Full::from_rdata(name(owner), 60, data);
+        message.answers = vec![
+            record("a.example.org.", RData::CNAME(CNAME(name("b.example.org.")))),
+            record("b.example.org.", RData::A(A::new(192, 0, 2, 1))),
+            record("b.example.org.", RData::SRV(SRV::new(1, 2, 443, name("c.example.org.")))),
+            record("b.example.org.", RData::NS(NS(name("d.example.org.")))),
+        ];
+        let mut edns = Edns::new();
+        edns.options_mut().insert(EdnsOption::Unknown(EDE, vec![0, 6]));
+        message.edns = Some(edns);
+        let came = message.to_vec().unwrap();
+
+        let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
+        assert!(answer.authentic && !answer.truncated && !answer.soa && answer.bogus);
+        assert_eq!(answer.fault(), Some(Failure::Bogus));
+        let b = Some(Box::new(name("b.example.org.")));
+        let [alias, address, target] = answer.records.as_slice() else { panic!("{:?}", answer.records) };
+        assert!(alias.owner.is_none() && matches!(&alias.data, Data::Alias(to, 60) if Some(to) == b.as_ref()));
+        assert!(
+            address.owner == b && matches!(address.data, Data::Address(ip, 60) if ip == IpAddr::from([192, 0, 2, 1]))
+        );
+        assert!(matches!(&target.data, Data::Target(to, 443) if **to == name("c.example.org.")));
+
+        // Cut anywhere it is no message.
+        for end in HEADER..came.len() {
+            assert!(!matches!(read(&sent, &came[..end]), Some(Word::Message(_))), "{end}");
+        }
+        // The name in full, in another case, is the name that was asked for; another name is not.
+        for (owner, own) in [(b"\x01A\x07eXample\x03ORG\0", true), (b"\x01b\x07eXample\x03ORG\0", false)] {
+            let mut came = sent.clone();
+            came.truncate(HEADER + question_length(&sent));
+            came[2] |= 0x80;
+            came[7] = 1;
+            came[11] = 0;
+            came.extend(owner);
+            came.extend([0, 1, 0, 1, 0xFF, 0, 0, 0, 0, 4, 192, 0, 2, 1]);
+            let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
+            assert_eq!(answer.records[0].owner.is_none(), own);
+            assert!(matches!(answer.records[0].data, Data::Address(_, 0)), "an impossible time to live");
+        }
+    }
+
     fn reply(question: &[u8]) -> Vec<u8> {
         let mut bytes = question.to_vec();
         bytes[2] |= 0x80;

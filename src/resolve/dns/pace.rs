@@ -103,10 +103,11 @@ impl Pace {
 
     /// An answer, and how long it took.
     pub(super) fn answered(&mut self, took: Duration, now: Instant) {
-        self.time(took.as_secs_f64());
+        // Nor how long answers take that stand behind others: by them alone the first full window were asked twice.
         if self.begun.is_some_and(|begun| now.saturating_duration_since(begun) < took) {
             return;
         }
+        self.time(took.as_secs_f64());
         self.stretch.answers += 1;
         self.stretch.seconds += took.as_secs_f64();
         self.judge(now);
