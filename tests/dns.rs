@@ -30,6 +30,9 @@ const QUICK: Settings = Settings {
     ..Settings::DEFAULT
 };
 
+/// Questions that are sent to a server before it is known to be there.
+const AT_ONCE: usize = 128;
+
 /// What one upstream said in one round, by name.
 type Replies = BTreeMap<Query, Reply>;
 
@@ -482,7 +485,27 @@ fn a_dead_server_is_found_once() {
     let good = Nameserver::start(&list.iter().map(|name| (*name, Behaviour::Answer(v4()))).collect::<Vec<_>>());
     let answers = resolve(&[&dead, &good], QUICK, &list);
     assert!(answers.values().all(|answer| answer.addresses.len() == 3 && answer.failures.is_empty()));
-    assert_eq!(dead.total(), 0, "names are not sent to a server that never answers");
+    assert!(dead.total() <= AT_ONCE, "{}: no more than what goes with the question whether it is there", dead.total());
+}
+
+#[test]
+fn whoever_answers_for_a_name_is_there() {
+    let server = Nameserver::start(&[(".", Behaviour::Silent), (NAME, Behaviour::Answer(v4()))]);
+    assert_eq!(addresses(&one(&server, QUICK)), v4().into_iter().collect());
+}
+
+#[test]
+fn what_is_lost_before_anybody_spoke_is_asked_again_soon() {
+    // A server unheard of is given 400 ms. A busy machine gets a few tries.
+    let soon = (0..5).any(|_| {
+        let names = [("other.example.org", Behaviour::Answer(v4())), (NAME, Behaviour::Deaf(1, both()))];
+        let server = Nameserver::start(&names);
+        let begun = Instant::now();
+        let replies = resolve(&[&server], PATIENT, &[NAME, "other.example.org"]);
+        assert_eq!(addresses(&replies[&query(NAME)]), both().into_iter().collect());
+        begun.elapsed() < Duration::from_millis(350)
+    });
+    assert!(soon);
 }
 
 #[test]
@@ -498,7 +521,7 @@ fn when_nobody_answers_the_error_says_who_was_asked() {
             one.addr, other.addr
         )
     );
-    assert_eq!(one.total() + other.total(), 0);
+    assert_eq!([one.total(), other.total()], [2, 2], "what goes with the question whether they are there goes once");
 }
 
 #[test]
@@ -564,7 +587,7 @@ fn an_upstream_that_is_dead_is_named_once_and_says_nothing() {
         assert_eq!(replies.len(), 1);
         assert_eq!(addresses(&replies[0]), v4().into_iter().collect());
     }
-    assert_eq!(dead.total(), 0);
+    assert!(dead.total() <= AT_ONCE, "{}", dead.total());
 }
 
 #[test]

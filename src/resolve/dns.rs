@@ -214,7 +214,8 @@ impl Dns {
 struct Run {
     /// All names: those wanted, in order, then the targets that came to light.
     queries: Vec<Query>,
-    replies: Vec<Vec<Reply>>,
+    /// A place for each round and upstream; empty where that gave none.
+    replies: Vec<Vec<Option<Reply>>>,
     /// How many rounds each was asked in: never more than the one before it.
     rounds: Vec<usize>,
     done: usize,
@@ -224,17 +225,25 @@ struct Run {
 impl Run {
     /// Asks all from a place on, once.
     async fn round(&mut self, engine: &mut Engine<'_>, from: usize, rounds: usize, progress: &dyn Fn(usize, usize)) {
+        let upstreams = engine.upstreams();
         self.replies.resize(self.queries.len(), Vec::new());
         self.rounds.resize(self.queries.len(), 0);
+        for (replies, asked) in self.replies.iter_mut().zip(&mut self.rounds).skip(from) {
+            *asked += 1;
+            // Most have one: room for four is what a list takes by itself.
+            replies.reserve_exact(upstreams);
+            replies.resize(*asked * upstreams, None);
+        }
         let queries = self.queries.get(from..).unwrap_or_default();
         let total = self.queries.len().saturating_mul(rounds).max(self.done + queries.len());
-        let upstreams = engine.upstreams();
-        // By name, then in the order of the upstreams, whoever was the quickest.
-        let mut came: Vec<Option<Reply>> = vec![None; queries.len() * upstreams];
         let (mut done, mut had) = (self.done, vec![0; queries.len()]);
+        // By name, then in the order of the upstreams, whoever was the quickest.
         let mut take = |upstream: usize, query: usize, reply: Reply| {
-            if let (Some(place), Some(had)) = (came.get_mut(query * upstreams + upstream), had.get_mut(query)) {
-                *place = Some(reply);
+            if let (Some(replies), Some(had)) = (self.replies.get_mut(from + query), had.get_mut(query)) {
+                let place = replies.len() - upstreams + upstream;
+                if let Some(place) = replies.get_mut(place) {
+                    *place = Some(reply);
+                }
                 *had += 1;
                 if *had == upstreams {
                     done += 1;
@@ -249,16 +258,11 @@ impl Run {
             progress(self.done, total);
         }
         self.out_of_time |= engine.out_of_time();
-        let mut came = came.into_iter();
-        for replies in self.replies.iter_mut().skip(from) {
-            replies.extend(came.by_ref().take(upstreams).flatten());
-        }
-        self.rounds.iter_mut().skip(from).for_each(|rounds| *rounds += 1);
     }
 
     /// Adds the targets of services from a place on that are not known yet.
     fn add_targets(&mut self, from: usize) {
-        let targets = self.replies.iter().skip(from).flatten().flat_map(|reply| &reply.targets);
+        let targets = self.replies.iter().skip(from).flatten().flatten().flat_map(|reply| &reply.targets);
         let mut targets: BTreeSet<Query> = targets.map(|(host, _)| Query::Host(host.clone())).collect();
         if !targets.is_empty() {
             self.queries.iter().for_each(|known| _ = targets.remove(known));
@@ -268,7 +272,9 @@ impl Run {
 
     fn heard(self, engine: &Engine<'_>) -> Heard {
         let silent = engine.silent().map(|(name, found)| (name.to_owned(), found)).collect();
-        let replies = self.queries.into_iter().zip(self.replies).filter(|(_, replies)| !replies.is_empty()).collect();
+        let replies = self.queries.into_iter().zip(self.replies);
+        let replies = replies.map(|(query, replies)| (query, replies.into_iter().flatten().collect::<Vec<_>>()));
+        let replies = replies.filter(|(_, replies)| !replies.is_empty()).collect();
         Heard { replies, silent, out_of_time: self.out_of_time }
     }
 }

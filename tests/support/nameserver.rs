@@ -173,7 +173,7 @@ impl Nameserver {
 
     /// A server that never says a word.
     pub(crate) fn dead() -> Self {
-        Self::start_without_tcp(&[(".", Behaviour::Silent)])
+        Self::start_without_tcp(&[]).silent_after(0)
     }
 
     fn run(names: &[(&str, Behaviour)], udp: UdpSocket, tcp: Option<TcpListener>) -> Self {

@@ -5,9 +5,8 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::error::Error;
-use std::fmt::Write as _;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -46,29 +45,29 @@ pub(crate) enum Client {
     Batches,
 }
 
-/// What any client comes to: a text to write, or why not.
-type Outcome = Result<String, Box<dyn Error>>;
+/// What any client comes to: its answers are written, or why not.
+type Outcome = Result<(), Box<dyn Error>>;
 
 impl Client {
     /// Asks this server for the names in one file and writes what it says to another.
     pub(crate) fn run(self, server: SocketAddr, names: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         let names = fs::read_to_string(names)?;
-        let heard = match self {
-            Self::Outgate => outgate(server, &names),
-            Self::Hickory => hickory(server, &names),
-            Self::Batches => batches(server, &names),
-        };
-        Ok(fs::write(out, heard?)?)
+        let mut out = BufWriter::with_capacity(1 << 16, File::create(out)?);
+        match self {
+            Self::Outgate => outgate(server, &names, &mut out),
+            Self::Hickory => hickory(server, &names, &mut out),
+            Self::Batches => batches(server, &names, &mut out),
+        }?;
+        Ok(out.flush()?)
     }
 }
 
-fn outgate(server: SocketAddr, names: &str) -> Outcome {
+fn outgate(server: SocketAddr, names: &str, text: &mut impl Write) -> Outcome {
     let queries = names
         .lines()
         .map(|name| Ok(Query::Host(Host::parse(name)?)))
         .collect::<Result<BTreeSet<_>, Box<dyn Error>>>()?;
     let heard = Dns::with_servers(&[server]).resolve(&queries, &|_, _| {})?;
-    let mut text = String::new();
     for (query, replies) in &heard.replies {
         for reply in replies {
             for link in &reply.chain {
@@ -79,10 +78,10 @@ fn outgate(server: SocketAddr, names: &str) -> Outcome {
             }
         }
     }
-    Ok(text)
+    Ok(())
 }
 
-fn hickory(server: SocketAddr, names: &str) -> Outcome {
+fn hickory(server: SocketAddr, names: &str, text: &mut impl Write) -> Outcome {
     let mut known = NameServerConfig::udp(server.ip());
     known.connections.iter_mut().for_each(|connection| connection.port = server.port());
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![known]);
@@ -93,14 +92,13 @@ fn hickory(server: SocketAddr, names: &str) -> Outcome {
         let mut answers = stream::iter(names.lines())
             .map(|name| async move { (name, resolver.lookup_ip(format!("{name}.")).await) })
             .buffer_unordered(HICKORY_AT_ONCE);
-        let mut text = String::new();
         while let Some((name, answer)) = answers.next().await {
             // What fails is missing from the output, and is missed there.
             for address in answer.iter().flat_map(|found| found.iter()) {
                 writeln!(text, "{name} {address}")?;
             }
         }
-        Ok(text)
+        Ok(())
     })
 }
 
@@ -108,10 +106,9 @@ fn hickory(server: SocketAddr, names: &str) -> Outcome {
 /// name; a question waits 2 s and, after 0.1 s, is asked again, for 5 s in all; the next batch begins when the last
 /// question of this one is done; the targets of CNAMEs are asked for by their own names though their addresses are
 /// known. The last name that was queued is the first that is asked.
-fn batches(server: SocketAddr, names: &str) -> Outcome {
+fn batches(server: SocketAddr, names: &str, text: &mut impl Write) -> Outcome {
     let mut queue: VecDeque<String> = names.lines().map(str::to_owned).collect();
     let mut known = HashSet::new();
-    let mut text = String::new();
     while !queue.is_empty() {
         let mut batch = Vec::with_capacity(BATCH);
         while batch.len() < BATCH
@@ -137,7 +134,7 @@ fn batches(server: SocketAddr, names: &str) -> Outcome {
             }
         }
     }
-    Ok(text)
+    Ok(())
 }
 
 /// What became of one question of a batch.

@@ -63,7 +63,8 @@ pub(super) struct Engine<'a> {
     free_flights: Vec<usize>,
     wheel: Wheel<(usize, u32)>,
     due: Vec<(usize, u32)>,
-    inbox: Inbox,
+    /// Nothing while it is read.
+    inbox: Option<Inbox>,
     headers: Headers,
     streams: Streams,
     /// What is under way over a stream, and what waits for one.
@@ -195,10 +196,16 @@ impl Line {
         matches!(self.state, State::Dead { .. })
     }
 
+    /// Whether questions are sent to it. A first window of datagrams does not wait to see whether anybody is there; a
+    /// connection has to.
+    fn is_asked(&self) -> bool {
+        self.state == State::Lives || self.state == State::Unknown && self.server.is_plain()
+    }
+
     /// Whether one more question may be sent now.
     fn has_room(&self) -> bool {
         let window = if self.server.is_plain() { self.pace.window() } else { SECURE };
-        self.state == State::Lives && self.under_way < window
+        self.is_asked() && self.under_way < window
     }
 }
 
@@ -236,7 +243,7 @@ impl<'a> Engine<'a> {
             free_flights: Vec::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
-            inbox: Inbox::new(),
+            inbox: Some(Inbox::new()),
             headers: Headers::new(),
             streams: Streams::new(settings.timeout),
             streaming: FuturesUnordered::new(),
@@ -312,7 +319,10 @@ impl<'a> Engine<'a> {
                 if let Some(open) = open.get_mut(upstream) {
                     *open = open.saturating_sub(1);
                 }
-                done(upstream, query, reply);
+                // What was asked before it was known that nobody is there.
+                if self.ever_lived(upstream) {
+                    done(upstream, query, reply);
+                }
             }
             if next.iter().all(|next| *next >= queries.len()) && open.iter().all(|open| *open == 0) {
                 return;
@@ -322,7 +332,7 @@ impl<'a> Engine<'a> {
                 continue;
             }
             self.send_all();
-            self.wait(sleep.as_mut()).await;
+            self.wait(sleep.as_mut(), &mut finished).await;
             self.turn();
         }
     }
@@ -337,10 +347,11 @@ impl<'a> Engine<'a> {
     ) {
         for (upstream, next) in next.iter_mut().enumerate() {
             for query in *next..queries.len() {
-                let walks = queries.get(query).map(walks_of).unwrap_or_default();
-                if self.ever_lived(upstream) {
+                if self.ever_lived(upstream)
+                    && let Some(reply) = queries.get(query).map(unasked)
+                {
                     *open.get_mut(upstream).unwrap_or(&mut 0) += 1;
-                    finished.push((upstream, query, reply_of(walks, &|_| String::new())));
+                    finished.push((upstream, query, reply));
                 }
             }
             *next = queries.len();
@@ -368,10 +379,9 @@ impl<'a> Engine<'a> {
                 }
                 // It was there, and is no more: nobody said anything to what is left.
                 None => {
-                    for query in *next..queries.len() {
-                        let walks = queries.get(query).map(walks_of).unwrap_or_default();
+                    for (query, reply) in queries.iter().map(unasked).enumerate().skip(*next) {
                         *open += 1;
-                        finished.push((upstream, query, reply_of(walks, &|_| String::new())));
+                        finished.push((upstream, query, reply));
                     }
                     *next = queries.len();
                     continue;
@@ -384,7 +394,7 @@ impl<'a> Engine<'a> {
                     break;
                 }
                 let Some(query) = queries.get(*next) else { break };
-                let job = self.new_job(*next, upstream, walks_of(query));
+                let job = self.new_job(*next, upstream, query);
                 *next += 1;
                 *open += 1;
                 for which in 0..self.jobs.get(job).map_or(0, |job| job.walks.len()) {
@@ -402,20 +412,17 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn new_job(&mut self, query: usize, upstream: usize, walks: Vec<Walk>) -> usize {
-        let job = Job { query, upstream, open: walks.len(), walks };
-        match self.free_jobs.pop() {
-            Some(place) => {
-                if let Some(room) = self.jobs.get_mut(place) {
-                    *room = job;
-                }
-                place
-            }
-            None => {
-                self.jobs.push(job);
-                self.jobs.len() - 1
-            }
+    fn new_job(&mut self, place: usize, upstream: usize, query: &Query) -> usize {
+        let id = self.free_jobs.pop().unwrap_or_else(|| {
+            self.jobs.push(Job { query: place, upstream, walks: Vec::new(), open: 0 });
+            self.jobs.len() - 1
+        });
+        if let Some(job) = self.jobs.get_mut(id) {
+            (job.query, job.upstream) = (place, upstream);
+            put_walks(query, &mut job.walks);
+            job.open = job.walks.len();
         }
+        id
     }
 
     fn take_steps(&mut self, now: Instant, finished: &mut Vec<(usize, usize, Reply)>) {
@@ -454,10 +461,13 @@ impl<'a> Engine<'a> {
         if job.open > 0 {
             return;
         }
-        let walks = std::mem::take(&mut job.walks);
+        let mut walks = std::mem::take(&mut job.walks);
         let (query, upstream) = (job.query, job.upstream);
         let name = |at: usize| self.list(upstream).get(at).map(|line| line.name.clone()).unwrap_or_default();
-        finished.push((upstream, query, reply_of(walks, &name)));
+        finished.push((upstream, query, reply_of(&mut walks, &name)));
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.walks = walks;
+        }
         self.free_jobs.push(id);
     }
 
@@ -467,7 +477,7 @@ impl<'a> Engine<'a> {
         // The second question of a name goes with the first.
         if l.is_dead() {
             self.heard.push((walk, Word::Silence));
-        } else if l.has_room() || (walk % 2 == 1 && l.state == State::Lives && l.backlog.is_empty()) {
+        } else if l.has_room() || (walk % 2 == 1 && l.is_asked() && l.backlog.is_empty()) {
             self.launch(line, Some(walk), now);
         } else {
             l.backlog.push_back(walk);
@@ -573,11 +583,18 @@ impl<'a> Engine<'a> {
 
     /// A timer of a flight: it is sent again, or given up.
     fn expire(&mut self, place: usize, now: Instant) {
-        let Some(flight) = self.flights.get(place) else { return };
+        let Some(flight) = self.flights.get_mut(place) else { return };
         let (line, walk) = (flight.line, flight.walk);
         if now < flight.due {
             let after = flight.due.saturating_duration_since(now);
             self.wheel.add(now, after, (place, flight.generation));
+            return;
+        }
+        // Nobody knows yet whether anybody is there: one question finds that out, and the others wait for it.
+        let unknown = self.lines.get(line).is_some_and(|line| line.state == State::Unknown);
+        if unknown && walk.is_some() {
+            flight.due = now + flight.wait;
+            self.wheel.add(now, flight.wait, (place, flight.generation));
             return;
         }
         if now >= flight.until {
@@ -701,46 +718,68 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Reads what came to a server's sockets.
-    fn receive(&mut self, line: usize, slot: usize) {
-        loop {
-            let Some(room) = self.lines.get_mut(line).and_then(|line| line.sockets.get_mut(slot)) else { return };
-            let more = self.inbox.receive(&room.socket);
+    /// Reads what came to one of a server's sockets.
+    fn receive(&mut self, line: usize, slot: usize, finished: &mut Vec<(usize, usize, Reply)>) {
+        let Some(mut inbox) = self.inbox.take() else { return };
+        while let Some(room) = self.lines.get(line).and_then(|line| line.sockets.get(slot)) {
+            let more = inbox.receive(&room.socket);
             let now = Instant::now();
-            let mut landed = Vec::with_capacity(BATCH);
-            for datagram in self.inbox.datagrams() {
-                let Some(&(place, nth)) = id_of(datagram).and_then(|id| room.ids.get(&id)) else { continue };
-                // It is the answer to this sending; after the first it is over, and a second finds it no more.
-                let Some(flight) = self.flights.get(place) else { continue };
-                let Some(word) = read(&flight.bytes, datagram) else { continue };
-                for (at, id, _) in &flight.sent {
-                    if *at == slot {
-                        room.ids.remove(id);
-                    }
-                }
-                landed.push((place, nth, word));
-            }
-            for (place, nth, word) in landed {
-                let Some(flight) = self.flights.get(place) else { continue };
-                let Some((_, _, at)) = flight.sent.get(nth).copied() else { continue };
-                let walk = flight.walk;
-                let took = now.saturating_duration_since(at);
-                self.land(place);
-                self.lives(line, now);
-                if let Some(l) = self.lines.get_mut(line) {
-                    match walk {
-                        Some(walk) => {
-                            l.pace.answered(took, now);
-                            self.heard.push((walk, word));
-                        }
-                        None if l.under_way == 0 => l.pace.begin(took),
-                        None => {}
-                    }
-                }
+            for datagram in inbox.datagrams() {
+                self.take(line, slot, datagram, now, finished);
             }
             if !more {
-                return;
+                break;
             }
+        }
+        self.inbox = Some(inbox);
+    }
+
+    /// A datagram: what it is an answer to, if to anything, goes on at once, so that no answer waits in a list.
+    fn take(
+        &mut self,
+        line: usize,
+        slot: usize,
+        datagram: &[u8],
+        now: Instant,
+        finished: &mut Vec<(usize, usize, Reply)>,
+    ) {
+        let Some(l) = self.lines.get_mut(line) else { return };
+        let place = id_of(datagram).and_then(|id| l.sockets.get(slot)?.ids.get(&id).copied());
+        let Some((place, nth)) = place else { return };
+        // It is the answer to this sending; then the question is over, and a second answer finds it no more.
+        let Some(flight) = self.flights.get(place) else { return };
+        let Some(word) = read(&flight.bytes, datagram) else { return };
+        let Some((_, _, at)) = flight.sent.get(nth).copied() else { return };
+        let (walk, took) = (flight.walk, now.saturating_duration_since(at));
+        let first = l.state == State::Unknown;
+        if first {
+            l.pace.begin(took, now);
+        } else if walk.is_some() {
+            l.pace.answered(took, now);
+        }
+        self.land(place);
+        self.lives(line, now);
+        if first {
+            self.hurry(line, now);
+        }
+        if let Some(walk) = walk {
+            self.step(walk, Some(word), now, finished);
+        }
+    }
+
+    /// A server has spoken for the first time, and it is known how long it takes: what was sent before waits no longer
+    /// than what is sent now.
+    fn hurry(&mut self, line: usize, now: Instant) {
+        let Some(l) = self.lines.get(line) else { return };
+        let wait = l.pace.wait();
+        for &(place, _) in l.sockets.iter().flat_map(|slot| slot.ids.values()) {
+            let Some(flight) = self.flights.get_mut(place).filter(|flight| flight.walk.is_some()) else { continue };
+            let Some((_, _, sent)) = flight.sent.last().copied() else { continue };
+            flight.generation = flight.generation.wrapping_add(1);
+            flight.until = now + self.settings.timeout;
+            flight.due = (sent + wait).max(now).min(flight.until);
+            flight.wait = wait * 2;
+            self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));
         }
     }
 
@@ -753,7 +792,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Until something came, something is due, or the time is over.
-    async fn wait(&mut self, mut sleep: Pin<&mut tokio::time::Sleep>) {
+    async fn wait(&mut self, mut sleep: Pin<&mut tokio::time::Sleep>, finished: &mut Vec<(usize, usize, Reply)>) {
         let until = self.wheel.look().map_or(self.deadline, |look| look.min(self.deadline));
         if !self.heard.is_empty() {
             return;
@@ -779,7 +818,7 @@ impl<'a> Engine<'a> {
         })
         .await;
         for (line, slot) in came {
-            self.receive(line, slot);
+            self.receive(line, slot, finished);
         }
         let now = Instant::now();
         for (line, ticket, word) in streamed {
@@ -874,15 +913,27 @@ fn found(ever: bool, reason: Option<&str>) -> String {
     format!("{what}{why}: it was asked whether it is there, and then left alone")
 }
 
-/// What is asked for a query.
-fn walks_of(query: &Query) -> Vec<Walk> {
-    let walk = |text: &str, kinds: &[Kind]| match Name::from_ascii(text) {
-        Ok(name) => kinds.iter().map(|kind| Walk::new(name.clone(), *kind)).collect(),
-        // A host is a name; of one that were none nothing would be known.
-        Err(_) => Vec::new(),
+/// What is asked for a query, into a list.
+fn put_walks(query: &Query, walks: &mut Vec<Walk>) {
+    walks.clear();
+    let mut walk = |text: &str, kinds: &[Kind]| {
+        // A host is a name; of one that were none nothing would be known. Label by label: hickory reads a text a letter
+        // at a time.
+        let name = text.split('.').try_fold(Name::new(), |name, label| name.append_label(label.as_bytes()));
+        if let Ok(mut name) = name {
+            name.set_fqdn(true);
+            walks.extend(kinds.iter().map(|kind| Walk::new(name.clone(), *kind)));
+        }
     };
     match query {
-        Query::Host(host) => walk(&host.fqdn(), &[Kind::A, Kind::AAAA]),
-        Query::Service(service) => walk(&format!("{service}."), &[Kind::SRV]),
+        Query::Host(host) => walk(host.as_str(), &[Kind::A, Kind::AAAA]),
+        Query::Service(service) => walk(&service.to_string(), &[Kind::SRV]),
     }
+}
+
+/// What is known of a query that nobody was asked for.
+fn unasked(query: &Query) -> Reply {
+    let mut walks = Vec::new();
+    put_walks(query, &mut walks);
+    reply_of(&mut walks, &|_| String::new())
 }

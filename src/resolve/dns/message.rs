@@ -1,18 +1,27 @@
 //! One question out, one message in: what is sent, and whether what came is an answer to it.
 
-use hickory_resolver::proto::op::{DnsRequest, DnsRequestOptions, Message, MessageType, Query, ResponseCode};
-use hickory_resolver::proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use std::net::IpAddr;
+
+use hickory_resolver::proto::op::{
+    DnsRequest, DnsRequestOptions, DnsResponse, Message, MessageType, Query, ResponseCode,
+};
 use hickory_resolver::proto::rr::{DNSClass, Name, RecordType as Kind};
+use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use rand::Rng;
 
 use crate::resolve::Failure;
 
 /// Length of a message's header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
-/// Flags of a question: RD, AD and CD.
+/// Flags of a message: QR, AA, TC, RD, AD and CD.
+const RESPONSE: u16 = 1 << 15;
+const AUTHORITATIVE: u16 = 1 << 10;
+const TRUNCATED: u16 = 1 << 9;
 const RECURSE: u16 = 1 << 8;
 const AUTHENTIC: u16 = 1 << 5;
 const UNCHECKED: u16 = 1 << 4;
+/// How a record says that it is of the name that was asked for: a pointer to the question.
+const ASKED: [u8; 2] = [0xC0, 12];
 /// Longest datagram we ask for (DNS flag day 2020).
 const PAYLOAD: u16 = 1232;
 /// Extended DNS Errors (RFC 8914).
@@ -36,11 +45,60 @@ pub(super) struct Question {
 #[derive(Debug)]
 pub(super) enum Word {
     /// An answer to the question.
-    Message(Box<Message>),
+    Message(Answer),
     /// The right id, but no message, or the case of the letters lost: forged perhaps.
     Garbled,
     /// The time is over.
     Silence,
+}
+
+/// What a message says, as far as anybody here wants to know.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) code: ResponseCode,
+    /// It was cut: a part of an answer (TC).
+    pub(super) truncated: bool,
+    /// Whoever sent it validated it (AD).
+    pub(super) authentic: bool,
+    /// It only says whom else to ask.
+    referral: bool,
+    /// Its authority section has an SOA.
+    pub(super) soa: bool,
+    /// It says why it is a failure, and that it was DNSSEC.
+    bogus: bool,
+    /// Of its answers those that could be of use.
+    pub(super) records: Vec<Record>,
+}
+
+/// A record of a message.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Whose it is; nothing for the name that was asked for.
+    pub(super) owner: Option<Box<Name>>,
+    pub(super) data: Data,
+}
+
+/// What a record holds. Nearly all hold an address, so a name is behind a box.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    /// Of A and AAAA: an address, and its time to live in seconds.
+    Address(IpAddr, u32),
+    /// Of CNAME: where it leads, and how long that may be believed.
+    Alias(Box<Name>, u32),
+    /// Of SRV: a target and its port.
+    Target(Box<Name>, u16),
+}
+
+impl Data {
+    /// The type of record that holds it.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Address(IpAddr::V4(_), _) => Kind::A,
+            Self::Address(IpAddr::V6(_), _) => Kind::AAAA,
+            Self::Alias(..) => Kind::CNAME,
+            Self::Target(..) => Kind::SRV,
+        }
+    }
 }
 
 impl Question {
@@ -76,7 +134,8 @@ impl Question {
                 if left == 0 {
                     (bits, left) = (random.next_u64(), 64);
                 }
-                bytes.push(if bits & 1 == 1 && letter.is_ascii_alphabetic() { letter ^ 0x20 } else { letter });
+                // Without a branch: what chance decides nobody foresees, the processor neither.
+                bytes.push(letter ^ ((u8::from(bits & 1 == 1) & u8::from(letter.is_ascii_alphabetic())) << 5));
                 bits >>= 1;
                 left -= 1;
             }
@@ -92,11 +151,14 @@ impl Question {
         }
     }
 
-    /// Whether a message that came over a stream is for this question.
-    pub(super) fn judge(&self, message: Message) -> Word {
+    /// Whether a message that came over a stream is for this question, and what it says.
+    pub(super) fn judge(&self, response: DnsResponse) -> Word {
+        let (message, bytes) = response.into_parts();
         let same = |asked: &Query| asked.name == self.name && asked.query_type == self.kind;
         match message.queries.as_slice() {
-            [asked] if same(asked) && message.message_type == MessageType::Response => Word::Message(Box::new(message)),
+            [asked] if same(asked) && message.message_type == MessageType::Response => {
+                Answer::read(&bytes, HEADER + question_length(&bytes)).map_or(Word::Garbled, Word::Message)
+            }
             _ => Word::Garbled,
         }
     }
@@ -117,26 +179,27 @@ pub(super) fn id_of(bytes: &[u8]) -> Option<u16> {
 /// A datagram that has the id of a question: what it says to it. `None` when it is about something else, and the
 /// answer may still come.
 pub(super) fn read(sent: &[u8], came: &[u8]) -> Option<Word> {
+    let end = HEADER + question_length(sent);
+    // Nearly all: one question, letter for letter as it was sent.
+    let answers = word(came, 2).is_some_and(|flags| flags & RESPONSE != 0) && word(came, 4) == Some(1);
+    if answers && came.get(HEADER..end) == sent.get(HEADER..end) {
+        return Some(Answer::read(came, end).map_or(Word::Garbled, Word::Message));
+    }
     let Ok(message) = Message::from_vec(came) else { return Some(Word::Garbled) };
     if message.message_type != MessageType::Response {
         return Some(Word::Garbled);
     }
-    let end = HEADER + question_length(sent);
-    // Nearly all: one question, letter for letter as it was sent.
-    if message.queries.len() == 1 && came.get(HEADER..end) == sent.get(HEADER..end) {
-        return Some(Word::Message(Box::new(message)));
-    }
     // Some servers from before EDNS do not even say what they did not understand.
     if message.queries.is_empty() && message.response_code == ResponseCode::FormErr {
-        return Some(Word::Message(Box::new(message)));
+        return Answer::read(came, HEADER).map(Word::Message);
     }
     let asked = Message::from_vec(sent).ok()?;
     (asked.queries == message.queries).then_some(Word::Garbled)
 }
 
-/// How long the question of a message of ours is: name, type and class.
-fn question_length(sent: &[u8]) -> usize {
-    let name = sent.get(HEADER..).unwrap_or_default();
+/// How long the question of a message is, whose name stands there in full: name, type and class.
+fn question_length(bytes: &[u8]) -> usize {
+    let name = bytes.get(HEADER..).unwrap_or_default();
     let mut at = 0;
     while let Some(&length) = name.get(at).filter(|length| **length > 0) {
         at += 1 + usize::from(length);
@@ -144,32 +207,157 @@ fn question_length(sent: &[u8]) -> usize {
     at + 1 + 4
 }
 
-/// Why a message is no answer, so that somebody else is asked; nothing when it is one.
-pub(super) fn no_answer(message: &Message) -> Option<Failure> {
-    match message.response_code {
-        ResponseCode::NoError if is_referral(message) => Some(Failure::Refused),
-        ResponseCode::NoError | ResponseCode::NXDomain => None,
-        ResponseCode::Refused => Some(Failure::Refused),
-        ResponseCode::FormErr => Some(Failure::Malformed),
-        ResponseCode::ServFail if is_bogus(message) => Some(Failure::Bogus),
-        _ => Some(Failure::ServFail),
+/// The two bytes at a place.
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk::<2>().map(|word| u16::from_be_bytes(*word))
+}
+
+/// The beginning of a record: whose it is and what.
+struct Head {
+    /// Nothing for a pointer to the question.
+    owner: Option<Name>,
+    kind: Kind,
+    class: u16,
+    ttl: u32,
+    /// Where its data begins, and how much that is.
+    begin: usize,
+    length: usize,
+}
+
+impl Head {
+    /// Reads one, and goes on behind its data.
+    fn read(came: &[u8], decoder: &mut BinDecoder<'_>) -> Option<Self> {
+        let owner = if came.get(decoder.index()..)?.starts_with(&ASKED) {
+            decoder.read_slice(ASKED.len()).ok()?;
+            None
+        } else {
+            Some(Name::read(decoder).ok()?)
+        };
+        let kind = Kind::from(decoder.read_u16().ok()?.unverified());
+        let class = decoder.read_u16().ok()?.unverified();
+        let ttl = decoder.read_u32().ok()?.unverified();
+        let length = usize::from(decoder.read_u16().ok()?.unverified());
+        let begin = decoder.index();
+        decoder.read_slice(length).ok()?;
+        Some(Self { owner, kind, class, ttl, begin, length })
+    }
+
+    /// Its data, as bytes.
+    fn bytes<'a>(&self, came: &'a [u8]) -> &'a [u8] {
+        came.get(self.begin..self.begin + self.length).unwrap_or_default()
+    }
+
+    /// What it holds, if it is of use here. Outer nothing: it is no record.
+    fn data(&self, came: &[u8]) -> Option<Option<Data>> {
+        if self.class != u16::from(DNSClass::IN) {
+            return Some(None);
+        }
+        let bytes = self.bytes(came);
+        let name = |skip: usize| name_at(came, self.begin + skip, self.begin + self.length);
+        let ttl = believed(self.ttl);
+        Some(Some(match self.kind {
+            Kind::A => Data::Address(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?), ttl),
+            Kind::AAAA => Data::Address(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?), ttl),
+            Kind::CNAME => Data::Alias(Box::new(name(0)?), ttl),
+            // Behind priority and weight.
+            Kind::SRV => Data::Target(Box::new(name(6)?), word(bytes, 4)?),
+            _ => return Some(None),
+        }))
     }
 }
 
-/// Whether the server only says whom else to ask. Taken for "no addresses", a server that does not recurse would
-/// empty a lock.
-fn is_referral(message: &Message) -> bool {
-    let has = |kind| message.authorities.iter().any(|record| record.record_type() == kind);
-    message.answers.is_empty() && !message.authoritative && has(Kind::NS) && !has(Kind::SOA)
+/// A name that reaches from one place to another, apart from what it points to.
+fn name_at(came: &[u8], begin: usize, end: usize) -> Option<Name> {
+    let mut decoder = BinDecoder::new(came);
+    decoder.read_slice(begin).ok()?;
+    let name = Name::read(&mut decoder).ok()?;
+    (decoder.index() == end).then_some(name)
 }
 
-/// Whether the server says why it failed, and that it was DNSSEC.
-fn is_bogus(message: &Message) -> bool {
-    let options = message.edns.as_ref().map(|edns| edns.options().get_all(EdnsCode::Unknown(EDE))).unwrap_or_default();
-    options.into_iter().any(|option| match option {
-        EdnsOption::Unknown(_, data) => id_of(data).is_some_and(|code| BOGUS.contains(&code)),
-        _ => false,
-    })
+impl Answer {
+    /// Reads what stands behind the question; nothing when it is no message. hickory's reader makes a dozen lists of
+    /// every message, and that was most of what an answer cost; names are its business still.
+    fn read(came: &[u8], behind: usize) -> Option<Self> {
+        let flags = word(came, 2)?;
+        let [asked, answers, authorities, additionals] =
+            [word(came, 4)?, word(came, 6)?, word(came, 8)?, word(came, 10)?];
+        let mut decoder = BinDecoder::new(came);
+        decoder.read_slice(behind).ok()?;
+        let mut records = Vec::with_capacity(usize::from(answers).min(16));
+        for _ in 0..answers {
+            let head = Head::read(came, &mut decoder)?;
+            if head.kind == Kind::OPT {
+                return None;
+            }
+            let Some(data) = head.data(came)? else { continue };
+            // A server need not point; written in full, in whatever case, the name is the same.
+            let is_asked =
+                |owner: &Name| asked == 1 && name_at(came, HEADER, behind - 4).is_some_and(|a| same(&a, owner));
+            records.push(Record { owner: head.owner.filter(|owner| !is_asked(owner)).map(Box::new), data });
+        }
+        let (mut soa, mut servers) = (false, false);
+        for _ in 0..authorities {
+            let head = Head::read(came, &mut decoder)?;
+            soa |= head.kind == Kind::SOA;
+            servers |= head.kind == Kind::NS;
+        }
+        let mut edns = None;
+        for _ in 0..additionals {
+            let head = Head::read(came, &mut decoder)?;
+            if head.kind == Kind::OPT && edns.replace(head).is_some() {
+                return None;
+            }
+        }
+        // The upper bits of the code stand where others have their time to live (RFC 6891, 6.1.3).
+        let [high, ..] = edns.as_ref().map_or(0, |head| head.ttl).to_be_bytes();
+        Some(Self {
+            code: ResponseCode::from(high, flags.to_be_bytes()[1]),
+            truncated: flags & TRUNCATED != 0,
+            authentic: flags & AUTHENTIC != 0,
+            // Taken for "no addresses", a server that does not recurse would empty a lock.
+            referral: answers == 0 && flags & AUTHORITATIVE == 0 && servers && !soa,
+            soa,
+            bogus: edns.is_some_and(|head| is_bogus(head.bytes(came))),
+            records,
+        })
+    }
+
+    /// Why it is no answer, so that somebody else is asked; nothing when it is one.
+    pub(super) fn fault(&self) -> Option<Failure> {
+        match self.code {
+            ResponseCode::NoError if self.referral => Some(Failure::Refused),
+            ResponseCode::NoError | ResponseCode::NXDomain => None,
+            ResponseCode::Refused => Some(Failure::Refused),
+            ResponseCode::FormErr => Some(Failure::Malformed),
+            ResponseCode::ServFail if self.bogus => Some(Failure::Bogus),
+            _ => Some(Failure::ServFail),
+        }
+    }
+}
+
+/// Whether EDNS options say why a server failed, and that it was DNSSEC.
+fn is_bogus(mut options: &[u8]) -> bool {
+    while let (Some(code), Some(length)) = (word(options, 0), word(options, 2)) {
+        let data = options.get(4..4 + usize::from(length)).unwrap_or_default();
+        if code == EDE && word(data, 0).is_some_and(|why| BOGUS.contains(&why)) {
+            return true;
+        }
+        options = options.get(4 + usize::from(length)..).unwrap_or_default();
+    }
+    false
+}
+
+/// Whether two names are one, whatever the case of their letters. hickory compares label by label from the end and a
+/// letter at a time; that showed.
+pub(super) fn same(one: &Name, other: &Name) -> bool {
+    let mut labels = other.iter();
+    one.iter().all(|label| labels.next().is_some_and(|other| label.eq_ignore_ascii_case(other)))
+        && labels.next().is_none()
+}
+
+/// A TTL, in seconds: one with the top bit set is 0 (RFC 2181, 8).
+fn believed(ttl: u32) -> u32 {
+    if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
 }
 
 #[cfg(test)]
@@ -205,6 +393,63 @@ mod tests {
         assert_ne!(first, second);
         assert!(matches!(read(&first, &reply(&first)), Some(Word::Message(_))));
         assert!(matches!(read(&first, &reply(&second)), Some(Word::Garbled)));
+    }
+
+    #[test]
+    fn what_a_message_says_is_what_the_library_reads() {
+        use hickory_resolver::proto::op::Edns;
+        use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
+        use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, SRV};
+        use hickory_resolver::proto::rr::{RData, Record as Full};
+
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let question = Question { name: name("a.example.org."), kind: Kind::A, edns: true, unchecked: false };
+        let mut sent = Vec::new();
+        question.put(&mut sent, &mut rand::rng());
+        let mut message = Message::from_vec(&sent).unwrap();
+        message.metadata.message_type = MessageType::Response;
+        message.metadata.response_code = ResponseCode::ServFail;
+        message.metadata.authentic_data = true;
+        let record = |owner: &str, data| Full::from_rdata(name(owner), 60, data);
+        message.answers = vec![
+            record("a.example.org.", RData::CNAME(CNAME(name("b.example.org.")))),
+            record("b.example.org.", RData::A(A::new(192, 0, 2, 1))),
+            record("b.example.org.", RData::SRV(SRV::new(1, 2, 443, name("c.example.org.")))),
+            record("b.example.org.", RData::NS(NS(name("d.example.org.")))),
+        ];
+        let mut edns = Edns::new();
+        edns.options_mut().insert(EdnsOption::Unknown(EDE, vec![0, 6]));
+        message.edns = Some(edns);
+        let came = message.to_vec().unwrap();
+
+        let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
+        assert!(answer.authentic && !answer.truncated && !answer.soa && answer.bogus);
+        assert_eq!(answer.fault(), Some(Failure::Bogus));
+        let b = Some(Box::new(name("b.example.org.")));
+        let [alias, address, target] = answer.records.as_slice() else { panic!("{:?}", answer.records) };
+        assert!(alias.owner.is_none() && matches!(&alias.data, Data::Alias(to, 60) if Some(to) == b.as_ref()));
+        assert!(
+            address.owner == b && matches!(address.data, Data::Address(ip, 60) if ip == IpAddr::from([192, 0, 2, 1]))
+        );
+        assert!(matches!(&target.data, Data::Target(to, 443) if **to == name("c.example.org.")));
+
+        // Cut anywhere it is no message.
+        for end in HEADER..came.len() {
+            assert!(!matches!(read(&sent, &came[..end]), Some(Word::Message(_))), "{end}");
+        }
+        // The name in full, in another case, is the name that was asked for; another name is not.
+        for (owner, own) in [(b"\x01A\x07eXample\x03ORG\0", true), (b"\x01b\x07eXample\x03ORG\0", false)] {
+            let mut came = sent.clone();
+            came.truncate(HEADER + question_length(&sent));
+            came[2] |= 0x80;
+            came[7] = 1;
+            came[11] = 0;
+            came.extend(owner);
+            came.extend([0, 1, 0, 1, 0xFF, 0, 0, 0, 0, 4, 192, 0, 2, 1]);
+            let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
+            assert_eq!(answer.records[0].owner.is_none(), own);
+            assert!(matches!(answer.records[0].data, Data::Address(_, 0)), "an impossible time to live");
+        }
     }
 
     fn reply(question: &[u8]) -> Vec<u8> {

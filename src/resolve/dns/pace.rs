@@ -38,6 +38,8 @@ pub(super) struct Pace {
     most: f64,
     /// Doubling until the server shows what it can.
     opening: bool,
+    /// When the first answer came. Answers to what was asked before say nothing of the window that was made then.
+    begun: Option<Instant>,
     stretch: Stretch,
 }
 
@@ -66,6 +68,7 @@ impl Pace {
             window: FIRST.0.min(most),
             most,
             opening: true,
+            begun: None,
             stretch: NEW,
         }
     }
@@ -85,8 +88,10 @@ impl Pace {
         })
     }
 
-    /// The probe's round trip: what to begin with. It does not count for the average, for the root is always known.
-    pub(super) fn begin(&mut self, took: Duration) {
+    /// The first answer: what to begin with. It does not count for the average, for it may be the root's, which is
+    /// always known.
+    pub(super) fn begin(&mut self, took: Duration, now: Instant) {
+        self.begun = Some(now);
         self.time(took.as_secs_f64());
         self.window = (took.as_secs_f64() * FIRST_RATE).clamp(FIRST.0, FIRST.1).min(self.most);
     }
@@ -98,6 +103,10 @@ impl Pace {
 
     /// An answer, and how long it took.
     pub(super) fn answered(&mut self, took: Duration, now: Instant) {
+        // Nor how long answers take that stand behind others: by them alone the first full window were asked twice.
+        if self.begun.is_some_and(|begun| now.saturating_duration_since(begun) < took) {
+            return;
+        }
         self.time(took.as_secs_f64());
         self.stretch.answers += 1;
         self.stretch.seconds += took.as_secs_f64();
@@ -169,8 +178,8 @@ mod tests {
     /// time of an answer, after so many round trips.
     fn after(rounds: u32, rate: f64, away: Duration, loses: u32) -> (usize, Duration) {
         let mut pace = Pace::new(8192);
-        pace.begin(away);
         let mut now = Instant::now();
+        pace.begin(away, now);
         let (mut took, mut asked) = (away, 0);
         for _ in 0..rounds {
             let window = pace.window();
@@ -214,9 +223,9 @@ mod tests {
     #[test]
     fn a_near_server_is_begun_with_little() {
         let mut pace = Pace::new(8192);
-        pace.begin(MS / 10);
+        pace.begin(MS / 10, Instant::now());
         assert_eq!(pace.window(), 128);
-        pace.begin(20 * MS);
+        pace.begin(20 * MS, Instant::now());
         assert_eq!(pace.window(), 1000);
         assert!(pace.wait() >= 50 * MS && pace.wait() < 100 * MS, "{:?}", pace.wait());
         assert_eq!(Pace::new(1).window(), 1);

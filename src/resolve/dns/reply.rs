@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::walk::{Data, Walk, host_of};
+use super::message::Data;
+use super::walk::{Walk, host_of};
 use super::{ADDRESSES_MAX, TARGETS_MAX};
 use crate::host::Host;
 use crate::resolve::{Failure, RecordType, Reply};
 
 /// One reply out of the walks for A and AAAA, or of the one for SRV. `name` names a server of the list.
-pub(super) fn reply_of(walks: Vec<Walk>, name: &dyn Fn(usize) -> String) -> Reply {
-    let mut walks = walks.into_iter();
+/// Takes them out, so that the list can be used again.
+pub(super) fn reply_of(walks: &mut Vec<Walk>, name: &dyn Fn(usize) -> String) -> Reply {
+    let mut walks = walks.drain(..);
     match (walks.next(), walks.next()) {
         (Some(a), Some(aaaa)) => host_reply(a, aaaa, name),
         (Some(srv), None) => service_reply(srv, name),
@@ -19,13 +21,12 @@ pub(super) fn reply_of(walks: Vec<Walk>, name: &dyn Fn(usize) -> String) -> Repl
 }
 
 fn host_reply(a: Walk, aaaa: Walk, name: &dyn Fn(usize) -> String) -> Reply {
-    let mut reply = Reply { authentic: true, ..Reply::default() };
+    let others = aaaa.by.iter().filter(|at| !a.by.contains(at));
+    let by = a.by.iter().chain(others).map(|&at| name(at)).collect();
+    let mut reply = Reply { by, authentic: true, ..Reply::default() };
     let both = [(RecordType::A, a), (RecordType::Aaaa, aaaa)];
     let good = both.iter().any(|(_, walk)| walk.records.is_ok());
     for (kind, walk) in both {
-        for &at in &walk.by {
-            reply.by.insert(name(at));
-        }
         reply.authentic &= walk.is_authentic();
         // The way to a failure is only of interest when nothing else was found.
         if walk.records.is_ok() || !good {

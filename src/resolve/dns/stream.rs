@@ -71,7 +71,7 @@ impl Streams {
 /// Silence is silence, whatever the socket called it.
 pub(super) fn word_of<E>(question: &Question, reply: Result<Result<DnsResponse, NetError>, E>) -> Word {
     match reply {
-        Ok(Ok(response)) => question.judge(response.into_message()),
+        Ok(Ok(response)) => question.judge(response),
         Ok(Err(NetError::Proto(_) | NetError::QueryCaseMismatch)) => Word::Garbled,
         Ok(Err(_)) | Err(_) => Word::Silence,
     }

@@ -1,13 +1,11 @@
 //! One record type of one name: whom to ask next, until there is an answer or nobody is left. Knows no clock and no
 //! socket: it is told what came back, and says what to ask.
 
-use std::net::IpAddr;
-
-use hickory_resolver::proto::op::{Message, ResponseCode};
-use hickory_resolver::proto::rr::{DNSClass, Name, RData, Record, RecordType as Kind};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RecordType as Kind};
 
 use super::CHAIN_MAX;
-use super::message::{Question, Word, no_answer};
+use super::message::{Answer, Data, Question, Record, Word, same};
 use crate::host::Host;
 use crate::resolve::{Failure, Link};
 
@@ -27,15 +25,6 @@ pub(super) enum Step {
     Ask(usize, Carrier),
     /// There is no more to ask.
     Done,
-}
-
-/// What a record holds.
-#[derive(Clone, Debug)]
-pub(super) enum Data {
-    /// Of A and AAAA: an address, and its time to live in seconds.
-    Address(IpAddr, u32),
-    /// Of SRV: a target and its port.
-    Target(Name, u16),
 }
 
 /// What one walk came to.
@@ -145,19 +134,19 @@ impl Walk {
     pub(super) fn hear(&mut self, word: Word, list: &impl List) -> Step {
         match (self.stage, word) {
             (Stage::Unchecked, word) => {
-                let answered = matches!(&word, Word::Message(message) if no_answer(message).is_none());
+                let answered = matches!(&word, Word::Message(answer) if answer.fault().is_none());
                 self.end(if answered { Failure::Bogus } else { Failure::ServFail });
                 Step::Done
             }
-            (Stage::Usual, Word::Message(message))
-                if message.response_code == ResponseCode::FormErr && self.edns && !message.truncation =>
+            (Stage::Usual, Word::Message(answer))
+                if answer.code == ResponseCode::FormErr && self.edns && !answer.truncated =>
             {
                 // What servers from before EDNS say to it (RFC 6891, 7).
                 self.edns = false;
                 Step::Ask(self.at, Carrier::Usual)
             }
-            (_, Word::Message(message)) if !message.truncation => match no_answer(&message) {
-                None => self.follow(&message, list),
+            (_, Word::Message(answer)) if !answer.truncated => match answer.fault() {
+                None => self.follow(answer, list),
                 Some(failure) => self.next(failure, list),
             },
             // What UDP gave is a part at best, and a part of an answer is none.
@@ -235,18 +224,18 @@ impl Walk {
 
     /// Follows the CNAMEs of an answer. Most servers answer with the whole chain; one that gives a step at a time is
     /// asked again.
-    fn follow(&mut self, message: &Message, list: &impl List) -> Step {
+    fn follow(&mut self, answer: Answer, list: &impl List) -> Step {
         self.reason = None;
         if !self.by.contains(&self.at) {
             self.by.push(self.at);
         }
-        self.authentic &= message.authentic_data;
+        self.authentic &= answer.authentic;
         let before = self.earlier.len();
-        self.records = match self.end_of(message) {
+        // An SOA says the server looked at the end of the chain and found nothing (RFC 2308, 2.2). Without one it may
+        // only have stopped half way; then the end is asked for by its own name.
+        let final_word = answer.soa;
+        self.records = match self.end_of(answer) {
             Ok(records) if records.is_empty() => {
-                // An SOA says the server looked at the end of the chain and found nothing (RFC 2308, 2.2). Without
-                // one it may only have stopped half way; then the end is asked for by its own name.
-                let final_word = message.authorities.iter().any(|record| matches!(record.data, RData::SOA(_)));
                 if !final_word && self.earlier.len() > before {
                     return self.begin(list);
                 }
@@ -258,68 +247,52 @@ impl Walk {
         Step::Done
     }
 
-    fn end_of(&mut self, message: &Message) -> Result<Vec<Data>, Failure> {
-        self.chain_of(&message.answers)?;
-        if message.response_code == ResponseCode::NXDomain {
+    fn end_of(&mut self, answer: Answer) -> Result<Vec<Data>, Failure> {
+        let moved = self.chain_of(&answer.records)?;
+        if answer.code == ResponseCode::NXDomain {
             return Err(Failure::NxDomain);
         }
-        Ok(records_of(&message.answers, &self.name, self.kind).filter_map(data_of).collect())
+        let own = |record: &Record| record.data.kind() == self.kind && self.owns(record, moved);
+        Ok(answer.records.into_iter().filter(own).map(|record| record.data).collect())
     }
 
-    fn chain_of(&mut self, answers: &[Record]) -> Result<(), Failure> {
+    /// Goes down the chain; whether there was one.
+    fn chain_of(&mut self, records: &[Record]) -> Result<bool, Failure> {
+        let mut moved = false;
         // Nearly always there is none.
-        while answers.iter().any(|record| record.record_type() == Kind::CNAME) {
-            let mut targets = records_of(answers, &self.name, Kind::CNAME).filter_map(|record| match &record.data {
-                RData::CNAME(target) => Some((&target.0, record.ttl)),
-                _ => None,
-            });
+        while records.iter().any(|record| record.data.kind() == Kind::CNAME) {
+            let mut targets =
+                records.iter().filter(|record| self.owns(record, moved)).filter_map(|record| match &record.data {
+                    Data::Alias(target, ttl) => Some((target, *ttl)),
+                    _ => None,
+                });
             let Some((target, ttl)) = targets.next() else { break };
             // A name has one CNAME; of two, nobody can say which is meant.
             if targets.any(|(other, _)| other != target) {
                 return Err(Failure::Malformed);
             }
-            if self.name == *target || self.earlier.contains(target) || self.chain.len() == CHAIN_MAX {
+            if self.name == **target || self.earlier.contains(target) || self.chain.len() == CHAIN_MAX {
                 return Err(Failure::Loop);
             }
-            let target = target.clone();
             drop(targets);
-            self.chain.push(Link { host: host_of(&target)?, ttl: believed(ttl) });
-            self.earlier.push(std::mem::replace(&mut self.name, target));
+            self.chain.push(Link { host: host_of(target)?, ttl });
+            self.earlier.push(std::mem::replace(&mut self.name, (**target).clone()));
+            moved = true;
         }
-        Ok(())
+        Ok(moved)
     }
-}
 
-fn data_of(record: &Record) -> Option<Data> {
-    match &record.data {
-        RData::A(address) => Some(Data::Address(IpAddr::V4(address.0), believed(record.ttl))),
-        RData::AAAA(address) => Some(Data::Address(IpAddr::V6(address.0), believed(record.ttl))),
-        RData::SRV(srv) => Some(Data::Target(srv.target.clone(), srv.port)),
-        _ => None,
+    /// Whether a record is of the name that is at the end of the chain now; a message knows the name that was asked
+    /// for without its letters. What else a message holds was not asked for and is not believed.
+    fn owns(&self, record: &Record, moved: bool) -> bool {
+        match &record.owner {
+            None => !moved,
+            Some(owner) => moved && same(owner, &self.name),
+        }
     }
-}
-
-/// The records of one name and one type. What else a message holds was not asked for and is not believed.
-fn records_of<'a>(answers: &'a [Record], name: &'a Name, kind: Kind) -> impl Iterator<Item = &'a Record> {
-    answers.iter().filter(move |record| {
-        record.dns_class == DNSClass::IN && record.record_type() == kind && same(&record.name, name)
-    })
-}
-
-/// Whether two names are one, whatever the case of their letters. hickory compares label by label from the end and a
-/// letter at a time; that showed.
-fn same(one: &Name, other: &Name) -> bool {
-    let mut labels = other.iter();
-    one.iter().all(|label| labels.next().is_some_and(|other| label.eq_ignore_ascii_case(other)))
-        && labels.next().is_none()
 }
 
 /// A name out of a message. Text form with escapes, so no byte of a label can pass for a dot.
 pub(super) fn host_of(name: &Name) -> Result<Host, Failure> {
     Host::parse(&name.to_ascii()).map_err(|_| Failure::Malformed)
-}
-
-/// A TTL, in seconds: one with the top bit set is 0 (RFC 2181, 8).
-fn believed(ttl: u32) -> u32 {
-    if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
 }
