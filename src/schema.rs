@@ -107,6 +107,11 @@ fn profile() -> Schema {
             list.insert("anyOf".to_owned(), places);
         }
     }
+    if let Some(entry) = schema.pointer_mut("/properties/shared/items").and_then(Value::as_object_mut) {
+        // What is accepted is accepted by name.
+        let others = json!({"properties": {"choice": {"enum": ["proxy", "drop"]}}});
+        entry.insert("anyOf".to_owned(), json!([{"required": ["with"]}, others]));
+    }
     if let Some(entry) = schema.pointer_mut("/properties/extra/items").and_then(Value::as_object_mut) {
         if let Some(Value::Object(properties)) = entry.get_mut("properties") {
             properties.retain(|key, _| !CATALOG_ONLY.contains(&&**key));

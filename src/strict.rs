@@ -153,8 +153,9 @@ pub(crate) struct RawShared {
     /// What becomes of it: `proxy`, `accept` or `drop`.
     #[schemars(with = "ChoiceWord")]
     choice: Spanned<String>,
-    /// With `accept`: the blocked names that may be reached at its addresses.
+    /// The blocked names it shares an address with. `accept` needs them: these may be reached there, and no others.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     with: Vec<Spanned<String>>,
     /// Why, on one line. It stands in every file that is written.
     reason: Spanned<String>,
@@ -241,26 +242,21 @@ impl Check<'_> {
     }
 
     fn choice(&mut self, raw: &RawShared, with: Vec<Endpoint>) -> Option<Choice> {
-        let choice = match raw.choice.value.as_str() {
-            "proxy" => Choice::Proxy,
-            "drop" => Choice::Drop,
-            "accept" if raw.with.is_empty() => {
+        let (code, message, help) = match raw.choice.value.as_str() {
+            "proxy" => return Some(Choice::Proxy),
+            "drop" => return Some(Choice::Drop),
+            "accept" if !raw.with.is_empty() => return Some(Choice::Accept(with.into_iter().collect())),
+            "accept" => {
                 let message = format!("`{}` is accepted, but not with what", quoted(&raw.host.value));
                 let help = "name the blocked names that may be reached there under `with`, as the error names them";
-                self.fail(Code::Empty, message, &raw.choice, help);
-                return None;
+                (Code::Empty, message, help.to_owned())
             }
-            "accept" => return Some(Choice::Accept(with.into_iter().collect())),
             other => {
                 let help = suggest(other, &Choice::NAMES.map(|(name, _)| name));
-                self.fail(Code::BadSetting, format!("`{}` is not a choice here", quoted(other)), &raw.choice, &help);
-                return None;
+                (Code::BadSetting, format!("`{}` is not a choice here", quoted(other)), help)
             }
         };
-        if let Some(name) = raw.with.first() {
-            self.fail(Code::BadSetting, "`with` belongs to `accept`".to_owned(), name, "take it out");
-            return None;
-        }
-        Some(choice)
+        self.fail(code, message, &raw.choice, &help);
+        None
     }
 }
