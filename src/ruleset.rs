@@ -144,7 +144,7 @@ pub struct Destination {
 /// Addresses at which a blocked name can be reached, as the site accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// The addresses.
+    /// The addresses; none where the two have an alias in common and no address.
     pub at: AddrSet,
     /// Why, for each allowed endpoint.
     pub reasons: BTreeSet<Text>,
@@ -386,8 +386,12 @@ impl Ruleset {
                     _ => None,
                 });
                 lines.extend(destination.accepted.as_ref().map(|Accepted { at, reasons }| {
-                    let at = list_of(at.prefixes().iter().map(addrs::short));
-                    format!("blocked {name} ({key}) is not denied at {at}: {}", list_of(reasons))
+                    let at = match at.is_empty() {
+                        true => "where an alias leads it to an allowed name's address, of which there is none now"
+                            .to_owned(),
+                        false => format!("at {}", list_of(at.prefixes().iter().map(addrs::short))),
+                    };
+                    format!("blocked {name} ({key}) is not denied {at}: {}", list_of(reasons))
                 }));
             }
         }

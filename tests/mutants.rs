@@ -61,6 +61,12 @@ const HARMLESS: &[(&str, &str, &str, &str)] = &[
         "outgate_deny_admin_tls =>",
         "the list for HTTP denies the same names as hosts on any port",
     ),
+    (
+        "squid",
+        "negate an ACL",
+        "outgate_deny_admin_http outgate_blocked =>",
+        "the list for TLS denies the same names as hosts on any port",
+    ),
     ("squid", "drop -n", "", "addresses in place of names are denied before any name is compared"),
     ("squid", "drop a rule", "deny !outgate_connect !outgate_port_http", "each line that allows names its port too"),
     ("squid", "drop a rule", "deny outgate_connect !outgate_port_tls", "each line that allows names its port too"),
@@ -549,10 +555,8 @@ fn squid(files: &Files) -> Vec<Mutant> {
         word("drop the port", " outgate_port_tls", ""),
         word("drop the port", " outgate_port_http", ""),
         change("drop the client", |l, _| drop_acl(l, "outgate_from_")),
-        change("drop the name", |l, _| {
-            let (head, last) = l.rsplit_once(' ')?;
-            (last.starts_with("outgate_allow") || last.starts_with("outgate_deny")).then(|| head.to_owned())
-        }),
+        // Behind the name of a denial stands a mark for the log.
+        change("drop the name", |l, _| drop_acl(l, "outgate_deny").or_else(|| drop_acl(l, "outgate_allow"))),
     ] {
         b.some(&access, 2 * EACH, &change);
     }
@@ -678,6 +682,198 @@ fn subjects() -> Vec<Site> {
     ]
 }
 
+/// A strict site on which every denial is needed: about administrators, whom nothing else limits, and about a name that the
+/// appliance is denied and jails are not. There the order of the rules decides.
+fn strict() -> Site {
+    let clients = (
+        "  nas: [192.0.2.40, \"2001:db8:10::40\"]\n",
+        "  nas: [192.0.2.40, \"2001:db8:10::40\"]\n  admin: [192.0.2.20, \"2001:db8:10::20\"]\n  \
+         jails: [192.0.2.64/27, \"2001:db8:10:1::/64\"]\n",
+    );
+    let features = ("features: [updates]", "features: []");
+    let levels = ("strict: [usage]", "strict: [usage, suspected]");
+    let extra = (
+        "answers:\n",
+        "extra:\n  - {id: web, purpose: p, origin: [nas], hosts: [a.example.org], ports: [443/tcp, 8443/udp]}\n  \
+         - {id: everybody, purpose: p, origin: [nas, jail], hosts: [all.example.org], ports: [22/tcp, 80/tcp, 443/tcp, 443/udp]}\n  \
+         - {id: pages, purpose: p, origin: [browser], hosts: [\"*.wild.example.org\"], ports: [80/tcp, 443/tcp]}\n  \
+         - {id: counted, purpose: p, class: usage, origin: [nas], hosts: [all.example.org], ports: [443/tcp]}\n  \
+         - {id: spy, purpose: p, class: usage, origin: [browser], hosts: [spy.wild.example.org], ports: [443/tcp]}\n  \
+         - {id: spies, purpose: p, class: suspected, origin: [browser], \
+         hosts: [one.wild.example.org, two.wild.example.org, 198.18.9.9, \"2001:db8:79::9\"], ports: [443/tcp]}\n\n\
+         leave-out: [{callout: usage, reason: the appliance is denied it anyway}]\n\nanswers:\n",
+    );
+    let targets = Targets { version: "26.1", resolve: "lock", ..ROUTER };
+    let changes = [clients, features, levels, extra];
+    Site::with("strict", "other-product", &changes, targets, PF_FOLDER, |policy| site::lock_of(policy, ""))
+}
+
+/// A line moved to where another stands.
+fn moved(files: &Files, name: &str, from: usize, to: usize) -> Files {
+    let mut lines = lines(files, name);
+    let line = lines.remove(from);
+    lines.insert(to, line);
+    with(files, name, &lines)
+}
+
+/// Where the addresses of some rules stand: files and lines.
+fn addresses_of(target: &str, files: &Files, keys: &[&str]) -> Vec<(String, Vec<usize>)> {
+    let named =
+        |line: &str, before: &str, after: &str| keys.iter().any(|k| line.contains(&format!("{before}{k}{after}")));
+    let text = if target == "nftables" { lines(files, "outgate.nft") } else { Vec::new() };
+    match target {
+        "pf" => files
+            .keys()
+            .filter(|name| named(name, "tables/og_", ".txt") || named(name, "tables/og_", "_h.txt"))
+            .map(|name| (name.clone(), places(files, |n| n == name, |_| true).into_iter().map(|(_, at)| at).collect()))
+            .collect(),
+        "nftables" => keys
+            .iter()
+            .map(|key| {
+                let inside = |&(at, _): &(usize, &String)| {
+                    let head = text[..at].iter().rev().find(|l| l.starts_with("\tset ") || *l == "\t}");
+                    head.is_some_and(|l| l.starts_with(&format!("\tset d_{key}_")) && l.ends_with('{'))
+                };
+                let addrs =
+                    text.iter().enumerate().filter(|(_, l)| Net::parse(l.trim().trim_end_matches(',')).is_some());
+                ("outgate.nft".to_owned(), addrs.filter(inside).map(|(at, _)| at).collect())
+            })
+            .collect(),
+        _ => {
+            let aliases = lines(files, "aliases.json");
+            let content = aliases.iter().enumerate().filter(|(_, l)| l.contains("\"content\": \""));
+            let own = content.filter(|(at, _)| {
+                let name = aliases[..*at].iter().rfind(|l| l.contains("\"name\": \""));
+                name.is_some_and(|l| named(l, "OG_", "\""))
+            });
+            own.map(|(at, _)| ("aliases.json".to_owned(), vec![at])).collect()
+        }
+    }
+}
+
+/// Every way to lose a denial of a strict site, one by one: each denial gone; each behind what it is to come before; what
+/// allows the same, and the last rule, before all denials; each denial without IPv6; each of its addresses or names gone.
+fn losses(target: &str, files: &Files) -> Vec<Mutant> {
+    let mut b = Breeder::new(files);
+    let main = match target {
+        "pf" | "squid" => "outgate.conf",
+        "nftables" => "outgate.nft",
+        _ => "rules.csv",
+    };
+    let of = |what: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        places(files, |name| name == main, what).into_iter().map(|(_, at)| at).collect()
+    };
+    let keys = ["counted", "spies", "spy"];
+    let named =
+        |line: &str, before: &str, after: &str| keys.iter().any(|k| line.contains(&format!("{before}{k}{after}")));
+    let (denials, allows, last) = match target {
+        "pf" => (
+            of(&|l| l.starts_with("block") && named(l, "\"outgate:", "\"")),
+            of(&|l| l.starts_with("pass") && l.contains("\"outgate:everybody\"")),
+            of(&|l| l.contains("\"outgate:denied\"")),
+        ),
+        "nftables" => (of(&|l| l.contains("goto blocked")), of(&|l| l.contains("goto allowed")), Vec::new()),
+        "opnsense" => (
+            of(&|l| l.contains(";reject;") && named(l, "outgate ", ":")),
+            of(&|l| l.contains(";pass;") && l.contains("outgate everybody:")),
+            of(&|l| l.contains("outgate denied:")),
+        ),
+        // The lists of names for HTTP and TLS deny the same names: one line alone is not needed, but for TLS's own.
+        _ => (
+            of(&|l| l.starts_with("ssl_bump terminate outgate_step2 outgate_from_deny")),
+            of(&|l| l.starts_with("ssl_bump splice") && !l.contains("outgate_allow_nas_tls")),
+            of(&|l| l == "ssl_bump terminate all"),
+        ),
+    };
+    assert!(!denials.is_empty() && !allows.is_empty(), "{target}");
+    let text = lines(files, main);
+    let (first, end) = (denials[0], *allows.iter().chain(&denials).chain(&last).max().unwrap());
+    // Rows of OPNsense are judged by their sequence, wherever they stand.
+    let sequence = |files: &Files, line: usize, to: &str| {
+        let mut all = lines(files, main);
+        let mut cells: Vec<&str> = text[line].split(';').collect();
+        cells[2] = to;
+        all[line] = cells.join(";");
+        with(files, main, &all)
+    };
+    b.drop_lines("drop a denial", &denials.iter().map(|&at| (main.to_owned(), at)).collect::<Vec<_>>(), denials.len());
+    // To administrators no address is allowed, so that the place of what they are denied is of no matter.
+    for &at in denials.iter().filter(|&&at| target == "squid" || !text[at].to_lowercase().contains("c_admin")) {
+        let files = if target == "opnsense" { sequence(files, at, "99999") } else { moved(files, main, at, end) };
+        b.add("a denial at the end", text[at].clone(), files);
+    }
+    for &at in allows.iter().chain(&last) {
+        let files = if target == "opnsense" { sequence(files, at, "1") } else { moved(files, main, at, first) };
+        b.add("an allow or the end in front", text[at].clone(), files);
+    }
+    if target == "squid" {
+        // Each kind of client loses both lines at once.
+        for who in ["admin", "nas"] {
+            let own = format!("outgate_from_deny_{who} ");
+            let kept = |l: &&String| !(l.starts_with("http_access deny") && l.contains(&own));
+            let rest: Vec<String> = text.iter().filter(kept).cloned().collect();
+            b.add("drop the denials of a client", who.to_owned(), with(files, main, &rest));
+        }
+        let names: Vec<String> =
+            files.iter().filter(|(n, _)| n.starts_with("lists/deny_")).flat_map(|(n, _)| lines(files, n)).collect();
+        for name in names.iter().filter(|line| code(line)) {
+            // From both lists.
+            let mut without = files.clone();
+            for (_, text) in without.iter_mut().filter(|(n, _)| n.starts_with("lists/deny_")) {
+                *text = text.lines().filter(|line| line != name).map(|line| format!("{line}\n")).collect();
+            }
+            b.add("drop a name from every denial", name.clone(), without);
+        }
+        return b.bred;
+    }
+    let change = elements(WIDEN);
+    for (name, at) in addresses_of(target, files, &["web", "everybody"]) {
+        for line in at {
+            // An alias stands on one line.
+            let wider = |text: &str| match target {
+                "opnsense" => between(text, "\"content\": \"", "\"", |list| {
+                    let items: Option<Vec<String>> = list.split("\\n").map(|item| element(item, WIDEN)).collect();
+                    Some(items?.join("\\n"))
+                }),
+                _ => (change.1)(text, &mut Dice::new(0)),
+            };
+            let mut all = lines(files, &name);
+            all[line] = wider(&all[line]).unwrap();
+            b.add("an allow wider by a bit", format!("{name}:{line}"), with(files, &name, &all));
+        }
+    }
+    let sets = addresses_of(target, files, &keys);
+    assert!(sets.len() >= keys.len() && sets.iter().all(|(_, lines)| !lines.is_empty()), "{target}: {sets:?}");
+    for (name, at) in sets {
+        if target == "opnsense" {
+            let line = lines(files, &name)[at[0]].clone();
+            let list = line.split("\"content\": \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            let items: Vec<&str> = list.split("\\n").collect();
+            let mut less = |kind, gone: &dyn Fn(&str) -> bool| {
+                let rest: Vec<&str> = items.iter().copied().filter(|item| !gone(item)).collect();
+                let mut all = lines(files, &name);
+                all[at[0]] = between(&line, "\"content\": \"", "\"", |_| Some(rest.join("\\n"))).unwrap();
+                b.add(kind, line.trim().to_owned(), with(files, &name, &all));
+            };
+            less("a denial without IPv6", &|item| item.contains(':'));
+            for gone in &items {
+                less("a denial without an address", &|item| item == *gone);
+            }
+            continue;
+        }
+        let all = lines(files, &name);
+        let mut less = |kind, gone: &dyn Fn(usize) -> bool| {
+            let rest: Vec<String> = all.iter().enumerate().filter(|(i, _)| !gone(*i)).map(|(_, l)| l.clone()).collect();
+            b.add(kind, format!("{name}:{at:?}"), with(files, &name, &rest));
+        };
+        less("a denial without IPv6", &|i| at.contains(&i) && all[i].matches(':').count() > 1);
+        for &gone in &at {
+            less("a denial without an address", &|i| i == gone);
+        }
+    }
+    b.bred
+}
+
 /// A version of the file that was loaded before: an address more in each set, and a rule more that lets all out. What
 /// a mutant does not take away stays.
 fn loaded_before(file: &str) -> String {
@@ -767,6 +963,43 @@ fn every_mutant_is_caught() {
     assert!(score.survivors.is_empty(), "{} unexplained:\n{}", score.survivors.len(), score.survivors.join("\n"));
     let idle: usize = score.idle.values().sum();
     assert!(idle * 5 < score.mutants, "{idle} of {} are without effect: the kinds are badly chosen", score.mutants);
+}
+
+#[test]
+fn no_denial_of_a_strict_site_can_be_lost_unseen() {
+    let site = strict();
+    let (mut mutants, mut kinds, mut unseen) = (0, BTreeMap::new(), Vec::new());
+    let mut judged = |target: &str, mutant: &Mutant, seen: bool| {
+        mutants += 1;
+        *kinds.entry((target.to_owned(), mutant.kind)).or_insert(0) += 1;
+        if !seen {
+            unseen.push(format!("{target}: {}: {}", mutant.kind, mutant.what));
+        }
+    };
+    for target in ["pf", "nftables", "opnsense"] {
+        let files = &site.files[target];
+        let original = trial::read(&site, target, files).unwrap();
+        let tried: Vec<(Packet, Fate)> =
+            trial::flows(&site, target, 500).into_iter().map(|p| (p, site.expected(target, &p).0)).collect();
+        assert!(tried.iter().all(|(packet, fate)| original.judge(packet).fate == *fate), "{target}");
+        for mutant in losses(target, files) {
+            let read = trial::read(&site, target, &mutant.files);
+            // One that the enforcer refuses is seen as well.
+            let seen = read.map_or(true, |file| witness(&site, target, &tried, &*original, &*file).is_some());
+            judged(target, &mutant, seen);
+        }
+    }
+    let files = &site.files["squid"];
+    let original = trial::squid(files).unwrap();
+    let asks: Vec<(Ask, bool)> = trial::asks(&site).into_iter().map(|ask| (ask.clone(), site.proxied(&ask))).collect();
+    assert!(asks.iter().all(|(ask, allowed)| original.allows(ask) == *allowed), "squid");
+    for mutant in losses("squid", files) {
+        let seen = trial::squid(&mutant.files).map_or(true, |file| differs(&file, &asks));
+        judged("squid", &mutant, seen);
+    }
+    println!("{mutants} ways to lose a denial: {kinds:?}");
+    assert!(unseen.is_empty(), "{} of {mutants} are not seen:\n{}", unseen.len(), unseen.join("\n"));
+    assert!(mutants >= 70, "only {mutants}");
 }
 
 fn differs(file: &Squid, asks: &[(Ask, bool)]) -> bool {

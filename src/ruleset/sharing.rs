@@ -172,12 +172,11 @@ pub(super) fn accept(ruleset: &mut Ruleset, shared: &BTreeMap<Endpoint, Shared>,
         }
         let denials = ruleset.rules.iter_mut().filter(|rule| meeting.denies.contains(&rule.key));
         for destination in denials.flat_map(|rule| &mut rule.destinations).filter(|d| d.endpoint == *blocked) {
-            // Behind a common alias each of its addresses may be the allowed name's tomorrow.
-            let open = if meeting.aliases.is_empty() { meeting.addrs.clone() } else { destination.addrs.clone() };
-            destination.addrs = destination.addrs.minus(&open);
+            // Where the two have one alias, the others may be the allowed name's tomorrow: then that lock has them for both.
+            destination.addrs = destination.addrs.minus(&meeting.addrs);
             let accepted =
                 destination.accepted.get_or_insert_with(|| Accepted { at: AddrSet::new(), reasons: BTreeSet::new() });
-            accepted.at = accepted.at.union(&open);
+            accepted.at = accepted.at.union(&meeting.addrs);
             accepted.reasons.insert(reason.clone());
         }
         let message =
