@@ -129,7 +129,7 @@ pub struct ClientChange {
 pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
     let (old, new) = (Side::new(old), Side::new(new));
     let mut diff = Diff::default();
-    let mut found: BTreeMap<Key, (Part, Vec<(Vec<Port>, AddrSet)>)> = BTreeMap::new();
+    let mut found: Found = Found::new();
     let spans = port_spans(&old, &new);
     for (index, clients) in classes(&old, &new).into_iter().enumerate() {
         let status = (old.status(&clients), new.status(&clients));
@@ -178,6 +178,9 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
 
 /// What tells one part of a difference from another: class of clients, rule, endpoint, whether it denies, turn, cause.
 type Key = (usize, Id, Endpoint, bool, Turn, Cause);
+
+/// The parts of a difference in addresses, each with its ports and what differs there.
+type Found = BTreeMap<Key, (Part, Vec<(Vec<Port>, AddrSet)>)>;
 
 /// One rule set, with what every comparison needs of it.
 struct Side<'a> {
@@ -316,14 +319,7 @@ struct Cell<'a> {
 
 impl Cell<'_> {
     /// The addresses that can be reached `here` and cannot `there`.
-    fn addresses(
-        &self,
-        turn: Turn,
-        here: &At<'_>,
-        there: &At<'_>,
-        class: usize,
-        found: &mut BTreeMap<Key, (Part, Vec<(Vec<Port>, AddrSet)>)>,
-    ) {
+    fn addresses(&self, turn: Turn, here: &At<'_>, there: &At<'_>, class: usize, found: &mut Found) {
         let mut take = |at: &At<'_>, other: &At<'_>, denial: bool, space: &AddrSet| {
             if space.is_empty() {
                 return;

@@ -443,7 +443,8 @@ fn what_cannot_be_told_apart_is_refused_and_nothing_is_written() {
     let (wiki, sentry) = ("wiki.example.org", "sentry.ixsystems.com");
     let (mirror, errors) = ("mirror.example.org", "errors.example.org");
     let alias = "edge.example.net";
-    let cases: Vec<(Vec<(&str, Behaviour)>, Vec<&str>)> = vec![
+    type Case<'a> = (Vec<(&'a str, Behaviour)>, Vec<&'a str>);
+    let cases: Vec<Case<'_>> = vec![
         (both(update, usage, &SHARED[..1]), vec![update, usage, SHARED[0]]),
         (both(update, usage, &SHARED[1..]), vec![update, usage, SHARED[1]]),
         (both(update, usage, &SHARED), vec![update, usage, SHARED[0], SHARED[1]]),

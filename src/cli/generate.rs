@@ -127,6 +127,9 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     if args.stdout { print_main(&output) } else { print_paths(run, &output, &removed) }
 }
 
+/// The files of each target that could be rendered.
+pub(super) type Rendered = Vec<(&'static Target, Vec<File>)>;
+
 /// What rules are made of.
 pub(super) struct Given<'a> {
     pub(super) policy: &'a Policy,
@@ -143,7 +146,7 @@ pub(super) fn render(
     given: &Given<'_>,
     targets: &[&'static Target],
     templates: Option<&Path>,
-) -> Result<(Ruleset, Vec<(&'static Target, Vec<File>)>), Stop> {
+) -> Result<(Ruleset, Rendered), Stop> {
     let mut ruleset = ruleset::build(given.policy, given.lock, &mut run.findings);
     if let Some(lock) = given.lock {
         let today = run.today()?;
@@ -158,7 +161,7 @@ pub(super) fn render(
         }
     }
     let replaced = run.templates(templates)?;
-    let mut rendered: Vec<(&'static Target, Vec<File>)> = Vec::new();
+    let mut rendered = Rendered::new();
     for target in targets {
         let files = target::render(target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
         rendered.extend(files.map(|files| (*target, files)));
@@ -168,12 +171,7 @@ pub(super) fn render(
 
 /// Adds the lists of what earlier runs put on an enforcer and this one no longer holds, also for targets that are gone
 /// from the site. Returns them, by path below the folder.
-fn retire(
-    run: &mut Run,
-    folder: &Path,
-    rendered: &mut Vec<(&'static Target, Vec<File>)>,
-    all: bool,
-) -> Result<BTreeMap<String, String>, Stop> {
+fn retire(run: &mut Run, folder: &Path, rendered: &mut Rendered, all: bool) -> Result<BTreeMap<String, String>, Stop> {
     let mut lists = BTreeMap::new();
     for target in TARGETS {
         let Some(retire) = target.retire else { continue };
@@ -228,7 +226,7 @@ struct Output {
 }
 
 impl Output {
-    fn new(folder: PathBuf, rendered: Vec<(&'static Target, Vec<File>)>, all: bool) -> Self {
+    fn new(folder: PathBuf, rendered: Rendered, all: bool) -> Self {
         let targets = rendered.iter().map(|(target, files)| (*target, files.len())).collect();
         let of_target = |(target, files): (&Target, Vec<File>)| {
             files.into_iter().map(|file| (format!("{}/{}", target.name, file.path), file.text)).collect::<Vec<_>>()
