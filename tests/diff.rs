@@ -42,11 +42,13 @@ const NETS: [&str; 3] = ["203.0.113.64/29", "203.0.113.0/30", "2001:db8:a::/64"]
 const PORTS: [&str; 5] = ["443/tcp", "80/tcp", "22/tcp", "440-450/tcp", "443/udp"];
 const CLIENTS: [&str; 5] = ["192.0.2.10", "192.0.2.70", "192.0.2.20", "2001:db8:10::10", "2001:db8:10::20"];
 
+/// Hosts, prefixes, ports, origins, and whether it is telemetry, of one callout.
+type Extra = (BTreeSet<usize>, BTreeSet<usize>, BTreeSet<usize>, usize, bool);
+
 /// What a site says, in numbers.
 #[derive(Clone, Debug)]
 struct Site {
-    /// Hosts, prefixes, ports, origins, class of each callout.
-    extras: Vec<(BTreeSet<usize>, BTreeSet<usize>, BTreeSet<usize>, usize, bool)>,
+    extras: Vec<Extra>,
     strict: bool,
     jails: bool,
     answers: Vec<BTreeSet<usize>>,

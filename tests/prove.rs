@@ -183,7 +183,8 @@ fn a_file_that_was_changed_is_no_proof() {
             1,
         )
     };
-    let changes: [(&str, &str, Box<dyn Fn(&str) -> String>); 6] = [
+    type Changed = Box<dyn Fn(&str) -> String>;
+    let changes: [(&str, &str, Changed); 6] = [
         ("nftables", "nftables/outgate.nft", Box::new(drop_deny)),
         ("nftables", "nftables/outgate.nft", Box::new(widen)),
         ("nftables", "nftables/outgate.nft", Box::new(swap)),
