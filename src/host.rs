@@ -65,8 +65,16 @@ impl Host {
         if bare.is_empty() || bare.split('.').any(str::is_empty) {
             return Err(HostError("has an empty label (two dots in a row, or a dot at an end)"));
         }
-        let name = idna::domain_to_ascii_strict(bare)
-            .map_err(|_| HostError("is no host name: only letters, digits, hyphens and dots, labels of at most 63"))?;
+        // IDNA leaves a plain name as it is, and most are plain. Two hyphens in a row may be an A-label, or the beginning
+        // of some other kind that IDNA refuses.
+        let plain = bare.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'));
+        let name = if plain && !bare.contains("--") {
+            bare.to_owned()
+        } else {
+            idna::domain_to_ascii_strict(bare).map_err(|_| {
+                HostError("is no host name: only letters, digits, hyphens and dots, labels of at most 63")
+            })?
+        };
         check_labels(&name)?;
         Ok(Self(name))
     }
@@ -330,6 +338,14 @@ mod tests {
     fn punycode_that_hides_plain_letters_is_refused() {
         // RUSTSEC-2024-0421: two spellings of one host.
         assert!(Host::parse("xn--example-.org").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn idna_leaves_plain_names_as_they_are(name in "[a-z0-9-]{1,9}(\\.[a-z0-9-]{1,9}){1,4}") {
+            let by_idna = idna::domain_to_ascii_strict(&name).ok().filter(|name| check_labels(name).is_ok());
+            proptest::prop_assert_eq!(Host::parse(&name).ok().map(|host| host.0), by_idna);
+        }
     }
 
     #[test]
