@@ -19,9 +19,9 @@ const QUEUE: f64 = 192.0;
 /// Fewest answers a judgement is made from.
 const SAMPLES: u32 = 16;
 /// Shortest wait before a question is sent again.
-const WAIT_MIN: Duration = Duration::from_millis(50);
+const WAIT_MIN: Duration = Duration::from_millis(40);
 /// What is waited beyond the usual time at least: an answer may stand behind a busy moment of this machine.
-const MARGIN: Duration = Duration::from_millis(30);
+const MARGIN: Duration = Duration::from_millis(20);
 /// The wait while no answer has been timed (RFC 6298 has 1 s; name servers are nearer than most peers of TCP).
 const WAIT_FIRST: Duration = Duration::from_millis(400);
 
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(pace.window(), 128);
         pace.begin(20 * MS, Instant::now());
         assert_eq!(pace.window(), 1000);
-        assert!(pace.wait() >= 50 * MS && pace.wait() < 100 * MS, "{:?}", pace.wait());
+        assert!(pace.wait() >= 40 * MS && pace.wait() < 100 * MS, "{:?}", pace.wait());
         assert_eq!(Pace::new(1).window(), 1);
         assert_eq!(Pace::new(1).wait(), WAIT_FIRST);
     }
