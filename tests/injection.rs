@@ -80,10 +80,14 @@ const DOCUMENTS: [(&str, &str); 7] = [
         "site: a-site\nrelease: '4.2'\nclients: {nas: [192.0.2.40, '2001:db8:10::40'], admin: [192.0.2.20, '2001:db8:10::20'], \
          jails: [192.0.2.64/27, '2001:db8:11::/64'], apps: [192.0.2.96/27, '2001:db8:12::/64']}\nfeatures: [updates]\n\
          servers: {ntp: [{host: time.example.org, ports: [123/udp]}]}\nstrict: [usage]\n\
+         strict-except: [{callout: noisy, reason: well known}]\n\
+         shared: [{host: gone.example.org, choice: drop, with: [usage.wild.example.net], reason: let go of}]\n\
          leave-out: [{callout: idle, reason: not here}]\n\
          extra: [{id: own, title: Own, purpose: My own., class: function, origin: [nas], hosts: [own.example.org], \
          ports: [22/tcp, 8000-8010/tcp], data: d, frequency: f, keep-days: 3, max-age: 3, blocked: {level: none, effect: e}, \
-         off-switch: o, sources: [{source: handbook, line: 1}]}]\n\
+         off-switch: o, sources: [{source: handbook, line: 1}]}, \
+         {id: noisy, purpose: Noise., class: usage, origin: [nas], hosts: [noisy.example.org], ports: [443/tcp]}, \
+         {id: gone, purpose: Gone., origin: [nas], hosts: [gone.example.org], ports: [443/tcp]}]\n\
          answers: {allow: [documentation], keep-days: 3, max-age: 30, most: 50, on-failure: {nxdomain: keep, nodata: keep, servfail: keep, refused: keep, timeout: keep, truncated: keep, \
          bogus: keep, cname-loop: keep, too-many: keep, malformed: keep}, \
          hosts: {own.example.org: {allow: [private], keep-days: 3, max-age: 3, most: 5, on-failure: {nxdomain: keep}}}}\n\
@@ -100,14 +104,15 @@ const DOCUMENTS: [(&str, &str); 7] = [
 ];
 
 /// Settings whose values are words of few letters each, and whose files the readers here do not read: tests/squid_forms.rs,
-/// tests/lists_and_pods.rs and tests/cases try them.
-const ELSEWHERE: [&str; 16] = [
+/// tests/lists_and_pods.rs, tests/name_servers.rs and tests/cases try them.
+const ELSEWHERE: [&str; 21] = [
     "ca",
     "cilium",
     "comments",
     "decrypt",
     "dns-endpoints",
     "dns-namespace",
+    "dnsmasq",
     "endpoints",
     "hold",
     "http",
@@ -117,7 +122,11 @@ const ELSEWHERE: [&str; 16] = [
     "namespace",
     "origins",
     "paths",
+    "pins",
+    "rpz",
     "search",
+    "unbound",
+    "zone",
 ];
 
 /// At least so many different texts are tried in each place.

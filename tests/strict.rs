@@ -662,6 +662,7 @@ fn no_disguise_gets_telemetry_through_the_proxy() {
         at.insert(call.host, [v4, v6]);
     }
     at.insert(BELOW, at_texts(at.len()));
+    at.insert("stray.example.com", at_texts(at.len()));
     let hosts: Vec<(&str, &str)> = at.iter().map(|(host, [v4, _])| (*host, v4.as_str())).collect();
     bare.extend(at.values().map(|[_, v6]| v6.as_str()));
     let clients = [NAS, ADMIN].concat();
@@ -713,6 +714,18 @@ fn no_disguise_gets_telemetry_through_the_proxy() {
         let surprises = squid.surprises(&expected);
         let wrong = surprises.len();
         assert!(surprises.is_empty(), "{}: {wrong} of {}:\n{}", run.name, expected.len(), surprises.join("\n"));
+        // The log tells what strict mode denies from strays.
+        let stray = (Request::tls(NAS[0], "stray.example.com:443", Some("stray.example.com")), false);
+        assert!(squid.surprises(&[stray]).is_empty());
+        let log = squid.access_log();
+        let marked = |name: &str| {
+            let ours = |line: &&str| line.contains(&format!(" {} ", NAS[0])) && line.contains(&format!(" {name}:443 "));
+            let ours: Vec<&str> = log.lines().filter(ours).collect();
+            assert!(!ours.is_empty(), "{name} is not in the log:\n{log}");
+            (ours.len(), ours.iter().filter(|line| line.ends_with(" blocked")).count())
+        };
+        let (all, blocked) = marked("usage.truenas.com");
+        assert_eq!((all, marked("stray.example.com").1), (blocked, 0), "{}:\n{log}", run.name);
         println!("{}: {} requests, {passing} pass, no surprise", run.name, expected.len());
     }
 }

@@ -22,23 +22,9 @@ pub fn text(proof: &Proof, out: &mut impl Write) -> io::Result<()> {
     }
     for entry in &proof.entries {
         writeln!(out, "\n{}: {} - {}", entry.callout.id, entry.callout.title, entry.answer().as_str())?;
-        let mut row = |head: &str, text: &str| writeln!(out, "  {head:10} {text}");
-        row("why", &format!("{}; {}", entry.reason, entry.callout.first_source()))?;
-        row("names", &names(entry))?;
-        if !entry.known.is_empty() {
-            row("addresses", &addresses(&entry.known))?;
+        for (head, text) in rows(entry) {
+            writeln!(out, "  {head:10} {text}")?;
         }
-        for line in origins(entry) {
-            row("sent by", &line)?;
-        }
-        for stop in &entry.stops {
-            row(stop.target, &stopped(stop))?;
-        }
-        for remains in &entry.remains {
-            row("remains", remains)?;
-        }
-        row("costs", &costs(entry))?;
-        row("switch", entry.callout.off_switch.as_ref().map_or("not known", Text::as_str))?;
     }
     for (id, reason) in &proof.excepted {
         writeln!(out, "\n{id}: excepted from strict mode\n  {:10} {reason}", "why")?;
@@ -51,6 +37,21 @@ pub fn text(proof: &Proof, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(out, "\nWhat remains possible in any case:")?;
     proof.remains.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+/// What is said of one entry, line by line.
+fn rows(entry: &Entry) -> Vec<(&'static str, String)> {
+    let callout = &entry.callout;
+    let mut rows = vec![("why", format!("{}; {}", entry.reason, callout.first_source())), ("names", names(entry))];
+    if !entry.known.is_empty() {
+        rows.push(("addresses", addresses(&entry.known)));
+    }
+    rows.extend(origins(entry).into_iter().map(|line| ("sent by", line)));
+    rows.extend(entry.stops.iter().map(|stop| (stop.target, stopped(stop))));
+    rows.extend(entry.remains.iter().map(|remains| ("remains", remains.clone())));
+    rows.push(("costs", costs(entry)));
+    rows.push(("switch", callout.off_switch.as_ref().map_or("not known", Text::as_str).to_owned()));
+    rows
 }
 
 /// Prints it in Markdown.
@@ -75,23 +76,9 @@ pub fn markdown(proof: &Proof, out: &mut impl Write) -> io::Result<()> {
             cell(callout.purpose.as_str())
         )?;
         writeln!(out, "| | |\n|---|---|")?;
-        let mut row = |head: &str, text: &str| writeln!(out, "| {head} | {} |", cell(text));
-        row("why", &format!("{}; {}", entry.reason, callout.first_source()))?;
-        row("names", &names(entry))?;
-        if !entry.known.is_empty() {
-            row("addresses", &addresses(&entry.known))?;
+        for (head, text) in rows(entry) {
+            writeln!(out, "| {head} | {} |", cell(&text))?;
         }
-        for line in origins(entry) {
-            row("sent by", &line)?;
-        }
-        for stop in &entry.stops {
-            row(stop.target, &stopped(stop))?;
-        }
-        for remains in &entry.remains {
-            row("remains possible", remains)?;
-        }
-        row("costs", &costs(entry))?;
-        row("the product's own switch", callout.off_switch.as_ref().map_or("not known", Text::as_str))?;
     }
     if !proof.excepted.is_empty() {
         writeln!(out, "\n## Excepted\n\n| entry | why |\n|---|---|")?;

@@ -295,7 +295,8 @@ impl SquidLab {
         let text = format!(
             "pid_filename {dir}/var/squid.pid
 cache_log {dir}/var/cache.log
-access_log stdio:{dir}/var/access.log
+logformat marked %ts.%03tu %6tr %>a %Ss/%03>Hs %<st %rm %ru %[un %Sh/%<a %mt %{{outgate}}note
+access_log stdio:{dir}/var/access.log marked
 cache_store_log none
 coredump_dir {dir}/var
 cache deny all
