@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use divan::{Bencher, black_box};
+use ipnet::{IpNet, Ipv4Net};
+use outgate::addrs::AddrSet;
 use outgate::catalog::{self, Catalog};
 use outgate::day::Day;
 use outgate::diagnostic::Findings;
+use outgate::diff;
 use outgate::lock::{Entry, Lock, Seen};
 use outgate::policy::{self, Policy};
 use outgate::profile::{self, Profile};
@@ -148,4 +151,28 @@ fn f_render_lists(bencher: Bencher<'_, '_>, hosts: u32) {
 #[divan::bench(args = SIZES)]
 fn f_render_cilium(bencher: Bencher<'_, '_>, hosts: u32) {
     render(bencher, hosts, "cilium");
+}
+
+#[divan::bench(args = SIZES)]
+fn g_diff_of_one_more_host(bencher: Bencher<'_, '_>, hosts: u32) {
+    let (old, new) = (rules(hosts), rules(hosts + 1));
+    bencher.bench(|| diff::diff(black_box(&old), black_box(&new)));
+}
+
+/// Two rule sets of a million prefixes each: one in a hundred is gone, and one in a hundred is new.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn g_diff_of_a_million_prefixes(bencher: Bencher<'_, '_>) {
+    const PREFIXES: u32 = 1_000_000;
+    let holding = |gone: u32| {
+        let net = |i: u32| Ipv4Net::new((0x1000_0000 + i * 512).into(), 24).unwrap();
+        let kept = (0..PREFIXES + PREFIXES / 100).filter(|i| i % 101 != gone);
+        let mut rules = rules(1);
+        rules.rules.iter_mut().flat_map(|rule| &mut rule.destinations).next().unwrap().addrs =
+            kept.map(|i| IpNet::V4(net(i))).collect::<AddrSet>();
+        rules
+    };
+    let (old, new) = (holding(0), holding(1));
+    let diff = diff::diff(&old, &new);
+    assert_eq!(diff.changes.len(), 2, "one opened, one closed");
+    bencher.bench(|| diff::diff(black_box(&old), black_box(&new)));
 }

@@ -73,7 +73,7 @@ enum Format {
 enum Verb {
     /// Write the targets' files from catalog, profile and lock
     Generate(generate::Generate),
-    /// Ask DNS, read vendors' lists of prefixes, and write the lock; nothing else goes to the network
+    /// Ask DNS, read vendors' lists of prefixes, and write the lock; only this and what asks by it (`--resolve`, `--fresh`) goes to the network
     Resolve(resolve::Resolve),
     /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody
     Status(status::StatusArgs),
