@@ -212,7 +212,8 @@ fn an_answer_from_elsewhere_is_no_answer() {
     load(&lab, &format!("table inet t {{\n {nat}\n}}\n")).unwrap();
     for flow in [Flow::tcp("192.0.2.10", "198.51.100.7", 443), Flow::udp("192.0.2.10", "198.51.100.7", 443)] {
         let said = complaint(|| drop(lab.probe(&[flow])));
-        assert!(said.contains("answered by another: b'198.51.100.8 443"), "{said}");
+        // The answer holds the probe's random bytes, and with them either kind of quote around it.
+        assert!(said.contains("answered by another: b") && said.contains("198.51.100.8 443"), "{said}");
     }
 }
 
