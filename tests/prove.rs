@@ -375,3 +375,31 @@ fn a_prefix_that_is_dropped_is_in_no_file_and_one_that_is_accepted_is_not_denied
     let aliases = out(&folder, "opnsense/aliases.json");
     assert!(aliases.contains("\"2001:db8:a::1\"") && !aliases.contains(USAGE), "{aliases}");
 }
+
+#[test]
+fn dnsmasq_is_told_to_put_in_nothing_that_is_blocked() {
+    let with = |allowed: &str, blocked: &str| {
+        let extra = format!(
+            "  - {{id: wanted, purpose: is let out, origin: [nas], hosts: ['{allowed}'], ports: [443/tcp]}}\n  \
+             - {{id: spy, purpose: counts, class: usage, origin: [nas], hosts: ['{blocked}'], ports: [443/tcp]}}\nanswers:"
+        );
+        let profile = PROFILE.replace("answers:", &extra);
+        profile.replace("nftables: {}", &format!("nftables: {{by-dns: ['{allowed}']}}"))
+    };
+    let mut hosts = apart();
+    for name in ["a.example.com", "spy.example.com"] {
+        hosts.insert(query(name), entry(&[], &["203.0.113.77", "2001:db8:a::77"]));
+    }
+    // dnsmasq takes every name below one it is given, the blocked one among them.
+    let (code, _, stderr) =
+        outgate(site(&with("*.example.com", "spy.example.com"), hosts.clone()).path(), &["generate"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("E020") && stderr.contains("spy blocks `spy.example.com`"), "{stderr}");
+    // What a denial takes back is in no set, whoever would fill it.
+    let folder = site(&with("a.example.com", "*.example.com"), hosts);
+    let (_, _, stderr) = outgate(folder.path(), &["generate"]);
+    assert!(stderr.contains("W114"), "{stderr}");
+    let out = folder.path().join("out/nftables");
+    assert!(!out.join("outgate-dnsmasq.conf").exists());
+    assert!(!fs::read_to_string(out.join("outgate.nft")).unwrap().contains("n_wanted_"));
+}
