@@ -299,6 +299,12 @@ impl AddrSet {
         nets
     }
 
+    /// Both halves as the fewest prefixes, in text: a single address without its length.
+    #[must_use]
+    pub fn shorts(&self) -> Vec<String> {
+        self.prefixes().iter().map(short).collect()
+    }
+
     /// Both halves as the fewest prefixes, IPv4 first, sorted.
     #[must_use]
     pub fn prefixes(&self) -> Vec<IpNet> {

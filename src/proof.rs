@@ -325,10 +325,13 @@ fn remains_of(ruleset: &Ruleset, rule: &Rule, known: &AddrSet) -> Vec<String> {
     let mut remains = Vec::new();
     for destination in &rule.destinations {
         if let Some(accepted) = destination.accepted.as_ref().filter(|accepted| !accepted.at.is_empty()) {
-            let at: Vec<String> = accepted.at.prefixes().iter().map(addrs::short).collect();
             let why: Vec<&str> = accepted.reasons.iter().map(Text::as_str).collect();
-            let text =
-                format!("{} by address at {}: accepted: {}", destination.endpoint, at.join(", "), why.join("; "));
+            let text = format!(
+                "{} by address at {}: accepted: {}",
+                destination.endpoint,
+                accepted.at.shorts().join(", "),
+                why.join("; ")
+            );
             remains.push(text);
         }
     }

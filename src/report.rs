@@ -7,3 +7,14 @@ pub mod proof;
 pub mod sarif;
 pub mod table;
 pub mod terminal;
+
+/// Most items that are listed in a line; the rest are counted.
+const SHOWN: usize = 6;
+
+/// The first items, and how many more there are.
+fn some(items: &[String]) -> String {
+    match items.get(..SHOWN).filter(|_| items.len() > SHOWN) {
+        Some(first) => format!("{} and {} more", first.join(", "), items.len() - SHOWN),
+        None => items.join(", "),
+    }
+}

@@ -389,7 +389,7 @@ impl Ruleset {
                     let at = match at.is_empty() {
                         true => "where an alias leads it to an allowed name's address, of which there is none now"
                             .to_owned(),
-                        false => format!("at {}", list_of(at.prefixes().iter().map(addrs::short))),
+                        false => format!("at {}", list_of(at.shorts())),
                     };
                     format!("blocked {name} ({key}) is not denied {at}: {}", list_of(reasons))
                 }));

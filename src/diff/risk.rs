@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use super::{Cause, Change, Diff, Turn, What};
-use crate::addrs::{self, AddrSet};
 use crate::callout::{Class, Endpoint, Origin};
 use crate::coverage::Coverage;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -33,7 +32,7 @@ pub fn find(diff: &Diff, old: &Ruleset, new: &Ruleset, findings: &mut Findings) 
     }
     for change in diff.clients.iter().filter(|change| change.limited.0 == Some(true)) {
         if change.limited.1 != Some(true) {
-            let who = list(&change.clients);
+            let who = change.clients.shorts().join(", ");
             let message = format!("clients {who} were denied what no rule allows, and are not any more");
             findings.push(Diagnostic::new(Code::ClientFreed, message).help("look under `clients` in the profile"));
         }
@@ -132,8 +131,4 @@ pub fn in_locks(old: Option<&Lock>, new: &Lock, findings: &mut Findings) {
             );
         }
     }
-}
-
-fn list(addrs: &AddrSet) -> String {
-    addrs.prefixes().iter().map(addrs::short).collect::<Vec<_>>().join(", ")
 }

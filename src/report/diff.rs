@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::json::FORMAT_VERSION;
-use crate::addrs::{self, AddrSet};
+use super::some;
+use crate::addrs::AddrSet;
 use crate::callout::Origin;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::diff::{Cause, Change, ClientChange, Diff, Turn, What};
@@ -16,8 +17,6 @@ use crate::source::Sources;
 const COMMENT_MAX: usize = 65_536;
 /// What is kept free for the line that says what was cut.
 const SPARE: usize = 400;
-/// Most addresses or names that are listed in a line; the rest are counted.
-const SHOWN: usize = 6;
 
 /// What is compared, in words: `main` and `the working tree`.
 pub struct Sides<'a> {
@@ -197,7 +196,7 @@ pub fn json(diff: &Diff, sides: &Sides<'_>, findings: &[&Diagnostic], sources: &
         .iter()
         .map(|change| {
             let (addresses, names) = match &change.what {
-                What::Addresses(addrs) => (shorts(addrs), Vec::new()),
+                What::Addresses(addrs) => (addrs.shorts(), Vec::new()),
                 What::Names(names) => (Vec::new(), names.iter().map(ToString::to_string).collect()),
             };
             json!({
@@ -211,7 +210,7 @@ pub fn json(diff: &Diff, sides: &Sides<'_>, findings: &[&Diagnostic], sources: &
                 "source": change.callout.first_source(),
                 "endpoint": change.endpoint.to_string(),
                 "origins": change.origins.iter().map(|origin| origin.as_str()).collect::<Vec<_>>(),
-                "clients": shorts(&change.clients),
+                "clients": change.clients.shorts(),
                 "ports": change.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "addresses": addresses,
                 "names": names,
@@ -221,7 +220,7 @@ pub fn json(diff: &Diff, sides: &Sides<'_>, findings: &[&Diagnostic], sources: &
     let clients: Vec<Value> = diff
         .clients
         .iter()
-        .map(|change| json!({"clients": shorts(&change.clients), "was_limited": change.limited.0, "is_limited": change.limited.1}))
+        .map(|change| json!({"clients": change.clients.shorts(), "was_limited": change.limited.0, "is_limited": change.limited.1}))
         .collect();
     json!({
         "format_version": FORMAT_VERSION,
@@ -264,7 +263,7 @@ fn what(change: &Change) -> String {
             format!("{origins}: name {}", some(&names.iter().map(ToString::to_string).collect::<Vec<_>>()))
         }
         What::Addresses(addrs) => {
-            format!("{origins}: {} at {}: {}", change.endpoint, addrs.size(), some(&shorts(addrs)))
+            format!("{origins}: {} at {}: {}", change.endpoint, addrs.size(), some(&addrs.shorts()))
         }
     }
 }
@@ -275,16 +274,5 @@ fn client(change: &ClientChange) -> String {
         Some(false) => "denied what is blocked alone",
         None => "no clients of ours",
     };
-    format!("clients {}: {}, now {}", some(&shorts(&change.clients)), words(change.limited.0), words(change.limited.1))
-}
-
-fn shorts(addrs: &AddrSet) -> Vec<String> {
-    addrs.prefixes().iter().map(addrs::short).collect()
-}
-
-fn some(items: &[String]) -> String {
-    match items.get(..SHOWN).filter(|_| items.len() > SHOWN) {
-        Some(first) => format!("{} and {} more", first.join(", "), items.len() - SHOWN),
-        None => items.join(", "),
-    }
+    format!("clients {}: {}, now {}", some(&change.clients.shorts()), words(change.limited.0), words(change.limited.1))
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::json::FORMAT_VERSION;
-use crate::addrs::{self, AddrSet};
+use super::some;
 use crate::callout::Origin;
 use crate::proof::{Answer, Entry, Place, Proof, Stopped, Verdict, costs_nothing};
 use crate::text::Text;
@@ -44,7 +44,7 @@ fn rows(entry: &Entry) -> Vec<(&'static str, String)> {
     let callout = &entry.callout;
     let mut rows = vec![("why", format!("{}; {}", entry.reason, callout.first_source())), ("names", names(entry))];
     if !entry.known.is_empty() {
-        rows.push(("addresses", addresses(&entry.known)));
+        rows.push(("addresses", some(&entry.known.shorts())));
     }
     rows.extend(origins(entry).into_iter().map(|line| ("sent by", line)));
     rows.extend(entry.stops.iter().map(|stop| (stop.target, stopped(stop))));
@@ -135,7 +135,7 @@ fn entry(entry: &Entry) -> Value {
         "source": callout.first_source(),
         "answer": entry.answer().as_str(),
         "names": callout.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "addresses": entry.known.prefixes().iter().map(addrs::short).collect::<Vec<_>>(),
+        "addresses": entry.known.shorts(),
         "covered": words(&entry.covered),
         "uncovered": words(&entry.uncovered),
         "stops": entry.stops.iter().map(stop).collect::<Vec<_>>(),
@@ -192,15 +192,6 @@ fn relative(proof: &Proof) -> String {
 
 fn names(entry: &Entry) -> String {
     entry.callout.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn addresses(known: &AddrSet) -> String {
-    const SHOWN: usize = 6;
-    let all: Vec<String> = known.prefixes().iter().map(addrs::short).collect();
-    match all.get(..SHOWN).filter(|_| all.len() > SHOWN) {
-        Some(first) => format!("{} and {} more", first.join(", "), all.len() - SHOWN),
-        None => all.join(", "),
-    }
 }
 
 fn origins(entry: &Entry) -> Vec<String> {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Accepted, Action, Destination, Gap, Rule, Ruleset, list_of};
-use crate::addrs::{self, AddrSet};
+use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, NamePattern};
@@ -213,8 +213,7 @@ pub(super) fn accept(ruleset: &mut Ruleset, shared: &BTreeMap<Endpoint, Shared>,
 fn what(meeting: &Meeting) -> String {
     let mut text = String::new();
     if !meeting.addrs.is_empty() {
-        let addrs: Vec<String> = meeting.addrs.prefixes().iter().map(addrs::short).collect();
-        text += &format!(" ({})", addrs.join(", "));
+        text += &format!(" ({})", list_of(meeting.addrs.shorts()));
     }
     text
 }
@@ -223,9 +222,8 @@ fn what(meeting: &Meeting) -> String {
 pub fn report(ruleset: &Ruleset, findings: &mut Findings) {
     for ((blocked, open), meeting) in &ruleset.meetings {
         let Meeting { denies, allows, addrs, lists, aliases } = meeting;
-        let addrs: Vec<String> = addrs.prefixes().iter().map(addrs::short).collect();
         let share = match (addrs.is_empty(), aliases.is_empty()) {
-            (false, _) => format!("share {}", addrs.join(", ")),
+            (false, _) => format!("share {}", list_of(addrs.shorts())),
             (true, _) => format!("both lead through {}", list_of(aliases)),
         };
         let mut through = String::new();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
-use crate::addrs::{AddrSet, short};
+use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -178,7 +178,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             pages.push(Page::new(format!("clients_{name}_{kind}.txt"), "lists/clients.txt.j2", values));
         }
     }
-    let clients = clients.into_iter().map(|(name, addrs)| Clients { prefixes: shorts(&addrs), name }).collect();
+    let clients = clients.into_iter().map(|(name, addrs)| Clients { prefixes: addrs.shorts(), name }).collect();
     let table = Table { header: &header, deny_ipv6, clients, lists: &lists, rules: rows };
     pages.push(Page::new("rules.json", "lists/rules.json.j2", table));
     Some(Plan { pages, losses })
@@ -235,12 +235,8 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
 }
 
 fn families(addrs: &AddrSet) -> [(&'static str, String); 2] {
-    let (v4, v6): (Vec<String>, Vec<String>) = shorts(addrs).into_iter().partition(|prefix| !prefix.contains(':'));
+    let (v4, v6): (Vec<String>, Vec<String>) = addrs.shorts().into_iter().partition(|prefix| !prefix.contains(':'));
     [("v4", v4.join("\n")), ("v6", v6.join("\n"))]
-}
-
-fn shorts(addrs: &AddrSet) -> Vec<String> {
-    addrs.prefixes().iter().map(short).collect()
 }
 
 /// What the lists lack, and what every list lacks.

@@ -12,7 +12,7 @@ use super::{
     By, Consequence, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
     name_losses, sharing_unknown,
 };
-use crate::addrs::{AddrSet, short};
+use crate::addrs::AddrSet;
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -343,14 +343,14 @@ impl Draft<'_> {
 
     fn clients(&mut self, group: &str, clients: &AddrSet) -> String {
         let name = self.name("C", group);
-        let content = clients.prefixes().iter().map(short).collect();
+        let content = clients.shorts();
         self.alias(name, "network", content, &format!("clients: {}", group.replace('_', " and ")))
     }
 
     /// The alias of a rule's destinations, and the families it can hold.
     fn destination(&mut self, rule: &Rule) -> Option<(String, Vec<&'static str>)> {
         let by_name = self.settings.resolve == ResolveAt::Firewall;
-        let nets: Vec<String> = rule.nets().prefixes().iter().map(short).collect();
+        let nets = rule.nets().shorts();
         let mut hosts: Vec<String> = Vec::new();
         if by_name {
             hosts.extend(rule.names().iter().filter(|n| matches!(n, NamePattern::Exact(_))).map(ToString::to_string));

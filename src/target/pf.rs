@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
-use crate::addrs::{AddrSet, short};
+use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
@@ -150,8 +150,7 @@ fn client_name(group: &str) -> String {
 }
 
 fn client_table(group: &str, clients: &AddrSet) -> Table {
-    let list: Vec<String> = clients.prefixes().iter().map(short).collect();
-    table(client_name(group), &format!("clients: {}", group.replace('_', ", ")), &list)
+    table(client_name(group), &format!("clients: {}", group.replace('_', ", ")), &clients.shorts())
 }
 
 fn table(name: String, about: &str, list: &[String]) -> Table {
@@ -163,7 +162,7 @@ fn entries(rule: &Rule) -> Vec<String> {
     let hosts = rule.hosts();
     let nets = rule.nets();
     let singles = hosts.singles().map(|addr| addr.to_string());
-    singles.chain(nets.prefixes().iter().map(short)).collect()
+    singles.chain(nets.shorts()).collect()
 }
 
 fn lines(rule: &Rule, clients: &str, servers: &str) -> Vec<Line> {

@@ -348,7 +348,7 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         tls: carrier == Carrier::Tls,
         names: !patterns.is_empty(),
         bare,
-        literals: literals.prefixes().iter().map(short).collect(),
+        literals: literals.shorts(),
         entries: entries.collect(),
         whys: rules.iter().map(|rule| Why::of(rule)).collect(),
     }
