@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub mod holders;
+
 /// Why a text is no address or prefix. The text of the error ends a sentence that began with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefixError(String);

@@ -19,6 +19,7 @@ use crate::text::Id;
 mod catalog_checks;
 mod catalog_verb;
 mod diff;
+mod explain;
 mod generate;
 mod git;
 mod lists;
@@ -81,6 +82,8 @@ enum Verb {
     Prove(prove::Prove),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
+    /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
+    Explain(explain::Explain),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&mut run, &args),
         Verb::Prove(args) => prove::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
+        Verb::Explain(args) => explain::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),

@@ -16,7 +16,8 @@
 //!   target reads), [`target`] (rule set → files, through templates).
 //! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
-//!   in which file, and what remains possible), [`diff`] (two rule sets compared by what they let out).
+//!   in which file, and what remains possible), [`diff`] (two rule sets compared by what they let out), [`explain`] (why
+//!   something is let out or not, by which rule, and what it comes near to).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -40,6 +41,7 @@ pub mod day;
 pub mod diagnostic;
 pub mod diff;
 pub mod digest;
+pub mod explain;
 pub mod files;
 pub mod freshness;
 pub mod host;

@@ -1,6 +1,7 @@
 //! What to print: findings and differences, for people and for programs. Nothing here decides anything.
 
 pub mod diff;
+pub mod explain;
 pub mod github;
 pub mod json;
 pub mod proof;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, lists_left_out, name_losses, sharing_unknown};
+use super::{By, Decides, Header, Layer, Mark, Page, Plan, Stop, Target, Why, lists_left_out, name_losses, sharing_unknown};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -38,6 +38,10 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.cilium.is_some(),
     plan,
     stops,
+    sees: |settings, origins| settings.cilium.as_ref().is_some_and(|cilium| !cilium.origins.is_disjoint(origins)),
+    decides: |_| Decides::OwnLookups,
+    handle,
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -158,6 +162,15 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
         return Stop::Rest(vec![Mark::holds(By::Address, "outgate.yaml", "enableDefaultDeny:")]);
     }
     Stop::Rule(vec![own])
+}
+
+fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
+    let origins = ruleset.settings.cilium.as_ref().map(|cilium| &cilium.origins);
+    match rule {
+        Some(rule) if origins.is_none_or(|origins| rule.origins.is_disjoint(origins)) => None,
+        Some(rule) => Some(format!("outgate.yaml, # {}", rule.key)),
+        None => Some("outgate.yaml, enableDefaultDeny".to_owned()),
+    }
 }
 
 /// Rules of those who are no pods.

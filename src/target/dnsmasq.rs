@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::names::{self, Blocks, Names, Node, Reason, TTL, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::Findings;
 use crate::ruleset::{Rule, Ruleset};
 use crate::settings::{Pins, Settings};
@@ -27,6 +27,10 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.dnsmasq.is_some(),
     plan,
     stops,
+    sees: super::sees_all,
+    decides: |_| Decides::Resolution,
+    handle: |_, _| None,
+    resolves: names::resolves,
     retire: None,
 };
 

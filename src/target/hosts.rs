@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::names::{Names, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Pins, Settings};
@@ -30,6 +30,10 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.hosts.is_some(),
     plan,
     stops,
+    sees: super::sees_all,
+    decides: |_| Decides::Nothing,
+    handle: |_, _| None,
+    resolves: |_, _| None,
     retire: None,
 };
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
+use super::{By, Decides, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -42,6 +42,13 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.lists.is_some(),
     plan,
     stops,
+    sees: super::sees_all,
+    decides: |settings| match settings.lists.as_ref().map(|lists| lists.hold) {
+        Some(Hold::Names) => Decides::OwnLookups,
+        _ => Decides::Addresses,
+    },
+    handle: |_, rule| Some(rule.map_or("rules.json, deny_rest".to_owned(), |rule| format!("rules.json, id \"{}\"", rule.key))),
+    resolves: |_, _| None,
     retire: None,
 };
 

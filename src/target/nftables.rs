@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
+use super::{By, Decides, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -43,6 +43,10 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.nftables.is_some(),
     plan,
     stops,
+    sees: |settings, origins| !on_host(settings) || super::sees_own(origins),
+    decides: |_| Decides::Addresses,
+    handle,
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -188,11 +192,25 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     if settings.mode == Mode::Audit {
         return Stop::Open("the table is in audit mode and blocks nothing".to_owned());
     }
-    if settings.hook == Hook::Output && super::is_browsers(ruleset, rule) {
+    if on_host(&ruleset.settings) && super::is_browsers(ruleset, rule) {
         return Stop::NotHere(super::BROWSER_ELSEWHERE.to_owned());
     }
     let own = Mark::holds(By::Address, "outgate.nft", format!("goto blocked comment \"{}\"", rule.key));
     super::stops_by_address(ruleset, rule, own, Mark::holds(By::Address, "outgate.nft", "goto denied"))
+}
+
+/// Whether it is on the appliance itself.
+fn on_host(settings: &Settings) -> bool {
+    settings.nftables.as_ref().is_some_and(|own| own.hook == Hook::Output)
+}
+
+fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
+    let default = Nftables::default();
+    let table = &ruleset.settings.nftables.as_ref().unwrap_or(&default).table;
+    Some(match rule {
+        Some(rule) => format!("table inet {table}, comment \"{}\"", rule.key),
+        None => format!("table inet {table}, chain denied"),
+    })
 }
 
 /// Settings that do not fit together, and those that somebody should hear of.

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
-use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
+use super::{By, Decides, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
 use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Denied, Dialect, Ipv6, Pf, Settings, Side};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -30,6 +31,10 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.pf.is_some(),
     plan,
     stops,
+    sees: |settings, origins| !on_host(settings) || super::sees_own(origins),
+    decides: |_| Decides::Addresses,
+    handle: |_, rule| Some(label(rule.map(|rule| &rule.key))),
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -137,11 +142,20 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
 
 /// What stops a denial.
 fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
-    if ruleset.settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host) && super::is_browsers(ruleset, rule) {
+    if on_host(&ruleset.settings) && super::is_browsers(ruleset, rule) {
         return Stop::NotHere(super::BROWSER_ELSEWHERE.to_owned());
     }
-    let label = |name: &str| Mark::holds(By::Address, "outgate.conf", format!("label \"outgate:{name}\""));
-    super::stops_by_address(ruleset, rule, label(rule.key.as_str()), label("denied"))
+    let mark = |key| Mark::holds(By::Address, "outgate.conf", label(key));
+    super::stops_by_address(ruleset, rule, mark(Some(&rule.key)), mark(None))
+}
+
+/// Whether it is on the appliance itself.
+fn on_host(settings: &Settings) -> bool {
+    settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host)
+}
+
+fn label(key: Option<&Id>) -> String {
+    format!("label \"outgate:{}\"", key.map_or("denied", Id::as_str))
 }
 
 fn client_name(group: &str) -> String {

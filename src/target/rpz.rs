@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::names::{self, Names, Reason, TTL, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::digest::sha256;
 use crate::ruleset::{Rule, Ruleset};
@@ -29,6 +29,10 @@ pub const TARGET: Target = Target {
     chosen: |settings: &Settings| settings.rpz.is_some(),
     plan,
     stops,
+    sees: super::sees_all,
+    decides: |_| Decides::Resolution,
+    handle: |_, _| None,
+    resolves: names::resolves,
     retire: None,
 };
 
