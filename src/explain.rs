@@ -97,6 +97,23 @@ pub struct Answer<'a> {
     pub traces: Vec<Trace<'a>>,
 }
 
+impl<'a> Answer<'a> {
+    /// For each verdict that nothing allows it: what would, on other ports. Not what is as it should be: a client that
+    /// nothing limits does without a proxy, and what a packet filter lets out need not be asked of one by its address.
+    #[must_use]
+    pub fn missed(&self) -> Vec<&[Held<'a>]> {
+        let asked = || self.clients.iter().filter(|client| client.limited || self.clients.len() == 1);
+        let filtered = |at: &AtTarget<'_>| matches!(at.decides, Decides::Addresses | Decides::OwnLookups);
+        let passes = asked().flat_map(|client| &client.at).any(|at| filtered(at) && at.allows() == Some(true));
+        let says = asked().flat_map(|client| &client.at).filter(|at| !passes || filtered(at)).flat_map(|at| &at.says);
+        let rests = says.filter_map(|(_, standing)| match standing {
+            Standing::Rest(elsewhere) => Some(elsewhere.as_slice()),
+            _ => None,
+        });
+        rests.collect()
+    }
+}
+
 /// One kind of client.
 #[derive(Clone, Debug)]
 pub struct Asker<'a> {

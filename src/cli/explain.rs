@@ -14,7 +14,7 @@ use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::explain::nearest::{self, Near};
 use crate::explain::question::{self, Question, Sighting, To};
 use crate::explain::summary::{self, Tally};
-use crate::explain::{Answer, Explainer, Standing};
+use crate::explain::{Answer, Explainer};
 use crate::host::Query;
 use crate::lock::Lock;
 use crate::policy;
@@ -278,9 +278,7 @@ fn face(sighting: &mut Sighting, from: Option<&Client>, explainer: &Explainer<'_
 
 /// What the history of the lock says of a place that it does not hold now.
 fn gone(answer: &Answer<'_>, question: &Question, lock_path: &Path) -> Option<Near> {
-    let says = || answer.clients.iter().flat_map(|client| &client.at).flat_map(|at| &at.says);
-    let missed = says().any(|(_, standing)| matches!(standing, Standing::Rest(_)));
-    if !answer.traces.is_empty() || !missed {
+    if !answer.traces.is_empty() || answer.missed().is_empty() {
         return None;
     }
     let folder = lock_path.parent().unwrap_or(Path::new(""));

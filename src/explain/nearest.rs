@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::question::{Question, To};
-use super::{Answer, Explainer, Standing, ports, rules};
+use super::{Answer, Explainer, ports, rules};
 use crate::addrs::{AddrSet, short};
 use crate::callout::{Callout, Endpoint, Origin};
 use crate::catalog::Catalog;
@@ -157,16 +157,11 @@ pub fn find(
     profile: &Profile,
 ) -> Vec<Near> {
     let mut near = Vec::new();
-    let rests = || {
-        // A proxy denies everybody what it does not know; a client that nothing limits does without it.
-        let asked = answer.clients.iter().filter(|client| client.limited || answer.clients.len() == 1);
-        let says = asked.flat_map(|client| &client.at).flat_map(|at| &at.says);
-        says.filter_map(|(_, standing)| if let Standing::Rest(elsewhere) = standing { Some(elsewhere) } else { None })
-    };
-    if rests().next().is_none() {
+    let missed = answer.missed();
+    if missed.is_empty() {
         return near;
     }
-    let elsewhere: Vec<_> = rests().flatten().copied().collect();
+    let elsewhere: Vec<_> = missed.concat();
     let other = rules(&elsewhere);
     if !other.is_empty() {
         near.push(Near::OtherPorts {

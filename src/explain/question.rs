@@ -244,7 +244,8 @@ fn is_sequence(word: &str) -> bool {
 fn squid_line(text: &str) -> Line {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let (&time, &client, &code) = (words.first()?, words.get(2)?, words.get(3)?);
-    time.split_once('.').filter(|(seconds, _)| !seconds.is_empty() && seconds.bytes().all(|b| b.is_ascii_digit()))?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    time.split_once('.').filter(|(seconds, parts)| digits(seconds) && digits(parts))?;
     let (result, _) = code.split_once('/')?;
     Some(request(client, result, words.get(5)?, words.get(6)?))
 }
