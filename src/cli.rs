@@ -28,6 +28,7 @@ mod resolve;
 mod schema;
 mod status;
 mod targets;
+mod test;
 
 /// Egress allow-lists for TrueNAS systems: documented callouts in; nftables, pf, OPNsense and Squid rules out.
 #[derive(Parser)]
@@ -79,6 +80,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// Say of every blocked callout what stops it in each target, what remains possible and what it costs
     Prove(prove::Prove),
+    /// Hold the rules to what the profile asserts of them under `tests`, and to what must hold at any site
+    Test(test::Test),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
     /// Look into the catalog
@@ -177,6 +180,7 @@ pub fn main() -> ExitCode {
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Status(args) => status::run(&mut run, &args),
         Verb::Prove(args) => prove::run(&mut run, &args),
+        Verb::Test(args) => test::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),

@@ -1,4 +1,4 @@
-//! What to print: findings and differences, for people and for programs. Nothing here decides anything.
+//! What to print: findings, assertions, proofs and differences, for people and for programs. Nothing here decides anything.
 
 pub mod diff;
 pub mod github;
@@ -7,6 +7,7 @@ pub mod proof;
 pub mod sarif;
 pub mod table;
 pub mod terminal;
+pub mod verify;
 
 /// Most items that are listed in a line; the rest are counted.
 const SHOWN: usize = 6;

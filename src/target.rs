@@ -20,6 +20,7 @@ use crate::source::{SourceId, Sources, Span};
 use crate::text::{self, quoted};
 
 use loss::Loss;
+use wall::Wall;
 
 /// Declares the targets once: their modules and the list of them.
 macro_rules! targets {
@@ -32,6 +33,7 @@ macro_rules! targets {
 
 pub mod loss;
 mod names;
+pub mod wall;
 
 targets! { cilium, dnsmasq, hosts, lists, nftables, opnsense, pf, rpz, squid, unbound }
 
@@ -56,6 +58,8 @@ pub struct Target {
     pub templates: &'static [(&'static str, &'static str)],
     /// Whether the site has it.
     pub chosen: fn(&Settings) -> bool,
+    /// What it makes of traffic; `None` where it lets nothing out and holds nothing back.
+    pub wall: for<'a> fn(&'a Ruleset) -> Option<Wall<'a>>,
     /// What to write, and what that lacks. Faults become findings; `None` with an error.
     pub plan: fn(&Ruleset, &mut Findings) -> Option<Plan>,
     /// What stops what a denial is about, and how that is told in the files.

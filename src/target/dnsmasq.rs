@@ -25,6 +25,7 @@ pub const TARGET: Target = Target {
     check: &["dnsmasq", "--test", "-C"],
     templates: &[("dnsmasq/outgate.conf.j2", include_str!("../../templates/dnsmasq/outgate.conf.j2"))],
     chosen: |settings: &Settings| settings.dnsmasq.is_some(),
+    wall: |_| None,
     plan,
     stops,
     retire: None,

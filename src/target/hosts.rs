@@ -28,6 +28,7 @@ pub const TARGET: Target = Target {
     check: &[],
     templates: &[("hosts/outgate.hosts.j2", include_str!("../../templates/hosts/outgate.hosts.j2"))],
     chosen: |settings: &Settings| settings.hosts.is_some(),
+    wall: |_| None,
     plan,
     stops,
     retire: None,

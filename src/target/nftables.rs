@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::wall::Wall;
 use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
@@ -41,6 +42,7 @@ pub const TARGET: Target = Target {
         ("nftables/outgate-dnsmasq.conf.j2", include_str!("../../templates/nftables/outgate-dnsmasq.conf.j2")),
     ],
     chosen: |settings: &Settings| settings.nftables.is_some(),
+    wall,
     plan,
     stops,
     retire: None,
@@ -180,6 +182,16 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     }
     pages.push(main);
     Some(Plan { pages, losses })
+}
+
+/// What it makes of traffic: by address, and where dnsmasq puts names in, by those.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    let settings = ruleset.settings.nftables.clone().unwrap_or_default();
+    let mut wall = Wall::by_address(ruleset);
+    wall.browser_unseen = settings.hook == Hook::Output;
+    wall.audit = settings.mode == Mode::Audit;
+    wall.fed = settings.by_dns.into_iter().map(|(name, _)| name).collect();
+    Some(wall)
 }
 
 /// What stops a denial.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::wall::Wall;
 use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
 use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -28,6 +29,7 @@ pub const TARGET: Target = Target {
         ("pf/table.txt.j2", include_str!("../../templates/pf/table.txt.j2")),
     ],
     chosen: |settings: &Settings| settings.pf.is_some(),
+    wall,
     plan,
     stops,
     retire: None,
@@ -133,6 +135,12 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// What it makes of traffic.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    let browser_unseen = ruleset.settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host);
+    Some(Wall { browser_unseen, ..Wall::by_address(ruleset) })
 }
 
 /// What stops a denial.

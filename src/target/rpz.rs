@@ -27,6 +27,7 @@ pub const TARGET: Target = Target {
     check: &[],
     templates: &[("rpz/outgate.rpz.j2", include_str!("../../templates/rpz/outgate.rpz.j2"))],
     chosen: |settings: &Settings| settings.rpz.is_some(),
+    wall: |_| None,
     plan,
     stops,
     retire: None,

@@ -28,6 +28,7 @@ pub const TARGET: Target = Target {
     check: &["unbound-checkconf"],
     templates: &[("unbound/outgate.conf.j2", include_str!("../../templates/unbound/outgate.conf.j2"))],
     chosen: |settings: &Settings| settings.unbound.is_some(),
+    wall: |_| None,
     plan,
     stops,
     retire: None,
