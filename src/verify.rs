@@ -219,14 +219,12 @@ fn asserted(test: &Test, judges: &[Judge<'_>]) -> Outcome {
                     Case { rule: rule.map(Decider::of), ..Case::holds(what.clone(), Some(name), why) }
                 }
                 Ruling::Bad(why, rule, help) => {
-                    let mut finding = Diagnostic::new(Code::TestFails, format!("{what}, and does not: {why}"));
-                    if flow.wanted == Wanted::Deny {
-                        finding.message = format!("{what}, and does: {why}");
-                    }
-                    finding = finding.at(flow.span.clone(), "asserted here");
+                    let does = if flow.wanted == Wanted::Deny { "does" } else { "does not" };
+                    let by = rule.map(|rule| format!(" ({}; {})", rule.reason, rule.callout.first_source()));
+                    let message = format!("{what}, and {does}: {why}{}", by.unwrap_or_default());
+                    let mut finding = Diagnostic::new(Code::TestFails, message).at(flow.span.clone(), "asserted here");
                     if let Some(rule) = rule {
-                        let said = if rule.action == Action::Deny { "denied by this" } else { "by this entry" };
-                        finding = finding.at(rule.callout.span.clone(), said);
+                        finding = finding.at(rule.callout.span.clone(), format!("`{}` is of this entry", rule.key));
                     }
                     let failed = Case::fails(what.clone(), Some(name), why, vec![finding.help(help)]);
                     Case { rule: rule.map(Decider::of), ..failed }
@@ -657,9 +655,10 @@ impl<'a> Judge<'a> {
 
     /// A verdict held against what is asserted.
     fn say<'b>(&'b self, verdict: Verdict<'b>, packet: Packet<'_>, wanted: Wanted, at: Option<&AddrSet>) -> Ruling<'b> {
-        let place = match at.and_then(|addrs| addrs.shorts().into_iter().next()) {
-            Some(first) => first,
-            None => "the name".to_owned(),
+        let place = match (at.and_then(|addrs| addrs.shorts().into_iter().next()), packet.host) {
+            (Some(first), _) => first,
+            (None, Some(host)) => host.to_string(),
+            (None, None) => "it".to_owned(),
         };
         match (verdict, wanted) {
             (Verdict::Allow(rule), Wanted::Allow) => {
@@ -681,7 +680,7 @@ impl<'a> Judge<'a> {
                         "a rule by address cannot tell the two apart: drop the allowed host, or send it through Squid"
                     }
                 };
-                let why = format!("`{}` ({}) allows {place} to {}", rule.key, rule.reason, packet.client);
+                let why = format!("`{}` allows {place} to {}", rule.key, packet.client);
                 Ruling::Bad(why, Some(rule), help.to_owned())
             }
             (Verdict::NotOurs, Wanted::Deny) => {
@@ -693,7 +692,7 @@ impl<'a> Judge<'a> {
                 )
             }
             (Verdict::Deny(rule), Wanted::Allow) => {
-                let why = format!("`{}` ({}) denies {place} to {}", rule.key, rule.reason, packet.client);
+                let why = format!("`{}` denies {place} to {}", rule.key, packet.client);
                 let help = "a denial beats every allow: except the entry from `strict`, or decide under `shared`";
                 Ruling::Bad(why, Some(rule), help.to_owned())
             }
@@ -702,7 +701,8 @@ impl<'a> Judge<'a> {
                 let why = format!("no rule allows {place} to {}, and what no rule allows is denied", packet.client);
                 match near {
                     Some((rule, but)) => {
-                        Ruling::Bad(format!("{why}; `{}` {but}", rule.key), Some(rule), "look at that entry".to_owned())
+                        let help = "widen that entry, or add one under `extra`; or the assertion is wrong";
+                        Ruling::Bad(format!("{why}; `{}` {but}", rule.key), Some(rule), help.to_owned())
                     }
                     None => {
                         let help = "name the feature that needs it under `features`, or the host under `extra`";

@@ -12,7 +12,7 @@ use crate::host::{Host, NamePattern};
 use crate::port::{Port, Protocol, merge};
 use crate::profile::{Profile, Server};
 use crate::proof::{Answer, Entry, Proof, Verdict as Claim};
-use crate::ruleset::{self, Action, Rule, Ruleset, Verdict};
+use crate::ruleset::{self, Action, ClientGroup, Rule, Ruleset, Verdict};
 
 /// Every assertion of this kind: its word, and what it is about.
 const ALL: [(&str, &str); 4] = [
@@ -24,6 +24,8 @@ const ALL: [(&str, &str); 4] = [
 
 /// A port that no rule needs to name for a question about all of them.
 const ANY_PORT: u16 = 443;
+/// What is asserted of administrators.
+const WEB: &str = "admin reaches the web interface";
 /// Where the web interface and the shell of an appliance are.
 const MANAGEMENT: [u16; 3] = [443, 80, 22];
 
@@ -106,7 +108,9 @@ fn any(judge: &Judge<'_>) -> Vec<Case> {
             let help = "anyone may own a name there: name a domain below it";
             faults.push(fails(format!("`{}` allows {name}", rule.key), rule, help));
         }
-        for protocol in Protocol::ALL {
+        // A proxy carries two ports, whatever a rule says.
+        let all = |protocol: &Protocol| judge.wall.carries.contains(&Port::every(*protocol));
+        for protocol in Protocol::ALL.into_iter().filter(all) {
             let ports: Vec<Port> = rule.ports_of(protocol).collect();
             if merge(&ports).contains(&Port::every(protocol)) {
                 let help = "name the ports the service has";
@@ -134,7 +138,9 @@ fn probes(judge: &Judge<'_>) -> Vec<Case> {
     let named: AddrSet = allows().map(|row| &row.addrs).collect();
     let unnamed = everything().minus(&named);
     let stranger = Host::parse("not-named-by-any-rule.invalid").ok();
-    let clients = judge.representatives(&judge.limited);
+    let kinds = judge.wall.ruleset.clients.iter();
+    let limited = kinds.filter(|(origin, _)| **origin != Origin::Browser && judge.wall.unseen(**origin).is_none());
+    let clients = judge.representatives(&limited.map(|(_, group)| &group.addrs).collect());
     let mut faults = Vec::new();
     for client in clients {
         for protocol in Protocol::ALL {
@@ -256,7 +262,11 @@ fn no_lockout(ruleset: &Ruleset, judges: &[Judge<'_>], profile: &Profile) -> Vec
             cases.extend(faults);
         }
     }
-    cases.extend(by_address.iter().map(|judge| management(ruleset, judge)));
+    let (admin, nas) = (ruleset.clients.get(&Origin::Browser), ruleset.clients.get(&Origin::Nas));
+    match admin.zip(nas) {
+        Some((admin, nas)) => cases.extend(by_address.iter().map(|judge| management(admin, nas, judge))),
+        None => cases.push(Case::skipped(WEB, None, "the profile names no `admin` clients")),
+    }
     cases
 }
 
@@ -297,12 +307,9 @@ fn cut_off(judge: &Judge<'_>, kind: &str, what: &str, server: &Server) -> Option
 
 /// Whether the administrators' machines can open the web interface, as far as these rules are in the way. What the
 /// appliance answers is no new connection, and passes every target by its state; no rule set says that.
-fn management(ruleset: &Ruleset, judge: &Judge<'_>) -> Case {
+fn management(admin: &ClientGroup, nas: &ClientGroup, judge: &Judge<'_>) -> Case {
     let target = judge.target.name;
-    let what = "admin reaches the web interface";
-    let (Some(admin), Some(nas)) = (ruleset.clients.get(&Origin::Browser), ruleset.clients.get(&Origin::Nas)) else {
-        return Case::skipped(what, None, "the profile names no `admin` clients");
-    };
+    let what = WEB;
     if let Some(why) = judge.wall.unseen(Origin::Browser) {
         return Case::skipped(what, Some(target), why);
     }
