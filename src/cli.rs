@@ -18,6 +18,7 @@ use crate::text::Id;
 
 mod catalog_checks;
 mod catalog_verb;
+mod check;
 mod diff;
 mod generate;
 mod git;
@@ -68,6 +69,8 @@ enum Format {
     Sarif,
     /// Workflow commands of GitHub: the findings
     Github,
+    /// JUnit XML for GitLab and others; `test` and `check` only
+    Junit,
 }
 
 #[derive(Subcommand)]
@@ -82,6 +85,8 @@ enum Verb {
     Prove(prove::Prove),
     /// Hold the rules to what the profile asserts of them under `tests`, and to what must hold at any site
     Test(test::Test),
+    /// Everything a pull request wants, in one run: profile, lock, assertions, files, proof, and what changed
+    Check(check::CheckArgs),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
     /// Look into the catalog
@@ -181,6 +186,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&mut run, &args),
         Verb::Prove(args) => prove::run(&mut run, &args),
         Verb::Test(args) => test::run(&mut run, &args),
+        Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
@@ -238,7 +244,7 @@ impl Run {
             Format::Json => {
                 findings.iter().try_for_each(|d| writeln!(err, "{}", report::json::diagnostic(d, &self.sources)))
             }
-            Format::Text | Format::Markdown | Format::Csv => {
+            Format::Text | Format::Markdown | Format::Csv | Format::Junit => {
                 findings.iter().try_for_each(|d| report::terminal::print(d, &self.sources, &mut err))
             }
         }

@@ -17,7 +17,7 @@
 //! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
 //!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
-//!   rule sets compared by what they let out).
+//!   rule sets compared by what they let out), [`check`] (what became of each part of a run for CI).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -36,6 +36,7 @@ pub mod addrs;
 pub mod assertion;
 pub mod callout;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod coverage;
 pub mod day;

@@ -1,8 +1,10 @@
-//! What to print: findings, assertions, proofs and differences, for people and for programs. Nothing here decides anything.
+//! What to print: findings, assertions, checks, proofs and differences, for people and for programs. Nothing here decides anything.
 
+pub mod check;
 pub mod diff;
 pub mod github;
 pub mod json;
+pub mod junit;
 pub mod proof;
 pub mod sarif;
 pub mod table;

@@ -167,6 +167,18 @@ impl Case {
         all(self) == all(other) && self.rule == other.rule && self.findings == other.findings
     }
 
+    /// Where it is written, or of one that is asserted always what it comes to.
+    #[must_use]
+    pub fn place(&self) -> Option<&Span> {
+        self.span.as_ref().or_else(|| Some(&self.findings.first()?.labels.first()?.span))
+    }
+
+    /// The finding that says so, where it does not hold.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        self.findings.first().map(|finding| finding.code)
+    }
+
     fn holds(what: impl Into<String>, target: Option<&'static str>, why: impl Into<String>) -> Self {
         Self::new(State::Holds, what, target, why)
     }

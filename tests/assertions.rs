@@ -373,6 +373,7 @@ fn every_family_of_the_clients_counts() {
     // One client is of one family: what is asserted of the other would hold of itself.
     let other = judged("192.0.2.10", "deny", "[2001:db8:b::1]:443");
     assert_eq!(at(&other, State::Fails), [&["cilium"][..], &BY_ADDRESS].concat(), "{other:#?}");
+    assert!(other["pf"].1.contains("is of the other family"), "{other:#?}");
     // Clients of one family: the other is denied as a whole, or nothing limits it.
     let v4 = |ipv6: &str| {
         let clients = PROFILE.replace("nas: [192.0.2.10, \"2001:db8:10::10\"]", "nas: [192.0.2.10]");
@@ -419,6 +420,14 @@ fn settings_of_a_target_count() {
     let shared = judged_with(&own, lock(), "nas", "deny", "half.example.org:443");
     assert_eq!(shared["opnsense"].0, State::Fails, "{shared:#?}");
     assert_eq!(judged_with(&own, lock(), "admin", "deny", "sentry.ixsystems.com:443")["opnsense"].0, State::Holds);
+    // What is accepted at one address is denied at the others, by name or not.
+    let mut shared = hosts();
+    shared.insert(query("backup.example.org"), entry(&["203.0.113.2"]));
+    let accepted = own.replace("origin: [nas], hosts: [backup", "origin: [nas, browser], hosts: [backup")
+        + "shared: [{host: backup.example.org, choice: accept, with: [sentry.ixsystems.com], reason: agreed}]\n";
+    let of = |from| judged_with(&accepted, Some(lock_of(shared.clone())), from, "deny", "sentry.ixsystems.com:443");
+    let (v4, v6) = (of("192.0.2.20"), of("2001:db8:10::20"));
+    assert_eq!((v4["opnsense"].0, v6["opnsense"].0), (State::Fails, State::Holds), "{v4:#?} {v6:#?}");
     // A wildcard is a matter of names.
     for profile in [PROFILE, own.as_str()] {
         let wild = judged_with(profile, lock(), "jails", "allow", "a.mirror.example.org:443");
@@ -436,6 +445,23 @@ fn settings_of_a_target_count() {
     assert!(
         judged_with(&paths, lock(), "nas", "allow", "backup.example.org:443")["squid"].1.contains("some paths alone")
     );
+}
+
+#[test]
+fn a_denial_beats_an_allow_by_name_too() {
+    let wild = PROFILE.replace("hosts: [backup.example.org]", "hosts: [\"*.truenas.com\"]");
+    let of = |to: &str| judged_with(&wild, Some(lock_of(hosts())), "nas", "deny", to)["squid"].0;
+    assert_eq!((of("usage.truenas.com:443"), of("other.truenas.com:443")), (State::Holds, State::Fails));
+}
+
+#[test]
+fn every_client_that_rules_tell_apart_is_asked_for() {
+    // The appliance lies among the jails, and has more than they have.
+    let among = PROFILE.replace("jails: [192.0.2.64/28", "jails: [192.0.2.0/28, 192.0.2.64/28");
+    let deny = judged_with(&among, Some(lock_of(hosts())), "jails", "deny", "backup.example.org:443");
+    assert!(deny["pf"].1.contains("`backup` allows 198.51.100.1 to 192.0.2.10"), "{deny:#?}");
+    let allow = judged_with(&among, Some(lock_of(hosts())), "jails", "allow", "backup.example.org:443");
+    assert_eq!(allow["pf"].0, State::Fails, "{allow:#?}");
 }
 
 #[test]

@@ -1,20 +1,20 @@
 //! `outgate test`
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Format, Run, SiteArgs, Stop, generate, resolve};
+use super::generate::{self, Rendered};
+use super::{Format, Run, SiteArgs, Stop, check, resolve};
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
 use crate::lock::Lock;
 use crate::policy::{self, Policy};
 use crate::profile::Profile;
-use crate::proof::{self, Made, Proof, State};
+use crate::proof::{self, Made, State};
 use crate::report;
 use crate::ruleset::{self, Ruleset};
-use crate::target::{self, File, Target};
+use crate::target::{self, Target};
 use crate::verify::{self, Report};
 
 #[derive(Args)]
@@ -50,15 +50,15 @@ pub(super) fn run(run: &mut Run, args: &Test) -> Result<(), Stop> {
 }
 
 /// What is held to its assertions.
-pub(super) struct Subject<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) profile: &'a Profile,
-    pub(super) lock: Option<&'a Lock>,
+struct Subject<'a> {
+    policy: &'a Policy,
+    profile: &'a Profile,
+    lock: Option<&'a Lock>,
 }
 
 /// Holds the rules to what is asserted of them. What rules have to say by themselves is of no interest here, but for what
 /// keeps them from being any.
-pub(super) fn judge(
+fn judge(
     run: &mut Run,
     subject: &Subject<'_>,
     targets: &[&'static Target],
@@ -71,44 +71,54 @@ pub(super) fn judge(
         run.findings.extend(own.iter().filter(|finding| finding.severity() == Severity::Error).cloned());
         return Err(Stop::Found);
     }
-    let proof = match ruleset.blocked.is_empty() {
-        true => None,
-        false => Some(prove(run, &ruleset, subject.lock, targets, templates, found)?),
+    // Without anything that is blocked no file is looked at.
+    let rendered = match ruleset.blocked.is_empty() {
+        true => Rendered::new(),
+        false => render(run, &ruleset, targets, templates, found)?,
     };
-    let report = verify::verify(&ruleset, subject.lock, subject.profile, proof.as_ref());
+    let report = hold(&ruleset, subject.lock, subject.profile, targets, &rendered);
     report.tell(found);
     Ok(report)
 }
 
-/// The proof of strict mode, of files as they would be written: whether they are is no matter of the rules.
-fn prove(
+/// The files as they would be written: whether they are is no matter of the rules.
+fn render(
     run: &mut Run,
     ruleset: &Ruleset,
-    lock: Option<&Lock>,
     targets: &[&'static Target],
     templates: Option<&Path>,
     found: &mut Findings,
-) -> Result<Proof, Stop> {
+) -> Result<Rendered, Stop> {
     let replaced = run.templates(templates)?;
     let mut own = Findings::default();
-    let mut rendered: BTreeMap<&str, Vec<File>> = BTreeMap::new();
+    let mut rendered = Rendered::new();
     for target in targets {
         let files = target::render(target, ruleset, &replaced, &mut run.sources, &mut own);
-        rendered.extend(files.map(|files| (target.name, files)));
+        rendered.extend(files.map(|files| (*target, files)));
     }
     // These two are assertions themselves; whatever else is wrong says why there is nothing to prove.
     let said = |finding: &&Diagnostic| {
         finding.severity() == Severity::Error && !matches!(finding.code, Code::SharedAddress | Code::OneFamily)
     };
     found.extend(own.iter().filter(said).cloned());
-    let made: Vec<Made<'_>> = targets
-        .iter()
-        .map(|target| {
-            let files = rendered.get(target.name).map(Vec::as_slice);
-            Made { target, files, state: if files.is_some() { State::Same } else { State::Refused } }
-        })
-        .collect();
-    Ok(proof::prove(ruleset, lock, &made))
+    Ok(rendered)
+}
+
+/// Holds rules to their assertions; strict mode is proven of these files, whatever is on disk.
+pub(super) fn hold(
+    ruleset: &Ruleset,
+    lock: Option<&Lock>,
+    profile: &Profile,
+    targets: &[&'static Target],
+    rendered: &Rendered,
+) -> Report {
+    let made = targets.iter().map(|target| {
+        let files = rendered.iter().find(|(own, _)| own.name == target.name).map(|(_, files)| files.as_slice());
+        Made { target, files, state: if files.is_some() { State::Same } else { State::Refused } }
+    });
+    let made: Vec<Made<'_>> = made.collect();
+    let proof = (!ruleset.blocked.is_empty()).then(|| proof::prove(ruleset, lock, &made));
+    verify::verify(ruleset, lock, profile, proof.as_ref())
 }
 
 fn print(run: &Run, report: &Report, found: &Findings) -> Result<(), Stop> {
@@ -117,6 +127,7 @@ fn print(run: &Run, report: &Report, found: &Findings) -> Result<(), Stop> {
     match run.format {
         Format::Json => writeln!(out, "{:#}", report::verify::json(report, &findings, &run.sources))?,
         Format::Sarif => writeln!(out, "{:#}", report::sarif::document(&findings, &run.sources))?,
+        Format::Junit => report::junit::document(&check::of_tests(report, found), &run.sources, &mut out)?,
         Format::Github => {
             for finding in findings {
                 writeln!(out, "{}", report::github::annotation(finding, &run.sources))?;
