@@ -18,6 +18,7 @@ use crate::text::Id;
 
 mod catalog_checks;
 mod catalog_verb;
+mod check;
 mod diff;
 mod explain;
 mod generate;
@@ -29,6 +30,7 @@ mod resolve;
 mod schema;
 mod status;
 mod targets;
+mod test;
 
 /// Egress allow-lists for TrueNAS systems: documented callouts in; nftables, pf, OPNsense and Squid rules out.
 #[derive(Parser)]
@@ -68,6 +70,8 @@ enum Format {
     Sarif,
     /// Workflow commands of GitHub: the findings
     Github,
+    /// JUnit XML for GitLab and others; `test` and `check` only
+    Junit,
 }
 
 #[derive(Subcommand)]
@@ -80,6 +84,10 @@ enum Verb {
     Status(status::StatusArgs),
     /// Say of every blocked callout what stops it in each target, what remains possible and what it costs
     Prove(prove::Prove),
+    /// Hold the rules to what the profile asserts of them under `tests`, and to what must hold at any site
+    Test(test::Test),
+    /// Everything a pull request wants, in one run: profile, lock, assertions, files, proof, and what changed
+    Check(check::CheckArgs),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
     /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
@@ -180,6 +188,8 @@ pub fn main() -> ExitCode {
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Status(args) => status::run(&mut run, &args),
         Verb::Prove(args) => prove::run(&mut run, &args),
+        Verb::Test(args) => test::run(&mut run, &args),
+        Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
         Verb::Explain(args) => explain::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
@@ -238,7 +248,7 @@ impl Run {
             Format::Json => {
                 findings.iter().try_for_each(|d| writeln!(err, "{}", report::json::diagnostic(d, &self.sources)))
             }
-            Format::Text | Format::Markdown | Format::Csv => {
+            Format::Text | Format::Markdown | Format::Csv | Format::Junit => {
                 findings.iter().try_for_each(|d| report::terminal::print(d, &self.sources, &mut err))
             }
         }

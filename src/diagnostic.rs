@@ -101,6 +101,14 @@ codes! {
     LossRefused = "E034" Error;
     /// A vendor's list of prefixes cannot be read, or cannot be used where the profile says.
     BadRange = "E040" Error;
+    /// A test of the profile does not hold.
+    TestFails = "E050" Error;
+    /// What no rule allows to limited clients is not denied to them, or a rule is for everything.
+    NotDefaultDeny = "E051" Error;
+    /// What strict mode blocks can be reached.
+    TelemetryOpen = "E052" Error;
+    /// The rules cut the appliance off from servers it needs, or administrators from its web interface.
+    LockedOut = "E053" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.

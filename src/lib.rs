@@ -9,15 +9,15 @@
 //!   values that know their place).
 //! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
 //! - **What files say**: [`callout`] (the shape of an entry), [`strict`] (what is blocked, excepted, decided),
-//!   [`settings`] (what may be said of each target), [`catalog`] (what is documented), [`profile`] (what one site is and
+//!   [`settings`] (what may be said of each target), [`assertion`] (what must hold of the rules), [`catalog`] (what is documented), [`profile`] (what one site is and
 //!   wants).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
 //! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
-//!   in which file, and what remains possible), [`diff`] (two rule sets compared by what they let out), [`explain`] (why
-//!   something is let out or not, by which rule, and what it comes near to).
+//!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
+//!   rule sets compared by what they let out), [`explain`] (why something is let out or not, and what it comes near to), [`check`] (what became of each part of a run for CI).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -33,8 +33,10 @@
 //! [`ranges::fetch`], templates in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
 
 pub mod addrs;
+pub mod assertion;
 pub mod callout;
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod coverage;
 pub mod day;
@@ -64,4 +66,5 @@ pub mod strict;
 pub mod target;
 pub mod terms;
 pub mod text;
+pub mod verify;
 pub mod yaml;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::addrs::SpecialUse;
+use crate::assertion;
 use crate::callout::{Callout, Endpoint, Origin};
 use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
@@ -272,6 +273,8 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     }
     let ranges = ranges(catalog, profile, &decisions, findings);
     check_shared(profile, &decisions, findings);
+    let senders = clients.iter().map(|(origin, client)| (*origin, client.prefixes.as_slice())).collect();
+    assertion::fit(&profile.tests, &senders, &profile.settings, findings);
     let family = catalog.families.get(&release.line.family).map_or("", Text::as_str);
     let whole = if release.release == release.line.release { ", every point release" } else { "" };
     let codename = release.line.codename.as_ref().map(|c| format!(" {c}")).unwrap_or_default();

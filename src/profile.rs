@@ -11,6 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::addrs::{SpecialUse, parse_prefix};
+use crate::assertion::{self, RawTest, Test};
 use crate::callout::{self, Callout, Endpoint, Known, OneOrMany, Origin, RawCallout};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{NamePattern, Query};
@@ -44,6 +45,8 @@ pub struct Profile {
     pub left_out: Vec<(Spanned<String>, Text)>,
     /// Callouts of its own.
     pub extra: Vec<Callout>,
+    /// What it asserts of its own rules.
+    pub tests: Vec<Test>,
     /// On what terms answers are believed.
     pub answers: Wishes,
     /// The same for single names, with the place where each is written.
@@ -138,6 +141,9 @@ pub(crate) struct RawProfile {
     /// Callouts of the site's own. They are always in use.
     #[serde(default)]
     extra: Vec<RawCallout>,
+    /// What must get through and what must not: `outgate test` holds the rules to it.
+    #[serde(default)]
+    tests: Vec<RawTest>,
     /// On what terms DNS answers are believed.
     #[serde(default)]
     answers: RawAnswers,
@@ -325,6 +331,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let ipv6 = check.ipv6(raw.ipv6.as_ref());
     let losses = settings::losses(&raw.losses, id, check.findings);
     let settings = Settings { losses, ..raw.targets.check(id, check.findings) };
+    let tests = assertion::check(&raw.tests, id, check.findings);
     let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
     let good = !findings.errors_since(mark);
     good.then_some(Profile {
@@ -336,6 +343,7 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
         strict,
         left_out,
         extra,
+        tests,
         answers,
         answers_of,
         ranges,

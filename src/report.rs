@@ -1,13 +1,16 @@
-//! What to print: findings and differences, for people and for programs. Nothing here decides anything.
+//! What to print: findings, assertions, checks, proofs and differences, for people and for programs. Nothing here decides anything.
 
+pub mod check;
 pub mod diff;
 pub mod explain;
 pub mod github;
 pub mod json;
+pub mod junit;
 pub mod proof;
 pub mod sarif;
 pub mod table;
 pub mod terminal;
+pub mod verify;
 
 /// Most items that are listed in a line; the rest are counted.
 const SHOWN: usize = 6;

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::addrs::SpecialUse;
+use crate::assertion::{FlowText, Sender, SenderText, WALLS, WallWord};
 use crate::callout::{ACCOUNT, Advice, BlockedLevel, CATALOG_ONLY, Class, Confidence, OneOrMany, Origin};
 use crate::catalog::{RawFeatures, RawPages, RawProviders, RawReleases, RawSources, RawSubject, Verdict};
 use crate::day::Day;
@@ -112,6 +113,9 @@ fn profile() -> Schema {
         let others = json!({"properties": {"choice": {"enum": ["proxy", "drop"]}}});
         entry.insert("anyOf".to_owned(), json!([{"required": ["with"]}, others]));
     }
+    if let Some(entry) = schema.pointer_mut("/properties/tests/items").and_then(Value::as_object_mut) {
+        entry.insert("anyOf".to_owned(), json!([{"required": ["allow"]}, {"required": ["deny"]}]));
+    }
     if let Some(entry) = schema.pointer_mut("/properties/extra/items").and_then(Value::as_object_mut) {
         if let Some(Value::Object(properties)) = entry.get_mut("properties") {
             properties.retain(|key, _| !CATALOG_ONLY.contains(&&**key));
@@ -200,7 +204,10 @@ texts! {
     Reaction: reaction(),
     OpnsenseVersion: version(),
     Id: json_schema!({"type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": ID_MAX}),
-    Port: json_schema!({"type": "string", "pattern": port()}),
+    Port: json_schema!({"type": "string", "pattern": format!("^{}/({})$", ports(), protocols())}),
+    FlowText: json_schema!({"type": "string", "pattern": format!(":{}(/({}))?$", ports(), protocols())}),
+    SenderText: sender(),
+    WallWord: words(WALLS),
     Day: json_schema!({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
     OneOrMany: json_schema!({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}),
     // `25.10` without quotes is a number to an editor; the reader takes the text as it stands.
@@ -225,9 +232,18 @@ fn reaction() -> Schema {
     schema
 }
 
-fn port() -> String {
+fn ports() -> String {
     let number = "[1-9][0-9]{0,4}";
-    format!("^{number}(-{number})?/({})$", Protocol::ALL.map(Protocol::as_str).join("|"))
+    format!("{number}(-{number})?")
+}
+
+fn protocols() -> String {
+    Protocol::ALL.map(Protocol::as_str).join("|")
+}
+
+/// A kind of clients, offered by name, or an address.
+fn sender() -> Schema {
+    json_schema!({"type": "string", "anyOf": [{"enum": Sender::NAMES.map(|(name, _)| name)}, {"pattern": "[.:]"}]})
 }
 
 /// A series, offered by name, or a point release of one.

@@ -4,7 +4,7 @@
 //! errors, and one guard refuses to print what could end a comment, a quote or a line. Templates hold the text of the
 //! rules and no logic beyond loops; a user may replace them, and the guard holds for theirs as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value, ValueKind};
@@ -21,6 +21,7 @@ use crate::source::{SourceId, Sources, Span};
 use crate::text::{self, quoted};
 
 use loss::Loss;
+use wall::Wall;
 
 /// Declares the targets once: their modules and the list of them.
 macro_rules! targets {
@@ -33,6 +34,7 @@ macro_rules! targets {
 
 pub mod loss;
 mod names;
+pub mod wall;
 
 targets! { cilium, dnsmasq, hosts, lists, nftables, opnsense, pf, rpz, squid, unbound }
 
@@ -57,14 +59,12 @@ pub struct Target {
     pub templates: &'static [(&'static str, &'static str)],
     /// Whether the site has it.
     pub chosen: fn(&Settings) -> bool,
+    /// What it makes of traffic; `None` where it lets nothing out and holds nothing back.
+    pub wall: for<'a> fn(&'a Ruleset) -> Option<Wall<'a>>,
     /// What to write, and what that lacks. Faults become findings; `None` with an error.
     pub plan: fn(&Ruleset, &mut Findings) -> Option<Plan>,
     /// What stops what a denial is about, and how that is told in the files.
     pub stops: fn(&Ruleset, &Rule) -> Stop,
-    /// What decides there on a site.
-    pub decides: fn(&Settings) -> Decides,
-    /// Whether traffic of such clients passes there; of none of them: of a stranger.
-    pub sees: fn(&Settings, &BTreeSet<Origin>) -> bool,
     /// What a rule is called there, and in its log; without a rule, what denies all the rest. `None` where it has no such
     /// rule.
     pub handle: fn(&Ruleset, Option<&Rule>) -> Option<String>,
@@ -77,35 +77,6 @@ pub struct Target {
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
-    }
-}
-
-/// What decides at a target, for whoever asks why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decides {
-    /// The address of a packet, held against those of the lock.
-    Addresses,
-    /// The address of a packet, held against what the target looks up by itself.
-    OwnLookups,
-    /// The name a client asks the proxy for.
-    Proxy,
-    /// Whether a name resolves. It is no wall: whoever knows the address needs no name.
-    Resolution,
-    /// Nothing: it blocks nothing.
-    Nothing,
-}
-
-impl Decides {
-    /// The words for people and programs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Addresses => "address",
-            Self::OwnLookups => "own lookups",
-            Self::Proxy => "name",
-            Self::Resolution => "resolution",
-            Self::Nothing => "nothing",
-        }
     }
 }
 
@@ -629,16 +600,6 @@ fn sharing_unknown(ruleset: &Ruleset) -> Option<Loss> {
     let text = "without a lock nobody knows whether a blocked and an allowed name share an address";
     let unknown = ruleset.answered.is_none() && ruleset.rules.iter().any(|rule| rule.action == Action::Deny);
     unknown.then(|| Loss::general(&loss::SHARING_UNKNOWN, text.to_owned()))
-}
-
-/// What passes a router: everything.
-fn sees_all(_: &Settings, _: &BTreeSet<Origin>) -> bool {
-    true
-}
-
-/// What passes a filter on the appliance itself: what it sends.
-fn sees_own(origins: &BTreeSet<Origin>) -> bool {
-    origins.iter().any(|origin| *origin != Origin::Browser)
 }
 
 /// Why a target on the appliance itself has no part in what the administrator's browser sends.

@@ -257,6 +257,7 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("docs/profile.md", "leave-out[].", "src/profile.rs", "RawLeftOut"),
     ("docs/profile.md", "strict-except[].", "src/strict.rs", "RawException"),
     ("docs/profile.md", "shared[].", "src/strict.rs", "RawShared"),
+    ("docs/profile.md", "tests[].", "src/assertion.rs", "RawTest"),
     ("docs/profile.md", "answers.", "src/profile.rs", "RawAnswers"),
     ("docs/profile.md", "answers.hosts.<name>.", "src/profile.rs", "RawHostAnswers"),
     ("docs/profile.md", "ranges.<name>.", "src/profile.rs", "RawRange"),

@@ -14,6 +14,7 @@ use outgate::explain::question::{self, Question, To};
 use outgate::explain::{Explainer, Standing};
 use outgate::port::Protocol;
 use outgate::ruleset::Verdict;
+use outgate::target::wall::Wall;
 use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -247,7 +248,8 @@ fn it_decides_as_the_model_does_at_every_edge() {
     let mut tried = 0;
     for name in ["home-lab", "core-jails", "other-product"] {
         let model = support::site::Site::new(name, name, &[], support::site::ROUTER);
-        let explainer = Explainer::new(&model.rules, None, &[]);
+        let plain = Wall::by_address(&model.rules);
+        let explainer = Explainer::new(&model.rules, None, &plain, &[]);
         for p in trial::flows(&model, "nftables", 8000) {
             let protocol = match p.proto {
                 packet::Proto::Tcp => Protocol::Tcp,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -141,7 +141,9 @@ fn act(repository: &Repository, event: &str, inputs: &[(&str, &str)]) -> Run {
             "" => true,
             "inputs.program == ''" => known["inputs.program"].is_empty(),
             "inputs.sarif == 'true'" => known["inputs.sarif"] == "true",
-            "inputs.comment == 'true' && github.event_name == 'pull_request'" => known["inputs.comment"] == "true" && pull,
+            "inputs.comment == 'true' && github.event_name == 'pull_request'" => {
+                known["inputs.comment"] == "true" && pull
+            }
             other => panic!("a condition this test does not know: {other}"),
         };
         if !wanted || step.get("uses").is_some() {
@@ -195,8 +197,12 @@ fn no_script_holds_an_expression_and_no_workflow_more_rights_than_it_says() {
         ("github-refresh.yml", &[("contents", "write"), ("pull-requests", "write")][..]),
     ] {
         let workflow = yaml(&format!("examples/ci/{file}"));
-        let said: BTreeMap<&str, &str> =
-            workflow["permissions"].as_object().unwrap().iter().map(|(what, right)| (what.as_str(), words(right))).collect();
+        let said: BTreeMap<&str, &str> = workflow["permissions"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(what, right)| (what.as_str(), words(right)))
+            .collect();
         assert_eq!(said, rights.iter().copied().collect(), "{file}");
         for job in workflow["jobs"].as_object().unwrap().values() {
             assert!(job.get("permissions").is_none());
@@ -218,7 +224,8 @@ fn no_script_holds_an_expression_and_no_workflow_more_rights_than_it_says() {
 
 #[test]
 fn a_pull_request_that_is_right_passes_with_a_comment() {
-    let repository = Repository::new(&[("hosts: [backup.example.org,", "hosts: [backup.example.org, second.example.net,")]);
+    let repository =
+        Repository::new(&[("hosts: [backup.example.org,", "hosts: [backup.example.org, second.example.net,")]);
     // The new name is not in the lock: that is what the check is for.
     repository.stub("gh", GH);
     let run = act(&repository, "pull_request", &[HERE, ("fail-on", "error")]);
@@ -248,7 +255,10 @@ fn the_comment_that_is_there_is_kept_up_to_date() {
     fs::write(repository.tmp("comments"), "4711\n4712\n").unwrap();
     assert!(act(&repository, "pull_request", &[HERE]).passed);
     let asked = repository.read("gh");
-    assert!(asked.contains("--method PATCH repos/owner/site/issues/comments/4711") && !asked.contains("POST"), "{asked}");
+    assert!(
+        asked.contains("--method PATCH repos/owner/site/issues/comments/4711") && !asked.contains("POST"),
+        "{asked}"
+    );
 }
 
 #[test]
@@ -270,7 +280,9 @@ fn a_shared_address_stops_the_pull_request_at_its_line() {
 #[test]
 fn without_the_right_to_comment_the_summary_has_it() {
     let repository = Repository::new(&[("ports: [22/tcp]", "ports: [22/tcp, 2222/tcp]")]);
-    for gh in ["echo 'HTTP 403: Resource not accessible by integration' >&2; exit 1", "[[ $* == *--paginate* ]] || exit 1"] {
+    for gh in
+        ["echo 'HTTP 403: Resource not accessible by integration' >&2; exit 1", "[[ $* == *--paginate* ]] || exit 1"]
+    {
         repository.stub("gh", gh);
         let _ = fs::remove_file(repository.tmp("summary.md"));
         let run = act(&repository, "pull_request", &[HERE]);
@@ -289,7 +301,11 @@ fn a_push_is_checked_without_a_comment_and_a_broken_profile_is_an_error() {
     let run = act(&repository, "push", &[HERE, ("base", "HEAD")]);
     assert!(run.passed && repository.read("summary.md").contains("nothing changed"), "{}", run.said);
     let run = act(&repository, "push", &[HERE, ("base", "no-such-commit")]);
-    assert!(run.passed && run.said.contains("::warning title=outgate::the commit to compare with is not here"), "{}", run.said);
+    assert!(
+        run.passed && run.said.contains("::warning title=outgate::the commit to compare with is not here"),
+        "{}",
+        run.said
+    );
     fs::write(repository.site().join("outgate.yaml"), "site: [").unwrap();
     let run = act(&repository, "push", &[HERE]);
     assert!(!run.passed && run.said.contains("::error file=outgate.yaml,line=1"), "{}", run.said);
@@ -360,8 +376,12 @@ fn gitlab_gets_its_report_and_a_comment() {
     let repository = Repository::new(&[SHARE]);
     let pipeline = yaml("examples/ci/gitlab-ci.yml");
     repository.stub("curl", r#"echo "$*" >>"$STUB/curl"; cat >"$STUB/sent.json""#);
-    let mut env: BTreeMap<String, String> =
-        pipeline["egress"]["variables"].as_object().unwrap().iter().map(|(name, value)| (name.clone(), words(value).to_owned())).collect();
+    let mut env: BTreeMap<String, String> = pipeline["egress"]["variables"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), words(value).to_owned()))
+        .collect();
     for (name, value) in [
         ("CI_MERGE_REQUEST_DIFF_BASE_SHA", repository.base.as_str()),
         ("CI_API_V4_URL", "https://gitlab.example.org/api/v4"),

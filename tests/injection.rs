@@ -88,6 +88,8 @@ const DOCUMENTS: [(&str, &str); 7] = [
          off-switch: o, sources: [{source: handbook, line: 1}]}, \
          {id: noisy, purpose: Noise., class: usage, origin: [nas], hosts: [noisy.example.org], ports: [443/tcp]}, \
          {id: gone, purpose: Gone., origin: [nas], hosts: [gone.example.org], ports: [443/tcp]}]\n\
+         tests: [{name: works, from: nas, allow: ['own.example.org:22', '192.0.2.53:53/udp'], \
+         deny: ['[2001:db8::66]:443'], on: [nftables, pf]}]\n\
          answers: {allow: [documentation], keep-days: 3, max-age: 30, most: 50, on-failure: {nxdomain: keep, nodata: keep, servfail: keep, refused: keep, timeout: keep, truncated: keep, \
          bogus: keep, cname-loop: keep, too-many: keep, malformed: keep}, \
          hosts: {own.example.org: {allow: [private], keep-days: 3, max-age: 3, most: 5, on-failure: {nxdomain: keep}}}}\n\

@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("callout", &["ranges", "terms", "host", "port", "addrs", "release", "text", "source", "diagnostic", "yaml"]),
     ("settings", &["callout", "host", "text", "source", "diagnostic", "yaml"]),
     ("strict", &["callout", "text", "source", "diagnostic", "yaml"]),
+    ("assertion", &["callout", "settings", "host", "port", "addrs", "text", "source", "diagnostic", "yaml"]),
     (
         "catalog",
         &["digest", "callout", "host", "port", "addrs", "day", "release", "text", "source", "diagnostic", "yaml"],
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "profile",
         &[
+            "assertion",
             "callout",
             "strict",
             "settings",
@@ -49,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "catalog",
             "profile",
+            "assertion",
             "callout",
             "strict",
             "settings",
@@ -111,8 +114,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "schema",
         &[
-            "catalog", "profile", "lock", "callout", "strict", "settings", "terms", "resolve", "port", "addrs", "day",
-            "release", "text", "yaml",
+            "assertion",
+            "catalog",
+            "profile",
+            "lock",
+            "callout",
+            "strict",
+            "settings",
+            "terms",
+            "resolve",
+            "port",
+            "addrs",
+            "day",
+            "release",
+            "text",
+            "yaml",
         ],
     ),
     ("diff", &["ruleset", "lock", "coverage", "callout", "host", "port", "addrs", "text", "diagnostic"]),
@@ -136,7 +152,31 @@ const ARROWS: &[(&str, &[&str])] = &[
             "diagnostic",
         ],
     ),
-    ("report", &["proof", "diff", "explain", "ruleset", "callout", "addrs", "text", "source", "diagnostic"]),
+    // It judges by the rule set as each target takes it, and renders nothing.
+    (
+        "verify",
+        &[
+            "assertion",
+            "profile",
+            "proof",
+            "ruleset",
+            "target",
+            "lock",
+            "settings",
+            "callout",
+            "host",
+            "port",
+            "addrs",
+            "text",
+            "source",
+            "diagnostic",
+        ],
+    ),
+    ("check", &["verify", "text", "source", "diagnostic"]),
+    (
+        "report",
+        &["check", "proof", "diff", "verify", "explain", "ruleset", "callout", "addrs", "text", "source", "diagnostic"],
+    ),
     ("files", &[]),
     ("cli", &["*"]),
     ("lib", &["*"]),
@@ -171,11 +211,13 @@ const DOORS: &[(&str, &[&str])] = &[
             "ranges.rs",
             "lock/file.rs",
             "schema.rs",
+            "report/check.rs",
             "report/diff.rs",
             "report/explain.rs",
             "report/json.rs",
             "report/sarif.rs",
             "report/proof.rs",
+            "report/verify.rs",
             "target/loss.rs",
             "target/opnsense/retired.rs",
             "cli.rs",
@@ -188,7 +230,7 @@ const DOORS: &[(&str, &[&str])] = &[
 /// The one way a crate may be named elsewhere: to derive beside the types of a file format.
 const DERIVES: &[(&str, &[&str])] = &[(
     "use schemars::JsonSchema;",
-    &["callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"],
+    &["assertion.rs", "callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"],
 )];
 
 /// What steps must not reach for: the clock, the disk, the environment, the terminal.

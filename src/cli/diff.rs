@@ -49,14 +49,14 @@ pub(super) struct Diff {
 
 /// How bad a finding must be.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Level {
+pub(super) enum Level {
     Note,
     Warning,
     Error,
 }
 
 impl Level {
-    fn severity(self) -> Severity {
+    pub(super) fn severity(self) -> Severity {
         match self {
             Self::Note => Severity::Note,
             Self::Warning => Severity::Warning,
@@ -94,10 +94,10 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
                 let message = format!("`{}` names no two releases", quoted(releases));
                 return run.stop(Diagnostic::new(Code::BadUsage, message).help("write --releases 24.10..25.10"));
             };
-            (side(run, args, &here(), Some(from))?, side(run, args, &here(), Some(to))?)
+            (side(run, &args.site, &here(), Some(from))?, side(run, &args.site, &here(), Some(to))?)
         }
         (None, true) => {
-            let old = side(run, args, &here(), None)?;
+            let old = side(run, &args.site, &here(), None)?;
             let new = fresh(run, args, &profile)?;
             (old, new)
         }
@@ -108,9 +108,18 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
                 Some(new) => place(run, new, &profile)?,
                 None => here(),
             };
-            (side(run, args, &old, None)?, side(run, args, &new, None)?)
+            (side(run, &args.site, &old, None)?, side(run, &args.site, &new, None)?)
         }
     };
+    let (diff, found) = compare(&old, &new);
+    print(run, &diff, &Sides { old: &old.title, new: &new.title }, &found)?;
+    let bad = args.fail_on.is_some_and(|level| found.iter().any(|finding| finding.severity() >= level.severity()));
+    run.exit = Some(u8::from(bad || args.exit_code && !diff.is_empty()));
+    Ok(())
+}
+
+/// What changed, and what of it is risky.
+fn compare(old: &Side, new: &Side) -> (diff::Diff, Findings) {
     let diff = diff::diff(&old.ruleset, &new.ruleset);
     let mut found = Findings::default();
     risk::find(&diff, &old.ruleset, &new.ruleset, &mut found);
@@ -120,10 +129,21 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
     if new.by_address {
         ruleset::sharing::report(&new.ruleset, &mut found);
     }
-    print(run, &diff, &Sides { old: &old.title, new: &new.title }, &found)?;
-    let bad = args.fail_on.is_some_and(|level| found.iter().any(|finding| finding.severity() >= level.severity()));
-    run.exit = Some(u8::from(bad || args.exit_code && !diff.is_empty()));
-    Ok(())
+    (diff, found)
+}
+
+/// What changed since a revision, in a line, and what of it is risky.
+pub(super) fn since(run: &mut Run, base: &str, site: &SiteArgs) -> Result<(String, Findings), Stop> {
+    let profile = site.config.clone().unwrap_or_else(|| PathBuf::from("outgate.yaml"));
+    if let Err(why) = Revision::find(profile.parent().unwrap_or(Path::new("")), base) {
+        let message = format!("`{}` is no git revision", quoted(base));
+        let help = if why.is_empty() { "git knows no such revision".to_owned() } else { format!("git says: {why}") };
+        return run.stop(Diagnostic::new(Code::BadUsage, message).help(help));
+    }
+    let old = side(run, site, &Place::Git(base.to_owned(), profile.clone()), None)?;
+    let new = side(run, site, &Place::Disk(profile), None)?;
+    let (diff, found) = compare(&old, &new);
+    Ok((format!("since {}: {}", quoted(base), report::diff::summary(&diff)), found))
 }
 
 fn print(run: &Run, diff: &diff::Diff, sides: &Sides<'_>, found: &Findings) -> Result<(), Stop> {
@@ -141,7 +161,7 @@ fn print(run: &Run, diff: &diff::Diff, sides: &Sides<'_>, found: &Findings) -> R
             }
             writeln!(out, "{}", report::diff::summary(diff))?;
         }
-        Format::Text | Format::Csv => {
+        Format::Text | Format::Csv | Format::Junit => {
             for finding in findings {
                 report::terminal::print(finding, &run.sources, &mut out)?;
             }
@@ -172,20 +192,20 @@ fn place(run: &mut Run, word: &str, profile: &Path) -> Result<Place, Stop> {
     }
 }
 
-fn side(run: &mut Run, args: &Diff, place: &Place, release: Option<&str>) -> Result<Side, Stop> {
+fn side(run: &mut Run, site: &SiteArgs, place: &Place, release: Option<&str>) -> Result<Side, Stop> {
     // What a side has to say by itself is of no interest here, but for what keeps it from being one.
     let before = std::mem::take(&mut run.findings);
-    let side = read_side(run, args, place, release);
+    let side = read_side(run, site, place, release);
     let own = std::mem::replace(&mut run.findings, before);
     run.findings.extend(own.iter().filter(|finding| finding.severity() == Severity::Error).cloned());
     if run.findings.has_errors() { Err(Stop::Found) } else { side }
 }
 
-fn read_side(run: &mut Run, args: &Diff, place: &Place, release: Option<&str>) -> Result<Side, Stop> {
+fn read_side(run: &mut Run, site: &SiteArgs, place: &Place, release: Option<&str>) -> Result<Side, Stop> {
     let (title, catalog, profile, lock) = match place {
         Place::Disk(path) => {
             let catalog = run.catalog()?;
-            let (profile, folder) = run.profile(path, &args.site, &catalog)?;
+            let (profile, folder) = run.profile(path, site, &catalog)?;
             let lock = resolve::read(run, &folder.join("outgate.lock"))?;
             (path.display().to_string(), catalog, profile, lock)
         }
@@ -198,7 +218,7 @@ fn read_side(run: &mut Run, args: &Diff, place: &Place, release: Option<&str>) -
                     Diagnostic::new(Code::Unreadable, message).help("name another revision, or compare with a folder"),
                 );
             };
-            let profile = run.profile_of(id, &args.site, &catalog)?;
+            let profile = run.profile_of(id, site, &catalog)?;
             let lock = match revision_text(run, revision, &path.with_file_name("outgate.lock"))? {
                 Some(id) => Some(Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))?),
                 None => None,

@@ -14,13 +14,14 @@ use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::explain::nearest::{self, Near};
 use crate::explain::question::{self, Question, Sighting, To};
 use crate::explain::summary::{self, Tally};
-use crate::explain::{Answer, Explainer};
+use crate::explain::{self, Answer, Explainer};
 use crate::host::Query;
 use crate::lock::Lock;
 use crate::policy;
 use crate::profile::Profile;
 use crate::report;
 use crate::ruleset::{self, Ruleset};
+use crate::target::wall::Wall;
 use crate::target::{self, TARGETS, Target};
 use crate::text::quoted;
 
@@ -79,7 +80,8 @@ pub(super) fn run(run: &mut Run, args: &Explain) -> Result<(), Stop> {
             .stop(Diagnostic::new(Code::BadUsage, message).help("add it under `targets:`, or leave `--target` out"));
     }
     let from = args.from.as_ref().map(|word| client(run, word, ruleset)).transpose()?;
-    let explainer = Explainer::new(ruleset, site.lock.as_ref(), &only);
+    let (plain, posts) = (Wall::by_address(ruleset), explain::posts(ruleset, &only));
+    let explainer = Explainer::new(ruleset, site.lock.as_ref(), &plain, &posts);
     if from_input {
         return lines(run, args.each, from.as_ref(), &explainer, &site);
     }

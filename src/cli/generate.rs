@@ -336,7 +336,32 @@ fn print_paths(run: &Run, output: &Output, removed: &[PathBuf]) -> Result<(), St
     Ok(())
 }
 
+/// How the files on disk differ from those of a run, each with the target whose file it is.
+pub(super) fn differences(
+    run: &mut Run,
+    folder: PathBuf,
+    mut rendered: Rendered,
+    all: bool,
+) -> Result<Vec<(&'static str, Diagnostic)>, Stop> {
+    retire(run, &folder, &mut rendered, all)?;
+    found_differences(run, &Output::new(folder, rendered, all))
+}
+
 fn compare(run: &mut Run, output: &Output) -> Result<(), Stop> {
+    let differences = found_differences(run, output)?;
+    // What stands in the way of nothing else must not look like a difference to whoever reads the exit code.
+    run.exit_by = Some(Code::Differs);
+    if !differences.is_empty() {
+        run.findings.extend(differences.into_iter().map(|(_, difference)| difference));
+        run.findings.push(
+            Diagnostic::new(Code::Differs, "the files on disk are not what catalog, profile and lock say")
+                .help("run `outgate generate` and review the change"),
+        );
+    }
+    Ok(())
+}
+
+fn found_differences(run: &mut Run, output: &Output) -> Result<Vec<(&'static str, Diagnostic)>, Stop> {
     let differences = match files::compare(&output.folder, &output.files, &output.owned()) {
         Ok(differences) => differences,
         Err(e) => {
@@ -344,27 +369,22 @@ fn compare(run: &mut Run, output: &Output) -> Result<(), Stop> {
             return run.stop(Diagnostic::new(Code::Unreadable, message));
         }
     };
-    // What stands in the way of nothing else must not look like a difference to whoever reads the exit code.
-    run.exit_by = Some(Code::Differs);
-    for difference in &differences {
-        let message = match difference {
-            Difference::Missing(path) => format!("{} is missing", path.display()),
+    let told = differences.iter().map(|difference| {
+        let (path, message) = match difference {
+            Difference::Missing(path) => (path, format!("{} is missing", path.display())),
             Difference::Changed(path) => {
                 let wanted = output.files.iter().find(|(name, _)| output.folder.join(name) == *path);
                 let old = std::fs::read_to_string(path).unwrap_or_default();
-                format!("{} differs{}", path.display(), first_difference(&old, wanted.map_or("", |(_, text)| text)))
+                let first = first_difference(&old, wanted.map_or("", |(_, text)| text));
+                (path, format!("{} differs{first}", path.display()))
             }
-            Difference::Stale(path) => format!("{} is no longer written", path.display()),
+            Difference::Stale(path) => (path, format!("{} is no longer written", path.display())),
         };
-        run.findings.push(Diagnostic::new(Code::Differs, message));
-    }
-    if !differences.is_empty() {
-        run.findings.push(
-            Diagnostic::new(Code::Differs, "the files on disk are not what catalog, profile and lock say")
-                .help("run `outgate generate` and review the change"),
-        );
-    }
-    Ok(())
+        let below = path.strip_prefix(&output.folder).unwrap_or(path);
+        let target = TARGETS.iter().find(|target| below.starts_with(target.name)).map_or("", |target| target.name);
+        (target, Diagnostic::new(Code::Differs, message))
+    });
+    Ok(told.collect())
 }
 
 /// Where two texts part, as a line of each.

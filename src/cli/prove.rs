@@ -65,7 +65,7 @@ pub(super) fn run(run: &mut Run, args: &Prove) -> Result<(), Stop> {
     match run.format {
         Format::Json => writeln!(stdout, "{:#}", report::proof::json(&proof))?,
         Format::Markdown => report::proof::markdown(&proof, &mut stdout)?,
-        Format::Text | Format::Csv => report::proof::text(&proof, &mut stdout)?,
+        Format::Text | Format::Csv | Format::Junit => report::proof::text(&proof, &mut stdout)?,
         // The findings alone.
         Format::Sarif | Format::Github => {}
     }
@@ -82,7 +82,7 @@ pub(super) fn run(run: &mut Run, args: &Prove) -> Result<(), Stop> {
 
 /// What is true of a target's files on disk. `retired.json` knows what was there before, so it is no part of what is
 /// claimed.
-fn state(run: &mut Run, out: &Path, target: &Target, files: &[File]) -> Result<State, Stop> {
+pub(super) fn state(run: &mut Run, out: &Path, target: &Target, files: &[File]) -> Result<State, Stop> {
     let name = |file: &File| format!("{}/{}", target.name, file.path);
     let wanted: BTreeMap<String, String> = files.iter().map(|file| (name(file), file.text.clone())).collect();
     let owned: Vec<&str> = target.owns.iter().copied().filter(|path| !path.ends_with("/retired.json")).collect();

@@ -58,7 +58,7 @@ pub(super) fn run(run: &mut Run, args: &StatusArgs) -> Result<(), Stop> {
 }
 
 /// What the lock lacks, and what fails.
-fn find(run: &mut Run, status: &Status) {
+pub(super) fn find(run: &mut Run, status: &Status) {
     if !status.lacking.is_empty() {
         let message = format!("the lock lacks {}", quoted(&status.lacking));
         run.findings.push(Diagnostic::new(Code::NotInLock, message).help("run `outgate resolve`"));

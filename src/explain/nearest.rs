@@ -183,11 +183,11 @@ pub fn find(
 /// Rules that let it out to clients that did not ask.
 fn other_clients(explainer: &Explainer<'_>, question: &Question, answer: &Answer<'_>) -> Vec<Near> {
     let numbers = match &question.to {
-        To::Name(host) => explainer.named(host),
-        To::Addr(addr) => explainer.by_addr.at(*addr).to_vec(),
+        To::Name(host) => explainer.plain.index().named(host),
+        To::Addr(addr) => explainer.plain.index().by_addr.at(*addr).to_vec(),
     };
     let asked: BTreeSet<Origin> = answer.clients.iter().flat_map(|client| client.origins.iter().copied()).collect();
-    let held = numbers.into_iter().map(|number| explainer.held(number));
+    let held = numbers.into_iter().map(|number| explainer.plain.index().held(number));
     let on_port = |rule: &crate::ruleset::Rule| {
         question.port.is_none_or(|(protocol, port)| rule.ports.iter().any(|own| own.contains(protocol, port)))
     };
@@ -246,7 +246,12 @@ fn names_near(explainer: &Explainer<'_>, host: &Host) -> Vec<Near> {
         .iter()
         .filter(|(_, known)| known.aliases.contains(host))
         .filter(|(name, _)| {
-            explainer.named(name).iter().any(|&number| explainer.held(number).rule.action == Action::Allow)
+            explainer
+                .plain
+                .index()
+                .named(name)
+                .iter()
+                .any(|&number| explainer.plain.index().held(number).rule.action == Action::Allow)
         })
         .map(|(name, _)| Near::AliasOf(name.clone()))
         .collect();
@@ -254,10 +259,17 @@ fn names_near(explainer: &Explainer<'_>, host: &Host) -> Vec<Near> {
         return near;
     }
     let allowed = |pattern: &&NamePattern| {
-        explainer.named(pattern.host()).iter().any(|&n| explainer.held(n).rule.action == Action::Allow)
+        explainer
+            .plain
+            .index()
+            .named(pattern.host())
+            .iter()
+            .any(|&n| explainer.plain.index().held(n).rule.action == Action::Allow)
     };
     let patterns = || {
         explainer
+            .plain
+            .index()
             .places
             .iter()
             .filter(|held| held.rule.action == Action::Allow)
@@ -281,7 +293,7 @@ fn names_near(explainer: &Explainer<'_>, host: &Host) -> Vec<Near> {
 fn same_network(explainer: &Explainer<'_>, addr: IpAddr) -> Option<Near> {
     let network = IpNet::new(addr, if addr.is_ipv4() { 24 } else { 48 }).ok()?.trunc();
     let space: AddrSet = [network].into_iter().collect();
-    let allows = explainer.places.iter().filter(|held| held.rule.action == Action::Allow);
+    let allows = explainer.plain.index().places.iter().filter(|held| held.rule.action == Action::Allow);
     let inside = allows.filter(|held| {
         !matches!(held.destination.endpoint, Endpoint::Net(_)) && !held.destination.addrs.and(&space).is_empty()
     });

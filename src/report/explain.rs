@@ -306,7 +306,7 @@ fn target_json(at: &AtTarget<'_>) -> Value {
             })
         })
         .collect();
-    json!({"target": at.target.name, "decides_by": at.decides.as_str(), "says": says, "notes": at.notes})
+    json!({"target": at.target.name, "says": says, "notes": at.notes})
 }
 
 fn rows<'s, 'a>(summary: &'s Summary<'a>, allows: Option<bool>) -> impl Iterator<Item = &'s Row<'a>> {

@@ -2,6 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::source::Sources;
+use crate::text::is_invisible;
 
 /// One finding as one line.
 #[must_use]
@@ -20,6 +21,17 @@ pub fn annotation(finding: &Diagnostic, sources: &Sources) -> String {
         None => finding.message.clone(),
     };
     format!("::{command} {}title={}::{}", place.unwrap_or_default(), finding.code.as_str(), data(&text))
+}
+
+/// A line for the log of a workflow, which is searched for commands: none of ours is one, whatever somebody wrote.
+#[must_use]
+pub fn line(text: &str) -> String {
+    let seen: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+    let broken = seen.replace("##[", "## [");
+    match broken.trim_start().strip_prefix("::") {
+        Some(rest) => format!(": :{rest}"),
+        None => broken,
+    }
 }
 
 /// What stands behind the command: a line of its own would be another command.

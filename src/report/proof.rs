@@ -159,7 +159,8 @@ fn stop(stop: &Stopped) -> Value {
 }
 
 /// The one answer.
-fn headline(proof: &Proof) -> String {
+#[must_use]
+pub fn headline(proof: &Proof) -> String {
     let count = |answer| proof.entries.iter().filter(|entry| entry.answer() == answer).count();
     let (yes, open, no) = (count(Answer::Yes), count(Answer::NotCovered), count(Answer::No));
     let all = proof.entries.len();
@@ -178,6 +179,16 @@ fn headline(proof: &Proof) -> String {
         0 => format!("none of the {all} blocked callouts can leave."),
         _ => format!("{no} of {all} blocked callouts cannot leave; {open} are not covered by these rules."),
     }
+}
+
+/// What does not stop an entry, target by target.
+#[must_use]
+pub fn open(entry: &Entry) -> String {
+    let open = entry.stops.iter().filter_map(|stop| match &stop.verdict {
+        Verdict::Open(why) => Some(format!("{}: {why}", stop.target)),
+        _ => None,
+    });
+    open.collect::<Vec<_>>().join("\n")
 }
 
 /// What all of it is relative to.

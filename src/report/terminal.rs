@@ -27,6 +27,28 @@ pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// What a word on the screen says before it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// It is as it should be.
+    Good,
+    /// It is not.
+    Bad,
+    /// It is beside the point.
+    Faint,
+}
+
+/// A word in colour; [`stdout`] and [`stderr`] take the colour out where it is not wanted.
+#[must_use]
+pub fn toned(tone: Tone, word: &str) -> String {
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Bad => "1;31",
+        Tone::Faint => "2",
+    };
+    format!("\u{1b}[{code}m{word}\u{1b}[0m")
+}
+
 /// Prints one finding: code, message, excerpts, help.
 ///
 /// # Errors

@@ -4,12 +4,14 @@
 //! A pod that the policy selects is denied the rest. Denials are by address alone: a name that is blocked is simply not
 //! opened, and the addresses the lock knows of it are denied, which also holds against other policies.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{By, Decides, Header, Layer, Mark, Page, Plan, Stop, Target, Why, lists_left_out, name_losses, sharing_unknown};
+use super::wall::{Sight, Wall};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, lists_left_out, name_losses, sharing_unknown};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -36,10 +38,9 @@ pub const TARGET: Target = Target {
     check: &["kubectl", "apply", "--dry-run=server", "-f"],
     templates: &[("cilium/outgate.yaml.j2", include_str!("../../templates/cilium/outgate.yaml.j2"))],
     chosen: |settings: &Settings| settings.cilium.is_some(),
+    wall,
     plan,
     stops,
-    sees: |settings, origins| settings.cilium.as_ref().is_some_and(|cilium| !cilium.origins.is_disjoint(origins)),
-    decides: |_| Decides::OwnLookups,
     handle,
     resolves: |_, _| None,
     retire: None,
@@ -149,6 +150,16 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         allowed,
     };
     Some(Plan { pages: vec![Page::new("outgate.yaml", "cilium/outgate.yaml.j2", values)], losses })
+}
+
+/// What it makes of traffic: that of pods, which are no clients with addresses, by what their own lookups return.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    Some(Wall {
+        ruleset: Cow::Owned(ruleset.without_lists().names_as_addresses()),
+        sight: Sight::Lookup { wildcards: true },
+        pods: ruleset.settings.cilium.as_ref().map(|cilium| cilium.origins.clone()),
+        ..Wall::by_address(ruleset)
+    })
 }
 
 /// What stops a denial: an address that is denied, and else that nothing opens it.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::names::{self, Blocks, Names, Node, Reason, TTL, Written};
-use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::Findings;
 use crate::ruleset::{Rule, Ruleset};
 use crate::settings::{Pins, Settings};
@@ -25,10 +25,9 @@ pub const TARGET: Target = Target {
     check: &["dnsmasq", "--test", "-C"],
     templates: &[("dnsmasq/outgate.conf.j2", include_str!("../../templates/dnsmasq/outgate.conf.j2"))],
     chosen: |settings: &Settings| settings.dnsmasq.is_some(),
+    wall: |_| None,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |_| Decides::Resolution,
     handle: |_, _| None,
     resolves: names::resolves,
     retire: None,

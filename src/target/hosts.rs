@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::names::{Names, Written};
-use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Pins, Settings};
@@ -28,10 +28,9 @@ pub const TARGET: Target = Target {
     check: &[],
     templates: &[("hosts/outgate.hosts.j2", include_str!("../../templates/hosts/outgate.hosts.j2"))],
     chosen: |settings: &Settings| settings.hosts.is_some(),
+    wall: |_| None,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |_| Decides::Nothing,
     handle: |_, _| None,
     resolves: |_, _| None,
     retire: None,

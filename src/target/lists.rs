@@ -3,12 +3,14 @@
 //! A list knows neither ports nor clients. So there is one for each set of clients and ports, named by both, and none
 //! that joins two: whoever uses it in a rule with the clients and ports of its name opens what the model opens.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{By, Decides, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
+use super::wall::{Sight, Wall};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -40,13 +42,9 @@ pub const TARGET: Target = Target {
         ("lists/rules.json.j2", include_str!("../../templates/lists/rules.json.j2")),
     ],
     chosen: |settings: &Settings| settings.lists.is_some(),
+    wall,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |settings| match settings.lists.as_ref().map(|lists| lists.hold) {
-        Some(Hold::Names) => Decides::OwnLookups,
-        _ => Decides::Addresses,
-    },
     handle: |_, rule| Some(rule.map_or("rules.json, deny_rest".to_owned(), |rule| format!("rules.json, id \"{}\"", rule.key))),
     resolves: |_, _| None,
     retire: None,
@@ -112,6 +110,19 @@ struct ClientsPage<'a> {
 
 /// What makes two rules fit into one list.
 type Key = (Action, String, Vec<Port>);
+
+/// What whoever reads the lists makes of traffic, if he uses each as `rules.json` says.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    let wall = Wall { no_interface: true, ..Wall::by_address(ruleset) };
+    Some(match ruleset.settings.lists.as_ref().map(|lists| lists.hold) {
+        Some(Hold::Names) => Wall {
+            ruleset: Cow::Owned(ruleset.without_lists().names_as_addresses()),
+            sight: Sight::Name { addresses: false },
+            ..wall
+        },
+        Some(Hold::Both | Hold::Addresses) | None => wall,
+    })
+}
 
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let default = Lists::default();

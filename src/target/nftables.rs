@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{By, Decides, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
+use super::wall::Wall;
+use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -41,10 +42,9 @@ pub const TARGET: Target = Target {
         ("nftables/outgate-dnsmasq.conf.j2", include_str!("../../templates/nftables/outgate-dnsmasq.conf.j2")),
     ],
     chosen: |settings: &Settings| settings.nftables.is_some(),
+    wall,
     plan,
     stops,
-    sees: |settings, origins| !on_host(settings) || super::sees_own(origins),
-    decides: |_| Decides::Addresses,
     handle,
     resolves: |_, _| None,
     retire: None,
@@ -184,6 +184,16 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     }
     pages.push(main);
     Some(Plan { pages, losses })
+}
+
+/// What it makes of traffic: by address, and where dnsmasq puts names in, by those.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    let settings = ruleset.settings.nftables.clone().unwrap_or_default();
+    let mut wall = Wall::by_address(ruleset);
+    wall.browser_unseen = on_host(&ruleset.settings);
+    wall.audit = settings.mode == Mode::Audit;
+    wall.fed = settings.by_dns.into_iter().map(|(name, _)| name).collect();
+    Some(wall)
 }
 
 /// What stops a denial.

@@ -3,13 +3,15 @@
 
 mod retired;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::loss::{self, Loss};
+use super::wall::{Sight, Wall};
 use super::{
-    By, Consequence, Decides, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
+    By, Consequence, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
@@ -50,10 +52,9 @@ pub const TARGET: Target = Target {
         ("opnsense/rules.json.j2", include_str!("../../templates/opnsense/rules.json.j2")),
     ],
     chosen: |settings: &Settings| settings.opnsense.is_some(),
+    wall,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |settings| if looks_up(settings) { Decides::OwnLookups } else { Decides::Addresses },
     handle: |_, rule| Some(format!("description \"{}\"", description(rule))),
     resolves: |_, _| None,
     retire: Some(retired::retire),
@@ -175,6 +176,19 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         page,
     ];
     Some(Plan { pages, losses })
+}
+
+/// What it makes of traffic. Where it looks names up itself, its addresses are those of the lock as far as anybody knows.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    let wall = Wall::by_address(ruleset);
+    Some(match ruleset.settings.opnsense.as_ref().map(|opnsense| opnsense.resolve) {
+        Some(ResolveAt::Lock) => wall,
+        Some(ResolveAt::Firewall) | None => Wall {
+            ruleset: Cow::Owned(ruleset.without_lists().names_as_addresses()),
+            sight: Sight::Lookup { wildcards: false },
+            ..wall
+        },
+    })
 }
 
 /// What stops a denial.

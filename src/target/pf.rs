@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{By, Decides, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
+use super::wall::Wall;
+use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
 use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -29,10 +30,9 @@ pub const TARGET: Target = Target {
         ("pf/table.txt.j2", include_str!("../../templates/pf/table.txt.j2")),
     ],
     chosen: |settings: &Settings| settings.pf.is_some(),
+    wall,
     plan,
     stops,
-    sees: |settings, origins| !on_host(settings) || super::sees_own(origins),
-    decides: |_| Decides::Addresses,
     handle: |_, rule| Some(label(rule.map(|rule| &rule.key))),
     resolves: |_, _| None,
     retire: None,
@@ -138,6 +138,11 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// What it makes of traffic.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    Some(Wall { browser_unseen: on_host(&ruleset.settings), ..Wall::by_address(ruleset) })
 }
 
 /// What stops a denial.

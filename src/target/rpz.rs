@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::names::{self, Names, Reason, TTL, Written};
-use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::digest::sha256;
 use crate::ruleset::{Rule, Ruleset};
@@ -27,10 +27,9 @@ pub const TARGET: Target = Target {
     check: &[],
     templates: &[("rpz/outgate.rpz.j2", include_str!("../../templates/rpz/outgate.rpz.j2"))],
     chosen: |settings: &Settings| settings.rpz.is_some(),
+    wall: |_| None,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |_| Decides::Resolution,
     handle: |_, _| None,
     resolves: names::resolves,
     retire: None,

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::{By, Decides, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Why};
+use super::wall::{Sight, Wall};
+use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Why};
 use crate::addrs::{AddrSet, short};
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -41,10 +42,9 @@ pub const TARGET: Target = Target {
         ("squid/outgate.pac.j2", include_str!("../../templates/squid/outgate.pac.j2")),
     ],
     chosen: |settings: &Settings| settings.squid.is_some(),
+    wall,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |_| Decides::Proxy,
     handle,
     resolves: |_, _| None,
     retire: None,
@@ -235,6 +235,18 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// What it makes of traffic: by name, of whoever uses it.
+fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
+    let carried = Carrier::ALL.map(|carrier| u32::from(carrier.port()));
+    Some(Wall {
+        sight: Sight::Name { addresses: true },
+        carries: carried.iter().filter_map(|&port| Port::range(Protocol::Tcp, port, port)).collect(),
+        everybody: true,
+        only_paths: ruleset.settings.squid.iter().flat_map(|squid| &squid.decrypt).flat_map(|d| &d.paths).map(|p| p.host.clone()).collect(),
+        ..Wall::by_address(ruleset)
+    })
 }
 
 /// What stops a denial: the list of its clients, by the name asked for and by the server name of the handshake. Each of

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::names::{self, Blocks, Names, Node, Reason, State, TTL, Written};
-use super::{Decides, Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target};
 use crate::diagnostic::Findings;
 use crate::host::NamePattern;
 use crate::ruleset::{Rule, Ruleset};
@@ -28,10 +28,9 @@ pub const TARGET: Target = Target {
     check: &["unbound-checkconf"],
     templates: &[("unbound/outgate.conf.j2", include_str!("../../templates/unbound/outgate.conf.j2"))],
     chosen: |settings: &Settings| settings.unbound.is_some(),
+    wall: |_| None,
     plan,
     stops,
-    sees: super::sees_all,
-    decides: |_| Decides::Resolution,
     handle: |_, _| None,
     resolves: names::resolves,
     retire: None,
