@@ -160,7 +160,7 @@ mod batched {
         messages: MultiHeaders<()>,
         /// Whether the kernel cuts; nothing before it was asked.
         #[cfg(target_os = "linux")]
-        cuts: Option<bool>,
+        pub(super) cuts: Option<bool>,
     }
 
     impl Headers {
@@ -322,12 +322,24 @@ mod tests {
 
     #[test]
     fn datagrams_of_every_length_arrive_as_they_are() {
+        arrive(Headers::new());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn they_do_where_the_kernel_does_not_cut() {
+        let mut headers = Headers::new();
+        headers.0.cuts = Some(false);
+        arrive(headers);
+    }
+
+    fn arrive(mut headers: Headers) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let peer = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             peer.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
             let socket = Socket::open(peer.local_addr().unwrap()).unwrap();
-            let (mut outbox, mut headers) = (Outbox::default(), Headers::new());
+            let mut outbox = Outbox::default();
             let datagrams: Vec<Vec<u8>> = (0..200).map(|n| vec![n; usize::from(n % 7) * 40 + 1]).collect();
             datagrams.iter().for_each(|datagram| outbox.push(datagram));
             while !outbox.is_empty() {
