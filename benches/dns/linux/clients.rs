@@ -44,7 +44,7 @@ pub(crate) enum Client {
     Hickory,
     /// A hundred questions, all of them answered or given up, and only then the next hundred.
     Batches,
-    /// What no client can undercut.
+    /// What the datagrams alone cost.
     Floor,
 }
 

@@ -1,4 +1,5 @@
-//! What no client can undercut: the system calls our resolver makes, and next to nothing else.
+//! What the datagrams alone cost: the system calls our resolver makes, and next to nothing else. It does not adapt, so a
+//! server that cannot take so many at once makes it ask again, and there it is no floor.
 //!
 //! Questions are made beforehand, of one letter case and without EDNS. A fixed number is under way over one socket; what
 //! is not answered in time is sent again. Of an answer nothing is looked at but its id. Answers are written as they came,

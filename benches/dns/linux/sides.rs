@@ -39,7 +39,7 @@ pub(crate) enum Side {
     Dnspython,
     /// `outgate resolve`: catalog and profile in, a new lock out.
     Product,
-    /// What no client can undercut: our system calls and next to nothing else.
+    /// Our system calls and next to nothing else.
     Floor,
 }
 
