@@ -325,8 +325,8 @@ mod tests {
         // The lock itself agrees.
         let run = |on: &str| {
             let reply = crate::resolve::Reply {
-                by: BTreeSet::from(["192.0.2.53:53".to_owned()]),
-                addresses: [("8.8.8.8".parse().unwrap(), 60)].into(),
+                by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()),
+                addresses: [("8.8.8.8".parse().unwrap(), 60)].into_iter().collect(),
                 ..crate::resolve::Reply::default()
             };
             let replies = lock.hosts.keys().map(|query| (query.clone(), vec![reply.clone()])).collect();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use outgate::catalog::{self, Catalog};
@@ -868,7 +869,7 @@ fn no_answer_becomes_a_rule() {
             let addresses = entry.addresses.keys().map(|addr| (*addr, 60)).collect();
             let targets = if matches!(query, Query::Service(_)) { targets.clone() } else { BTreeSet::new() };
             // Who said it is a text of any kind: the name of a resolver.
-            let by = BTreeSet::from([text.clone()]);
+            let by = Arc::new(BTreeSet::from([text.clone()]));
             let reply = Reply { by, targets, chain: chain.clone(), addresses, ..Reply::default() };
             heard.replies.insert(query.clone(), vec![reply]);
         }

@@ -4,10 +4,11 @@
 //! question under way is known by the socket it left by and its id; each time it is sent it gets another id, so that
 //! an answer tells which sending it is for and how long it took. While questions are few each has a port of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub(super) struct Engine<'a> {
     first: Vec<usize>,
     jobs: Vec<Job>,
     free_jobs: Vec<usize>,
+    /// The names of servers that said something together, by upstream and places in its list: what replies share.
+    names: Vec<BTreeMap<Vec<usize>, Arc<BTreeSet<String>>>>,
     flights: Vec<Flight>,
     free_flights: Vec<usize>,
     wheel: Wheel<(usize, u32)>,
@@ -239,6 +242,7 @@ impl<'a> Engine<'a> {
             first,
             jobs: Vec::new(),
             free_jobs: Vec::new(),
+            names: upstreams.iter().map(|_| BTreeMap::new()).collect(),
             flights: Vec::new(),
             free_flights: Vec::new(),
             wheel: Wheel::new(now),
@@ -463,12 +467,25 @@ impl<'a> Engine<'a> {
         }
         let mut walks = std::mem::take(&mut job.walks);
         let (query, upstream) = (job.query, job.upstream);
-        let name = |at: usize| self.list(upstream).get(at).map(|line| line.name.clone()).unwrap_or_default();
-        finished.push((upstream, query, reply_of(&mut walks, &name)));
+        let reply = reply_of(&mut walks, &mut |by| self.names_of(upstream, by));
+        finished.push((upstream, query, reply));
         if let Some(job) = self.jobs.get_mut(id) {
             job.walks = walks;
         }
         self.free_jobs.push(id);
+    }
+
+    /// The names of some servers of an upstream.
+    fn names_of(&mut self, upstream: usize, by: &[usize]) -> Arc<BTreeSet<String>> {
+        if let Some(known) = self.names.get(upstream).and_then(|known| known.get(by)) {
+            return Arc::clone(known);
+        }
+        let list = self.list(upstream);
+        let names = Arc::new(by.iter().filter_map(|at| Some(list.get(*at)?.name.clone())).collect());
+        if let Some(known) = self.names.get_mut(upstream) {
+            known.insert(by.to_vec(), Arc::clone(&names));
+        }
+        names
     }
 
     /// Sends a walk's question, or puts it where it waits to be sent.
@@ -923,7 +940,8 @@ fn put_walks(query: &Query, walks: &mut Vec<Walk>) {
     let mut walk = |text: &str, kinds: &[Kind]| {
         // A host is a name; of one that were none nothing would be known. Label by label: hickory reads a text a letter
         // at a time.
-        let name = text.split('.').try_fold(Name::new(), |name, label| name.append_label(label.as_bytes()));
+        let mut labels = text.as_bytes().split(|letter| *letter == b'.');
+        let name = labels.try_fold(Name::new(), |name, label| name.append_label(label));
         if let Ok(mut name) = name {
             name.set_fqdn(true);
             walks.extend(kinds.iter().map(|kind| Walk::new(name.clone(), *kind)));
@@ -939,5 +957,5 @@ fn put_walks(query: &Query, walks: &mut Vec<Walk>) {
 fn unasked(query: &Query) -> Reply {
     let mut walks = Vec::new();
     put_walks(query, &mut walks);
-    reply_of(&mut walks, &|_| String::new())
+    reply_of(&mut walks, &mut |_| Arc::default())
 }

@@ -1,5 +1,6 @@
 //! One question out, one message in: what is sent, and whether what came is an answer to it.
 
+use std::cell::LazyCell;
 use std::net::IpAddr;
 
 use hickory_resolver::proto::op::{
@@ -130,12 +131,14 @@ impl Question {
         let (mut bits, mut left) = (0, 0);
         for label in self.name.iter() {
             bytes.push(u8::try_from(label.len()).unwrap_or(0));
-            for &letter in label {
+            let begin = bytes.len();
+            bytes.extend_from_slice(label);
+            for letter in bytes.iter_mut().skip(begin) {
                 if left == 0 {
                     (bits, left) = (random.next_u64(), 64);
                 }
                 // Without a branch: what chance decides nobody foresees, the processor neither.
-                bytes.push(letter ^ ((u8::from(bits & 1 == 1) & u8::from(letter.is_ascii_alphabetic())) << 5));
+                *letter ^= (u8::from(bits & 1 == 1) & u8::from(letter.is_ascii_alphabetic())) << 5;
                 bits >>= 1;
                 left -= 1;
             }
@@ -226,19 +229,18 @@ struct Head {
 
 impl Head {
     /// Reads one, and goes on behind its data.
-    fn read(came: &[u8], decoder: &mut BinDecoder<'_>) -> Option<Self> {
-        let owner = if came.get(decoder.index()..)?.starts_with(&ASKED) {
-            decoder.read_slice(ASKED.len()).ok()?;
-            None
+    fn read(came: &[u8], at: &mut usize) -> Option<Self> {
+        let (owner, behind) = if came.get(*at..)?.starts_with(&ASKED) {
+            (None, *at + ASKED.len())
         } else {
-            Some(Name::read(decoder).ok()?)
+            let (owner, behind) = name_from(came, *at)?;
+            (Some(owner), behind)
         };
-        let kind = Kind::from(decoder.read_u16().ok()?.unverified());
-        let class = decoder.read_u16().ok()?.unverified();
-        let ttl = decoder.read_u32().ok()?.unverified();
-        let length = usize::from(decoder.read_u16().ok()?.unverified());
-        let begin = decoder.index();
-        decoder.read_slice(length).ok()?;
+        let [k0, k1, c0, c1, t0, t1, t2, t3, l0, l1] = *came.get(behind..)?.first_chunk()?;
+        let (begin, length) = (behind + 10, usize::from(u16::from_be_bytes([l0, l1])));
+        *at = Some(begin + length).filter(|end| *end <= came.len())?;
+        let kind = Kind::from(u16::from_be_bytes([k0, k1]));
+        let (class, ttl) = (u16::from_be_bytes([c0, c1]), u32::from_be_bytes([t0, t1, t2, t3]));
         Some(Self { owner, kind, class, ttl, begin, length })
     }
 
@@ -266,12 +268,17 @@ impl Head {
     }
 }
 
-/// A name that reaches from one place to another, apart from what it points to.
-fn name_at(came: &[u8], begin: usize, end: usize) -> Option<Name> {
+/// A name, and where it ends, apart from what it points to.
+fn name_from(came: &[u8], begin: usize) -> Option<(Name, usize)> {
     let mut decoder = BinDecoder::new(came);
     decoder.read_slice(begin).ok()?;
     let name = Name::read(&mut decoder).ok()?;
-    (decoder.index() == end).then_some(name)
+    Some((name, decoder.index()))
+}
+
+/// A name that reaches from one place to another.
+fn name_at(came: &[u8], begin: usize, end: usize) -> Option<Name> {
+    name_from(came, begin).filter(|(_, behind)| *behind == end).map(|(name, _)| name)
 }
 
 impl Answer {
@@ -281,29 +288,28 @@ impl Answer {
         let flags = word(came, 2)?;
         let [asked, answers, authorities, additionals] =
             [word(came, 4)?, word(came, 6)?, word(came, 8)?, word(came, 10)?];
-        let mut decoder = BinDecoder::new(came);
-        decoder.read_slice(behind).ok()?;
+        let mut at = behind;
+        // A server need not point; written in full, in whatever case, the name is the same.
+        let name = LazyCell::new(|| name_at(came, HEADER, behind - 4).filter(|_| asked == 1));
+        let is_asked = |owner: &Name| name.as_ref().is_some_and(|name| same(name, owner));
         let mut records = Vec::with_capacity(usize::from(answers).min(16));
         for _ in 0..answers {
-            let head = Head::read(came, &mut decoder)?;
+            let head = Head::read(came, &mut at)?;
             if head.kind == Kind::OPT {
                 return None;
             }
             let Some(data) = head.data(came)? else { continue };
-            // A server need not point; written in full, in whatever case, the name is the same.
-            let is_asked =
-                |owner: &Name| asked == 1 && name_at(came, HEADER, behind - 4).is_some_and(|a| same(&a, owner));
             records.push(Record { owner: head.owner.filter(|owner| !is_asked(owner)).map(Box::new), data });
         }
         let (mut soa, mut servers) = (false, false);
         for _ in 0..authorities {
-            let head = Head::read(came, &mut decoder)?;
+            let head = Head::read(came, &mut at)?;
             soa |= head.kind == Kind::SOA;
             servers |= head.kind == Kind::NS;
         }
         let mut edns = None;
         for _ in 0..additionals {
-            let head = Head::read(came, &mut decoder)?;
+            let head = Head::read(came, &mut at)?;
             if head.kind == Kind::OPT && edns.replace(head).is_some() {
                 return None;
             }

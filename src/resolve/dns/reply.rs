@@ -1,33 +1,45 @@
 //! What the walks of a name came to → its [`Reply`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::message::Data;
 use super::walk::{Walk, host_of};
 use super::{ADDRESSES_MAX, TARGETS_MAX};
 use crate::host::Host;
-use crate::resolve::{Failure, RecordType, Reply};
+use crate::resolve::{Addresses, Failure, RecordType, Reply};
 
-/// One reply out of the walks for A and AAAA, or of the one for SRV. `name` names a server of the list.
+/// The names of some servers of a list, by their places.
+pub(super) type Names<'a> = &'a mut dyn FnMut(&[usize]) -> Arc<BTreeSet<String>>;
+
+/// One reply out of the walks for A and AAAA, or of the one for SRV.
 /// Takes them out, so that the list can be used again.
-pub(super) fn reply_of(walks: &mut Vec<Walk>, name: &dyn Fn(usize) -> String) -> Reply {
+pub(super) fn reply_of(walks: &mut Vec<Walk>, names: Names<'_>) -> Reply {
     let mut walks = walks.drain(..);
     match (walks.next(), walks.next()) {
-        (Some(a), Some(aaaa)) => host_reply(a, aaaa, name),
-        (Some(srv), None) => service_reply(srv, name),
+        (Some(a), Some(aaaa)) => host_reply(a, aaaa, names),
+        (Some(srv), None) => service_reply(srv, names),
         // A service whose name is longer than a name can be.
         (None, _) => Reply { failures: BTreeMap::from([(RecordType::Srv, Failure::Malformed)]), ..Reply::default() },
     }
 }
 
-fn host_reply(a: Walk, aaaa: Walk, name: &dyn Fn(usize) -> String) -> Reply {
-    let others = aaaa.by.iter().filter(|at| !a.by.contains(at));
-    let by = a.by.iter().chain(others).map(|&at| name(at)).collect();
-    let mut reply = Reply { by, authentic: true, ..Reply::default() };
-    let both = [(RecordType::A, a), (RecordType::Aaaa, aaaa)];
-    let good = both.iter().any(|(_, walk)| walk.records.is_ok());
-    for (kind, walk) in both {
-        reply.authentic &= walk.is_authentic();
+fn host_reply(mut a: Walk, aaaa: Walk, names: Names<'_>) -> Reply {
+    let addresses = [&a, &aaaa].into_iter().flat_map(|walk| walk.records.iter().flatten());
+    let addresses = addresses.filter_map(|data| match data {
+        Data::Address(address, ttl) => Some((*address, *ttl)),
+        _ => None,
+    });
+    let mut reply = Reply {
+        addresses: addresses.collect(),
+        authentic: a.is_authentic() && aaaa.is_authentic(),
+        ..Reply::default()
+    };
+    let mut by = std::mem::take(&mut a.by);
+    by.extend(aaaa.by.iter().filter(|at| !by.contains(at)).copied().collect::<Vec<_>>());
+    reply.by = names(&by);
+    let good = a.records.is_ok() || aaaa.records.is_ok();
+    for (kind, walk) in [(RecordType::A, a), (RecordType::Aaaa, aaaa)] {
         // The way to a failure is only of interest when nothing else was found.
         if walk.records.is_ok() || !good {
             for link in walk.chain {
@@ -36,22 +48,12 @@ fn host_reply(a: Walk, aaaa: Walk, name: &dyn Fn(usize) -> String) -> Reply {
                 }
             }
         }
-        match walk.records {
-            Ok(records) => {
-                for data in records {
-                    let Data::Address(address, ttl) = data else { continue };
-                    // Said twice, it is believed for the shorter time.
-                    let known = reply.addresses.entry(address).or_insert(ttl);
-                    *known = ttl.min(*known);
-                }
-            }
-            Err(failure) => {
-                reply.failures.insert(kind, failure);
-            }
+        if let Err(failure) = walk.records {
+            reply.failures.insert(kind, failure);
         }
     }
     if reply.addresses.len() > ADDRESSES_MAX {
-        reply.addresses.clear();
+        reply.addresses = Addresses::default();
         reply.failures = BTreeMap::from([RecordType::A, RecordType::Aaaa].map(|kind| (kind, Failure::TooMany)));
     }
     // A family without records is normal. It is worth a word only when the other has none either, for the same reason.
@@ -61,13 +63,9 @@ fn host_reply(a: Walk, aaaa: Walk, name: &dyn Fn(usize) -> String) -> Reply {
     reply
 }
 
-fn service_reply(walk: Walk, name: &dyn Fn(usize) -> String) -> Reply {
-    let mut reply = Reply {
-        by: walk.by.iter().map(|&at| name(at)).collect(),
-        authentic: walk.is_authentic(),
-        chain: walk.chain,
-        ..Reply::default()
-    };
+fn service_reply(walk: Walk, names: Names<'_>) -> Reply {
+    let mut reply =
+        Reply { by: names(&walk.by), authentic: walk.is_authentic(), chain: walk.chain, ..Reply::default() };
     match walk.records.and_then(targets_of) {
         Ok(targets) => reply.targets = targets,
         Err(failure) => {
