@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub mod holders;
+pub mod list;
 
 /// Why a text is no address or prefix. The text of the error ends a sentence that began with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -370,7 +371,8 @@ impl Bits for u128 {
 }
 
 fn normal<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
-    ranges.sort_unstable();
+    // By the first address alone: comparing both takes twice as long, and what is joined comes out the same.
+    ranges.sort_unstable_by_key(|&(first, _)| first);
     let mut joined: Ranges<T> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {
         match joined.last_mut() {

@@ -24,6 +24,7 @@ mod explain;
 mod generate;
 mod git;
 mod lists;
+mod prefixes;
 mod progress;
 mod prove;
 mod resolve;
@@ -92,6 +93,8 @@ enum Verb {
     Diff(diff::Diff),
     /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
     Explain(explain::Explain),
+    /// Merge plain lists of prefixes, and take others out of them
+    Prefixes(prefixes::Prefixes),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -192,6 +195,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
         Verb::Explain(args) => explain::run(&mut run, &args),
+        Verb::Prefixes(args) => prefixes::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),
