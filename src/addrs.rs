@@ -74,7 +74,9 @@ pub fn is_too_wide(net: &IpNet) -> bool {
 /// An address as text; a whole-length prefix is written as the address alone.
 #[must_use]
 pub fn short(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+    let mut text = String::new();
+    list::push(&mut text, net);
+    text
 }
 
 /// IPv4 blocks of special use, by the IANA special-purpose registries (RFC 6890 and its successors).

@@ -111,34 +111,59 @@ impl AddrSet {
     /// Both halves as the fewest prefixes, IPv4 first, sorted; a single address without its length.
     #[must_use]
     pub fn to_list(&self, between: &str) -> String {
-        let mut out = String::with_capacity(16 * (self.v4.len() + self.v6.len()));
-        for net in self.v4_prefixes() {
-            push(&mut out, between, |out| {
-                push_v4(out, net.network());
-                if net.prefix_len() < 32 {
-                    out.push('/');
-                    push_number(out, net.prefix_len());
-                }
-            });
+        let (mut list, v6) = (self.v4_list(between), self.v6_list(between));
+        if !list.is_empty() && !v6.is_empty() {
+            list.push_str(between);
         }
-        for net in self.v6_prefixes() {
-            push(&mut out, between, |out| {
-                push_v6(out, net.network());
-                if net.prefix_len() < 128 {
-                    out.push('/');
-                    push_number(out, net.prefix_len());
-                }
-            });
-        }
-        out
+        list + &v6
+    }
+
+    /// The IPv4 half as the fewest prefixes.
+    #[must_use]
+    pub fn v4_list(&self, between: &str) -> String {
+        joined(self.v4_prefixes().into_iter().map(IpNet::V4), between)
+    }
+
+    /// The IPv6 half as the fewest prefixes.
+    #[must_use]
+    pub fn v6_list(&self, between: &str) -> String {
+        joined(self.v6_prefixes().into_iter().map(IpNet::V6), between)
+    }
+
+    /// Every single IPv4 address.
+    #[must_use]
+    pub fn v4_singles(&self, between: &str) -> String {
+        joined(self.singles().filter(IpAddr::is_ipv4).map(IpNet::from), between)
+    }
+
+    /// Every single IPv6 address.
+    #[must_use]
+    pub fn v6_singles(&self, between: &str) -> String {
+        joined(self.singles().filter(IpAddr::is_ipv6).map(IpNet::from), between)
     }
 }
 
-fn push(out: &mut String, between: &str, item: impl FnOnce(&mut String)) {
-    if !out.is_empty() {
-        out.push_str(between);
+fn joined(nets: impl Iterator<Item = IpNet>, between: &str) -> String {
+    let mut out = String::with_capacity(16 * nets.size_hint().0);
+    for net in nets {
+        if !out.is_empty() {
+            out.push_str(between);
+        }
+        push(&mut out, &net);
     }
-    item(out);
+    out
+}
+
+/// Writes a prefix; one of a single address without its length.
+pub(super) fn push(out: &mut String, net: &IpNet) {
+    match net.addr() {
+        IpAddr::V4(addr) => push_v4(out, addr),
+        IpAddr::V6(addr) => push_v6(out, addr),
+    }
+    if net.prefix_len() < net.max_prefix_len() {
+        out.push('/');
+        push_number(out, net.prefix_len());
+    }
 }
 
 // The machinery of `format!` takes ten times as long as these, and a list has a million of them.
