@@ -104,7 +104,7 @@ impl Site {
 
 fn entry<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Entry {
     let day = Day::parse("2026-11-01").unwrap();
-    let seen = Seen { first: day, missing: None, by: ["192.0.2.53:53".to_owned()].into() };
+    let seen = Seen { first: day, missing: None, by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()) };
     let addresses = addresses.into_iter().map(|addr| (addr.parse::<IpAddr>().unwrap(), seen.clone())).collect();
     Entry { addresses, by: seen.by.clone(), ..Entry::default() }
 }
