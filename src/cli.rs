@@ -19,11 +19,13 @@ use crate::text::Id;
 mod catalog_checks;
 mod catalog_verb;
 mod check;
+mod completions;
 mod diff;
 mod explain;
 mod generate;
 mod git;
 mod lists;
+mod man;
 mod prefixes;
 mod progress;
 mod prove;
@@ -102,6 +104,10 @@ enum Verb {
     Targets,
     /// Print the JSON Schema of a file, for editors
     Schema(schema::Schema),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Completions),
+    /// Print a man page, or write all of them
+    Man(man::Man),
 }
 
 /// The site: a profile, or the few words of one.
@@ -199,6 +205,8 @@ pub fn main() -> ExitCode {
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&mut run, &args),
     };
     run.end(result)
 }
