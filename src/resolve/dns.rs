@@ -9,7 +9,7 @@
 //! costs ten times what the question does.
 //!
 //! - `server`: one name server as the command line names it.
-//! - `message`: one question out, one message in.
+//! - `message`: one question out, one message in; `labels`: a name in it.
 //! - `walk`: one record type of one name, whom to ask next; `reply`: what the walks of a name came to.
 //! - `pace`: how much to ask of one server at once, and how long to wait; `wheel`: what is due when.
 //! - `socket`: datagrams by the batch; `stream`: TCP, and with the feature `secure-dns` TLS and HTTPS (`secure`).
@@ -23,6 +23,7 @@ use super::{Heard, Reply, Resolve, ResolveError};
 use crate::host::Query;
 
 mod engine;
+mod labels;
 mod message;
 mod pace;
 mod reply;

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use hickory_resolver::proto::rr::{Name, RecordType as Kind};
+use hickory_resolver::proto::rr::RecordType as Kind;
 use rand::RngExt as _;
 use rand::rngs::ThreadRng;
 
+use super::labels::Labels;
 use super::message::{Question, Word, id_of, read, set_id};
 use super::pace::Pace;
 use super::reply::reply_of;
@@ -938,12 +939,8 @@ fn found(ever: bool, reason: Option<&str>) -> String {
 fn put_walks(query: &Query, walks: &mut Vec<Walk>) {
     walks.clear();
     let mut walk = |text: &str, kinds: &[Kind]| {
-        // A host is a name; of one that were none nothing would be known. Label by label: hickory reads a text a letter
-        // at a time.
-        let mut labels = text.as_bytes().split(|letter| *letter == b'.');
-        let name = labels.try_fold(Name::new(), |name, label| name.append_label(label));
-        if let Ok(mut name) = name {
-            name.set_fqdn(true);
+        // A host is a name; of one that were none nothing would be known.
+        if let Some(name) = Labels::of(text) {
             walks.extend(kinds.iter().map(|kind| Walk::new(name.clone(), *kind)));
         }
     };

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::message::Data;
-use super::walk::{Walk, host_of};
+use super::message::{Data, Record};
+use super::walk::Walk;
 use super::{ADDRESSES_MAX, TARGETS_MAX};
 use crate::host::Host;
 use crate::resolve::{Addresses, Failure, RecordType, Reply};
@@ -26,7 +26,7 @@ pub(super) fn reply_of(walks: &mut Vec<Walk>, names: Names<'_>) -> Reply {
 
 fn host_reply(mut a: Walk, aaaa: Walk, names: Names<'_>) -> Reply {
     let addresses = [&a, &aaaa].into_iter().flat_map(|walk| walk.records.iter().flatten());
-    let addresses = addresses.filter_map(|data| match data {
+    let addresses = addresses.filter_map(|record| match &record.data {
         Data::Address(address, ttl) => Some((*address, *ttl)),
         _ => None,
     });
@@ -76,10 +76,10 @@ fn service_reply(walk: Walk, names: Names<'_>) -> Reply {
 }
 
 /// All targets or none: a service of which half is known would be locked without the other half.
-fn targets_of(records: Vec<Data>) -> Result<BTreeSet<(Host, u16)>, Failure> {
+fn targets_of(records: Vec<Record>) -> Result<BTreeSet<(Host, u16)>, Failure> {
     let mut targets = BTreeSet::new();
     for record in records {
-        let Data::Target(target, port) = record else { continue };
+        let Data::Target(target, port) = record.data else { continue };
         // "The service is decidedly not available at this domain" (RFC 2782).
         if target.is_root() {
             continue;
@@ -87,7 +87,7 @@ fn targets_of(records: Vec<Data>) -> Result<BTreeSet<(Host, u16)>, Failure> {
         if port == 0 {
             return Err(Failure::Malformed);
         }
-        targets.insert((host_of(&target)?, port));
+        targets.insert((target.to_host()?, port));
     }
     match targets.len() {
         0 => Err(Failure::NoData),
