@@ -39,6 +39,8 @@ const SOCKETS: usize = 64;
 const SHARED: usize = 8;
 /// A run of few questions has no more than these, with one server.
 const FEW: usize = 1024;
+/// So many names are asked in the order of their lengths, and then as many more.
+const TOGETHER: usize = 4096;
 /// Questions over TCP at once, all servers together. Each is a connection.
 const STREAMS: usize = 32;
 /// Questions over TLS or HTTPS at once, a server.
@@ -305,6 +307,7 @@ impl<'a> Engine<'a> {
     /// Asks every upstream for every name once. `done` is told of each reply: whose it is, for which name. An upstream
     /// nobody of which was ever there gives none.
     pub(super) async fn round(&mut self, queries: &[Query], done: &mut dyn FnMut(usize, usize, Reply)) {
+        let order = order(queries);
         let mut next = vec![0; self.upstreams.len()];
         let mut open = vec![0_usize; self.upstreams.len()];
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
@@ -313,11 +316,11 @@ impl<'a> Engine<'a> {
             let now = Instant::now();
             if now >= self.deadline {
                 self.give_up(&mut finished);
-                self.not_asked(queries, &mut next, &mut open, &mut finished);
+                self.not_asked(queries, &order, &mut next, &mut open, &mut finished);
             }
             self.take_steps(now, &mut finished);
             if finished.is_empty() {
-                self.start(queries, &mut next, &mut open, now, &mut finished);
+                self.start(queries, &order, &mut next, &mut open, now, &mut finished);
             }
             let freed = !finished.is_empty();
             for (upstream, query, reply) in finished.drain(..) {
@@ -346,12 +349,13 @@ impl<'a> Engine<'a> {
     fn not_asked(
         &self,
         queries: &[Query],
+        order: &[usize],
         next: &mut [usize],
         open: &mut [usize],
         finished: &mut Vec<(usize, usize, Reply)>,
     ) {
         for (upstream, next) in next.iter_mut().enumerate() {
-            for query in *next..queries.len() {
+            for &query in order.get(*next..).unwrap_or_default() {
                 if self.ever_lived(upstream)
                     && let Some(reply) = queries.get(query).map(unasked)
                 {
@@ -367,6 +371,7 @@ impl<'a> Engine<'a> {
     fn start(
         &mut self,
         queries: &[Query],
+        order: &[usize],
         next: &mut [usize],
         open: &mut [usize],
         now: Instant,
@@ -384,7 +389,8 @@ impl<'a> Engine<'a> {
                 }
                 // It was there, and is no more: nobody said anything to what is left.
                 None => {
-                    for (query, reply) in queries.iter().map(unasked).enumerate().skip(*next) {
+                    for &query in order.get(*next..).unwrap_or_default() {
+                        let Some(reply) = queries.get(query).map(unasked) else { continue };
                         *open += 1;
                         finished.push((upstream, query, reply));
                     }
@@ -398,8 +404,9 @@ impl<'a> Engine<'a> {
                     line.pace.held_back();
                     break;
                 }
-                let Some(query) = queries.get(*next) else { break };
-                let job = self.new_job(*next, upstream, query);
+                let Some(&place) = order.get(*next) else { break };
+                let Some(query) = queries.get(place) else { break };
+                let job = self.new_job(place, upstream, query);
                 *next += 1;
                 *open += 1;
                 for which in 0..self.jobs.get(job).map_or(0, |job| job.walks.len()) {
@@ -933,6 +940,18 @@ fn found(ever: bool, reason: Option<&str>) -> String {
     let what = if ever { "ceased to answer" } else { "says nothing" };
     let why = reason.map_or(String::new(), |reason| format!(" ({reason})"));
     format!("{what}{why}: it was asked whether it is there, and then left alone")
+}
+
+/// The order to ask in: that of the list, but names of one length together, for their questions can leave as one.
+fn order(queries: &[Query]) -> Vec<usize> {
+    let length = |at: &usize| match queries.get(*at) {
+        Some(Query::Host(host)) => host.as_str().len(),
+        Some(Query::Service(service)) => service.to_string().len(),
+        None => 0,
+    };
+    let mut order: Vec<usize> = (0..queries.len()).collect();
+    order.chunks_mut(TOGETHER).for_each(|part| part.sort_by_key(length));
+    order
 }
 
 /// What is asked for a query, into a list.
