@@ -4,6 +4,7 @@
 //! question under way is known by the socket it left by and its id; each time it is sent it gets another id, so that
 //! an answer tells which sending it is for and how long it took. While questions are few each has a port of its own.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -551,7 +552,7 @@ impl<'a> Engine<'a> {
                 line,
                 walk,
                 bytes: Vec::new(),
-                sent: Vec::with_capacity(SENDS),
+                sent: Vec::with_capacity(1),
                 due: now,
                 wait,
                 until: now,
@@ -575,19 +576,19 @@ impl<'a> Engine<'a> {
         let slot = line.slot(self.sockets, flight.sent.first().map(|(slot, ..)| *slot), &mut self.random);
         if let Some((slot, room)) = slot.and_then(|slot| Some((slot, line.sockets.get_mut(slot)?))) {
             let id = loop {
-                let id: u16 = self.random.random();
-                if !room.ids.contains_key(&id) {
+                if let Entry::Vacant(free) = room.ids.entry(self.random.random()) {
+                    let id = *free.key();
+                    free.insert((place, flight.sent.len()));
                     break id;
                 }
             };
             set_id(&mut flight.bytes, id);
-            room.ids.insert(id, (place, flight.sent.len()));
             room.used = true;
             room.out.push(&flight.bytes);
             flight.sent.push((slot, id, now));
         }
         flight.due = (now + flight.wait).min(flight.until);
-        self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));
+        self.wheel.add(now, flight.due, (place, flight.generation));
         flight.wait *= 2;
     }
 
@@ -611,15 +612,14 @@ impl<'a> Engine<'a> {
         let Some(flight) = self.flights.get_mut(place) else { return };
         let (line, walk) = (flight.line, flight.walk);
         if now < flight.due {
-            let after = flight.due.saturating_duration_since(now);
-            self.wheel.add(now, after, (place, flight.generation));
+            self.wheel.add(now, flight.due, (place, flight.generation));
             return;
         }
         // Nobody knows yet whether anybody is there: one question finds that out, and the others wait for it.
         let unknown = self.lines.get(line).is_some_and(|line| line.state == State::Unknown);
         if unknown && walk.is_some() {
             flight.due = now + flight.wait;
-            self.wheel.add(now, flight.wait, (place, flight.generation));
+            self.wheel.add(now, flight.due, (place, flight.generation));
             return;
         }
         if now >= flight.until {
@@ -640,10 +640,9 @@ impl<'a> Engine<'a> {
         }
         // The last wait is until the end.
         if flight.sent.len() >= SENDS {
-            let after = flight.until.saturating_duration_since(now);
             if let Some(flight) = self.flights.get_mut(place) {
                 flight.due = flight.until;
-                self.wheel.add(now, after, (place, flight.generation));
+                self.wheel.add(now, flight.due, (place, flight.generation));
             }
         } else {
             self.send(place, now);
@@ -804,7 +803,7 @@ impl<'a> Engine<'a> {
             flight.until = now + self.settings.timeout;
             flight.due = (sent + wait).max(now).min(flight.until);
             flight.wait = wait * 2;
-            self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));
+            self.wheel.add(now, flight.due, (place, flight.generation));
         }
     }
 
