@@ -97,6 +97,14 @@ impl Walk {
         }
     }
 
+    /// Begins anew, with another name. There are lists that need not be made again.
+    pub(super) fn renew(&mut self, name: Labels, kind: Kind) {
+        let (mut by, mut chain) = (std::mem::take(&mut self.by), std::mem::take(&mut self.chain));
+        by.clear();
+        chain.clear();
+        *self = Self { by, chain, ..Self::new(name, kind) };
+    }
+
     /// The question to put now.
     pub(super) fn question(&self) -> Question {
         Question {
