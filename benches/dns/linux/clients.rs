@@ -116,9 +116,12 @@ fn put_address(text: &mut Vec<u8>, address: IpAddr) {
                 if at > 0 {
                     text.push(b':');
                 }
-                for shift in (0..4 - (group | 1).leading_zeros() / 4).rev() {
-                    text.push(b"0123456789abcdef"[usize::from(group >> (4 * shift) & 15)]);
+                let digit = |shift: u16| b"0123456789abcdef"[usize::from(group >> shift & 15)];
+                // Most groups are zero.
+                if group > 15 {
+                    text.extend([12, 8, 4].into_iter().filter(|shift| group >> shift > 0).map(digit));
                 }
+                text.push(digit(0));
             }
         }
     }
