@@ -3,7 +3,7 @@
 //! Nine names of ten have two A and two AAAA records of their own; the tenth is a CNAME, and one to four links lead to
 //! its addresses. Everything follows from a name's number, so nothing is looked up and nothing is kept.
 //!
-//! Names are of 14 to 40 characters, most near the middle, as host names are: questions of one length can be sent as one,
+//! Names are of 15 to 40 characters, most near the middle, as host names are: questions of one length can be sent as one,
 //! and names of a single length would flatter whoever does that.
 
 use std::fmt::Write as _;
