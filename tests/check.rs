@@ -202,10 +202,17 @@ fn each_part_can_fail() {
     let folder = good();
     let (code, found, json) = parts_on("1800000000", folder.path(), &[]);
     assert_eq!((code, at(&found, "fails")), (Some(1), vec!["lock"]), "{json:#}");
+    // Each name by itself, as a reader of cases sees it.
+    let names = |json: &Value, state: &str| -> Vec<String> {
+        let items = json["parts"][1]["items"].as_array().unwrap().iter().filter(|item| item["state"] == state);
+        items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((names(&json, "fails").len(), names(&json, "holds").len()), (3, 0), "{json:#}");
     write(folder.path(), &with_mirror(), hosts(&[]));
     let (code, found, json) = parts(folder.path(), &[]);
     assert_eq!((code, found["lock"].as_str()), (Some(1), "fails"), "{json:#}");
     assert!(json["parts"][1]["summary"].as_str().unwrap().ends_with("1 missing"), "{json:#}");
+    assert_eq!((names(&json, "fails"), names(&json, "holds").len()), (vec!["mirror.example.org".to_owned()], 3));
     fs::write(folder.path().join("outgate.lock"), "{}").unwrap();
     let (code, found, _) = parts(folder.path(), &[]);
     assert_eq!((code, at(&found, "impossible")), (Some(2), vec!["lock"]));
@@ -248,6 +255,20 @@ fn each_part_can_fail() {
         // What is proven is proven of the files that are there.
         assert_eq!(found["proof"] == "fails", change != "stale", "{change}: {json:#}");
     }
+
+    // What is blocked is of clients that the profile does not name: nothing is claimed of it, but of the files.
+    let folder = site(
+        &PROFILE
+            .replace("strict: [usage]", "strict: [error-report]")
+            .replace(", deny: [\"usage.truenas.com:443\"]", ""),
+        hosts(&[]),
+    );
+    let (code, found, json) = parts(folder.path(), &[]);
+    assert_eq!((code, found["proof"].as_str()), (Some(0), "passes"), "{json:#}");
+    let file = folder.path().join("out/nftables/outgate.nft");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + "\n").unwrap();
+    let (_, found, json) = parts(folder.path(), &[]);
+    assert_eq!(found["proof"], "fails", "{json:#}");
 
     // A revision that nobody knows.
     let folder = good();
