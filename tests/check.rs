@@ -256,20 +256,6 @@ fn each_part_can_fail() {
         assert_eq!(found["proof"] == "fails", change != "stale", "{change}: {json:#}");
     }
 
-    // What is blocked is of clients that the profile does not name: nothing is claimed of it, but of the files.
-    let folder = site(
-        &PROFILE
-            .replace("strict: [usage]", "strict: [error-report]")
-            .replace(", deny: [\"usage.truenas.com:443\"]", ""),
-        hosts(&[]),
-    );
-    let (code, found, json) = parts(folder.path(), &[]);
-    assert_eq!((code, found["proof"].as_str()), (Some(0), "passes"), "{json:#}");
-    let file = folder.path().join("out/nftables/outgate.nft");
-    fs::write(&file, fs::read_to_string(&file).unwrap() + "\n").unwrap();
-    let (_, found, json) = parts(folder.path(), &[]);
-    assert_eq!(found["proof"], "fails", "{json:#}");
-
     // A revision that nobody knows.
     let folder = good();
     committed(folder.path());
