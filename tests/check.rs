@@ -205,10 +205,17 @@ fn each_part_can_fail() {
     let folder = good();
     let (code, found, json) = parts_on("1800000000", folder.path(), &[]);
     assert_eq!((code, at(&found, "fails")), (Some(1), vec!["lock"]), "{json:#}");
+    // Each name by itself, as a reader of cases sees it.
+    let names = |json: &Value, state: &str| -> Vec<String> {
+        let items = json["parts"][1]["items"].as_array().unwrap().iter().filter(|item| item["state"] == state);
+        items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((names(&json, "fails").len(), names(&json, "holds").len()), (3, 0), "{json:#}");
     write(folder.path(), &with_mirror(), hosts(&[]));
     let (code, found, json) = parts(folder.path(), &[]);
     assert_eq!((code, found["lock"].as_str()), (Some(1), "fails"), "{json:#}");
     assert!(json["parts"][1]["summary"].as_str().unwrap().ends_with("1 missing"), "{json:#}");
+    assert_eq!((names(&json, "fails"), names(&json, "holds").len()), (vec!["mirror.example.org".to_owned()], 3));
     fs::write(folder.path().join("outgate.lock"), "{}").unwrap();
     let (code, found, _) = parts(folder.path(), &[]);
     assert_eq!((code, at(&found, "impossible")), (Some(2), vec!["lock"]));
