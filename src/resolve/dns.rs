@@ -229,20 +229,20 @@ impl Run {
         let upstreams = engine.upstreams();
         self.replies.resize(self.queries.len(), Vec::new());
         self.rounds.resize(self.queries.len(), 0);
-        for (replies, asked) in self.replies.iter_mut().zip(&mut self.rounds).skip(from) {
-            *asked += 1;
-            // Most have one: room for four is what a list takes by itself.
-            replies.reserve_exact(upstreams);
-            replies.resize(*asked * upstreams, None);
-        }
+        self.rounds.iter_mut().skip(from).for_each(|asked| *asked += 1);
         let queries = self.queries.get(from..).unwrap_or_default();
         let total = self.queries.len().saturating_mul(rounds).max(self.done + queries.len());
         let (mut done, mut had) = (self.done, vec![0; queries.len()]);
         // By name, then in the order of the upstreams, whoever was the quickest.
         let mut take = |upstream: usize, query: usize, reply: Reply| {
-            if let (Some(replies), Some(had)) = (self.replies.get_mut(from + query), had.get_mut(query)) {
-                let place = replies.len() - upstreams + upstream;
-                if let Some(place) = replies.get_mut(place) {
+            let places = self.replies.get_mut(from + query).zip(self.rounds.get(from + query));
+            if let (Some((replies, asked)), Some(had)) = (places, had.get_mut(query)) {
+                if replies.len() < asked * upstreams {
+                    // Most have one: room for four is what a list takes by itself.
+                    replies.reserve_exact(asked * upstreams - replies.len());
+                    replies.resize(asked * upstreams, None);
+                }
+                if let Some(place) = replies.get_mut((asked - 1) * upstreams + upstream) {
                     *place = Some(reply);
                 }
                 *had += 1;

@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::hint::black_box;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,7 +21,7 @@ use rand::RngExt as _;
 use rand::rngs::ThreadRng;
 
 use super::labels::Labels;
-use super::message::{Question, Word, id_of, read, set_id};
+use super::message::{Question, Record, Word, id_of, read, set_id};
 use super::pace::Pace;
 use super::reply::reply_of;
 use super::server::Server;
@@ -63,11 +64,13 @@ pub(super) struct Engine<'a> {
     /// First line of each upstream.
     first: Vec<usize>,
     jobs: Vec<Job>,
-    free_jobs: Vec<usize>,
+    /// Those that are over, and are used again in the order in which they ended: that is nearly the order in which they lie
+    /// in memory, and the processor fetches what comes next by itself.
+    free_jobs: VecDeque<usize>,
     /// The names of servers that said something together, by upstream and places in its list: what replies share.
     names: Vec<BTreeMap<Vec<usize>, Arc<BTreeSet<String>>>>,
     flights: Vec<Flight>,
-    free_flights: Vec<usize>,
+    free_flights: VecDeque<usize>,
     wheel: Wheel<(usize, u32)>,
     due: Vec<(usize, u32)>,
     /// Nothing while it is read.
@@ -80,6 +83,8 @@ pub(super) struct Engine<'a> {
     tcp: usize,
     /// Steps that are to be taken: a walk, and what came to its question.
     heard: Vec<(usize, Word)>,
+    /// Room for records, from answers that are done with.
+    spare: Vec<Vec<Record>>,
     random: ThreadRng,
     sockets: usize,
 }
@@ -245,10 +250,10 @@ impl<'a> Engine<'a> {
             lines,
             first,
             jobs: Vec::new(),
-            free_jobs: Vec::new(),
+            free_jobs: VecDeque::new(),
             names: upstreams.iter().map(|_| BTreeMap::new()).collect(),
             flights: Vec::new(),
-            free_flights: Vec::new(),
+            free_flights: VecDeque::new(),
             wheel: Wheel::new(now),
             due: Vec::new(),
             inbox: Some(Inbox::new()),
@@ -258,6 +263,7 @@ impl<'a> Engine<'a> {
             waiting: VecDeque::new(),
             tcp: 0,
             heard: Vec::new(),
+            spare: Vec::new(),
             random: rand::rng(),
             sockets: if few { sockets } else { sockets.max(2) },
         }
@@ -406,6 +412,11 @@ impl<'a> Engine<'a> {
                     break;
                 }
                 let Some(&place) = order.get(*next) else { break };
+                // Those to come are looked at together, for the same reason as a batch of answers.
+                if *next % BATCH == 0 {
+                    let coming = order.iter().skip(*next).take(BATCH).filter_map(|at| queries.get(*at));
+                    black_box(coming.map(first_letter).fold(0, u8::wrapping_add));
+                }
                 let Some(query) = queries.get(place) else { break };
                 let job = self.new_job(place, upstream, query);
                 *next += 1;
@@ -426,7 +437,7 @@ impl<'a> Engine<'a> {
     }
 
     fn new_job(&mut self, place: usize, upstream: usize, query: &Query) -> usize {
-        let id = self.free_jobs.pop().unwrap_or_else(|| {
+        let id = self.free_jobs.pop_front().unwrap_or_else(|| {
             self.jobs.push(Job { query: place, upstream, walks: Vec::new(), open: 0 });
             self.jobs.len() - 1
         });
@@ -478,10 +489,11 @@ impl<'a> Engine<'a> {
         let (query, upstream) = (job.query, job.upstream);
         let reply = reply_of(&mut walks, &mut |by| self.names_of(upstream, by));
         finished.push((upstream, query, reply));
+        self.spare.extend(walks.iter_mut().filter_map(Walk::spare));
         if let Some(job) = self.jobs.get_mut(id) {
             job.walks = walks;
         }
-        self.free_jobs.push(id);
+        self.free_jobs.push_back(id);
     }
 
     /// The names of some servers of an upstream.
@@ -546,7 +558,7 @@ impl<'a> Engine<'a> {
             return;
         }
         let wait = l.pace.wait();
-        let place = self.free_flights.pop().unwrap_or_else(|| {
+        let place = self.free_flights.pop_front().unwrap_or_else(|| {
             self.flights.push(Flight {
                 generation: 0,
                 line,
@@ -604,7 +616,7 @@ impl<'a> Engine<'a> {
             }
             line.under_way -= usize::from(flight.walk.is_some()).min(line.under_way);
         }
-        self.free_flights.push(place);
+        self.free_flights.push_back(place);
     }
 
     /// A timer of a flight: it is sent again, or given up.
@@ -747,6 +759,7 @@ impl<'a> Engine<'a> {
         let Some(mut inbox) = self.inbox.take() else { return };
         while let Some(room) = self.lines.get(line).and_then(|line| line.sockets.get(slot)) {
             let more = inbox.receive(&room.socket);
+            self.fetch(room, &inbox);
             let now = Instant::now();
             for datagram in inbox.datagrams() {
                 self.take(line, slot, datagram, now, finished);
@@ -756,6 +769,24 @@ impl<'a> Engine<'a> {
             }
         }
         self.inbox = Some(inbox);
+    }
+
+    /// Has what a batch of answers will need brought near: each of them finds its flight and its walk where thousands lie,
+    /// and one that looks by itself waits for memory by itself. Looked at together they wait once.
+    fn fetch(&self, slot: &Slot, inbox: &Inbox) {
+        let mut places = [usize::MAX; BATCH];
+        for (place, datagram) in places.iter_mut().zip(inbox.datagrams()) {
+            if let Some((known, _)) = id_of(datagram).and_then(|id| slot.ids.get(&id)) {
+                *place = *known;
+            }
+        }
+        let flights = || places.iter().filter_map(|place| self.flights.get(*place));
+        let walks = || flights().filter_map(|flight| self.jobs.get(flight.walk? / 2)?.walks.get(flight.walk? % 2));
+        black_box(flights().map(|flight| flight.generation).fold(0, u32::wrapping_add));
+        let ends =
+            flights().filter_map(|flight| flight.bytes.first().zip(flight.bytes.last()).zip(flight.sent.first()));
+        black_box(ends.map(|((first, last), sent)| u16::from(first ^ last) ^ sent.1).fold(0, u16::wrapping_add));
+        black_box(walks().map(Walk::touch).fold(0, usize::wrapping_add));
     }
 
     /// A datagram: what it is an answer to, if to anything, goes on at once, so that no answer waits in a list.
@@ -772,7 +803,8 @@ impl<'a> Engine<'a> {
         let Some((place, nth)) = place else { return };
         // It is the answer to this sending; then the question is over, and a second answer finds it no more.
         let Some(flight) = self.flights.get(place) else { return };
-        let Some(word) = read(&flight.bytes, datagram) else { return };
+        let room = self.spare.pop().unwrap_or_default();
+        let Some(word) = read(&flight.bytes, datagram, room) else { return };
         let Some((_, _, at)) = flight.sent.get(nth).copied() else { return };
         let (walk, took) = (flight.walk, now.saturating_duration_since(at));
         let first = l.state == State::Unknown;
@@ -939,6 +971,13 @@ fn found(ever: bool, reason: Option<&str>) -> String {
     let what = if ever { "ceased to answer" } else { "says nothing" };
     let why = reason.map_or(String::new(), |reason| format!(" ({reason})"));
     format!("{what}{why}: it was asked whether it is there, and then left alone")
+}
+
+fn first_letter(query: &Query) -> u8 {
+    match query {
+        Query::Host(host) => host.as_str().as_bytes().first().copied().unwrap_or(0),
+        Query::Service(_) => 0,
+    }
 }
 
 /// The order to ask in: that of the list, but names of one length together, for their questions can leave as one. With

@@ -2,7 +2,7 @@
 //! time; with three or four names to an answer that showed.
 
 use std::fmt;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use hickory_resolver::proto::rr::Name;
 use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
@@ -17,11 +17,11 @@ const LABEL_MAX: usize = 63;
 /// Each label behind its length, in lower case, and a zero: one name has one spelling. It is shared, for A and AAAA are
 /// asked of the same.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Labels(Arc<[u8]>);
+pub(super) struct Labels(Rc<[u8]>);
 
 impl Labels {
     pub(super) fn root() -> Self {
-        Self(Arc::from([0]))
+        Self(Rc::from([0]))
     }
 
     /// Of a text without escapes and without its last dot; nothing when it is longer than a name can be.
@@ -35,7 +35,7 @@ impl Labels {
         }
         let name = bytes.get_mut(..=at)?;
         name.make_ascii_lowercase();
-        Some(Self(Arc::from(&*name)))
+        Some(Self(Rc::from(&*name)))
     }
 
     /// The name that begins at a place of a message, with what it points to.
@@ -49,7 +49,7 @@ impl Labels {
         let name = bytes.get_mut(..length)?;
         // A length is below 64 and no letter.
         name.make_ascii_lowercase();
-        Some(Self(Arc::from(&*name)))
+        Some(Self(Rc::from(&*name)))
     }
 
     /// Where the name ends that begins at a place of a message, apart from what it points to; nothing when it is none.

@@ -129,12 +129,12 @@ impl Question {
         bytes.extend_from_slice(&[0, 0, f0, f1, 0, 1, 0, 0, 0, 0, 0, u8::from(self.edns)]);
         bytes.extend_from_slice(self.name.as_bytes());
         for letters in bytes.get_mut(HEADER..).unwrap_or_default().chunks_mut(64) {
-            let bits = random.next_u64();
-            for (at, letter) in letters.iter_mut().enumerate() {
-                // Without a branch: what chance decides nobody foresees, the processor neither. The length of a label is
-                // no letter.
-                let other = u8::from(bits >> at & 1 == 1) & u8::from(letter.is_ascii_alphabetic());
-                *letter ^= other << 5;
+            // Without a branch: what chance decides nobody foresees, the processor neither. A byte of chance to a letter
+            // and not a bit, for so many letters are done at once. The length of a label is no letter.
+            let mut chance = [0; 64];
+            random.fill_bytes(chance.get_mut(..letters.len()).unwrap_or_default());
+            for (letter, chance) in letters.iter_mut().zip(chance) {
+                *letter ^= chance & u8::from(letter.is_ascii_alphabetic()) << 5;
             }
         }
         let [[k0, k1], [c0, c1]] = [u16::from(self.kind), u16::from(DNSClass::IN)].map(u16::to_be_bytes);
@@ -152,7 +152,7 @@ impl Question {
         let same = |asked: &Query| asked.name == name && asked.query_type == self.kind;
         match message.queries.as_slice() {
             [asked] if same(asked) && message.message_type == MessageType::Response => {
-                Answer::read(&bytes, HEADER + question_length(&bytes)).map_or(Word::Garbled, Word::Message)
+                Answer::read(&bytes, HEADER + question_length(&bytes), Vec::new()).map_or(Word::Garbled, Word::Message)
             }
             _ => Word::Garbled,
         }
@@ -173,12 +173,12 @@ pub(super) fn id_of(bytes: &[u8]) -> Option<u16> {
 
 /// A datagram that has the id of a question: what it says to it. `None` when it is about something else, and the
 /// answer may still come.
-pub(super) fn read(sent: &[u8], came: &[u8]) -> Option<Word> {
+pub(super) fn read(sent: &[u8], came: &[u8], room: Vec<Record>) -> Option<Word> {
     let end = HEADER + question_length(sent);
     // Nearly all: one question, letter for letter as it was sent.
     let answers = word(came, 2).is_some_and(|flags| flags & RESPONSE != 0) && word(came, 4) == Some(1);
     if answers && came.get(HEADER..end) == sent.get(HEADER..end) {
-        return Some(Answer::read(came, end).map_or(Word::Garbled, Word::Message));
+        return Some(Answer::read(came, end, room).map_or(Word::Garbled, Word::Message));
     }
     let Ok(message) = Message::from_vec(came) else { return Some(Word::Garbled) };
     if message.message_type != MessageType::Response {
@@ -186,7 +186,7 @@ pub(super) fn read(sent: &[u8], came: &[u8]) -> Option<Word> {
     }
     // Some servers from before EDNS do not even say what they did not understand.
     if message.queries.is_empty() && message.response_code == ResponseCode::FormErr {
-        return Answer::read(came, HEADER).map(Word::Message);
+        return Answer::read(came, HEADER, room).map(Word::Message);
     }
     let asked = Message::from_vec(sent).ok()?;
     (asked.queries == message.queries).then_some(Word::Garbled)
@@ -266,8 +266,8 @@ fn name_at(came: &[u8], begin: usize, end: usize) -> Option<Labels> {
 
 impl Answer {
     /// Reads what stands behind the question; nothing when it is no message. hickory's reader makes a dozen lists of
-    /// every message, and that was most of what an answer cost.
-    fn read(came: &[u8], behind: usize) -> Option<Self> {
+    /// every message, and that was most of what an answer cost. Its records are put into a list that was used before.
+    fn read(came: &[u8], behind: usize, mut records: Vec<Record>) -> Option<Self> {
         let flags = word(came, 2)?;
         let [asked, answers, authorities, additionals] =
             [word(came, 4)?, word(came, 6)?, word(came, 8)?, word(came, 10)?];
@@ -275,7 +275,8 @@ impl Answer {
         // A server need not point; written in full, in whatever case, the name is the same.
         let name = LazyCell::new(|| name_at(came, HEADER, behind - 4).filter(|_| asked == 1));
         let is_asked = |owner: &Labels| name.as_ref() == Some(owner);
-        let mut records = Vec::with_capacity(usize::from(answers).min(16));
+        records.clear();
+        records.reserve(usize::from(answers).min(16));
         for _ in 0..answers {
             let head = Head::read(came, &mut at)?;
             if head.kind == Kind::OPT {
@@ -374,8 +375,8 @@ mod tests {
         question.put(&mut first, &mut rand::rng());
         question.put(&mut second, &mut rand::rng());
         assert_ne!(first, second);
-        assert!(matches!(read(&first, &reply(&first)), Some(Word::Message(_))));
-        assert!(matches!(read(&first, &reply(&second)), Some(Word::Garbled)));
+        assert!(matches!(read(&first, &reply(&first), Vec::new()), Some(Word::Message(_))));
+        assert!(matches!(read(&first, &reply(&second), Vec::new()), Some(Word::Garbled)));
     }
 
     #[test]
@@ -406,7 +407,7 @@ mod tests {
         message.edns = Some(edns);
         let came = message.to_vec().unwrap();
 
-        let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
+        let Some(Word::Message(answer)) = read(&sent, &came, Vec::new()) else { panic!("no answer") };
         assert!(answer.authentic && !answer.truncated && !answer.soa && answer.bogus);
         assert_eq!(answer.fault(), Some(Failure::Bogus));
         let b = Some(labels("b.example.org"));
@@ -419,7 +420,7 @@ mod tests {
 
         // Cut anywhere it is no message.
         for end in HEADER..came.len() {
-            assert!(!matches!(read(&sent, &came[..end]), Some(Word::Message(_))), "{end}");
+            assert!(!matches!(read(&sent, &came[..end], Vec::new()), Some(Word::Message(_))), "{end}");
         }
         // The name in full, in another case, is the name that was asked for; another name is not.
         for (owner, own) in [(b"\x01A\x07eXample\x03ORG\0", true), (b"\x01b\x07eXample\x03ORG\0", false)] {
@@ -430,7 +431,7 @@ mod tests {
             came[11] = 0;
             came.extend(owner);
             came.extend([0, 1, 0, 1, 0xFF, 0, 0, 0, 0, 4, 192, 0, 2, 1]);
-            let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
+            let Some(Word::Message(answer)) = read(&sent, &came, Vec::new()) else { panic!("no answer") };
             assert_eq!(answer.records[0].owner.is_none(), own);
             assert!(matches!(answer.records[0].data, Data::Address(_, 0)), "an impossible time to live");
         }
