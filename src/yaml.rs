@@ -1,12 +1,18 @@
-//! YAML text to typed values that know their place; the only door of `serde_saphyr`. Read only.
+//! YAML text to typed values that know their place; the only door of `serde_saphyr`. Read only. What is written as nearly
+//! all of it is takes a short way of its own.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Range, RangeInclusive};
 
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::diagnostic::{Code, Diagnostic, suggest};
 use crate::source::{SourceId, Sources, Span};
 use crate::text::{CONFLICT, is_conflict_marker, quoted};
+
+mod usual;
 
 /// A value and where in the text it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +47,24 @@ impl Spanned<i64> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
-        Ok(Self { range: bytes_of(spanned.referenced).unwrap_or(0..0), value: spanned.value })
+        struct Placed<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Placed<T> {
+            type Value = Spanned<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value and its place")
+            }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Spanned<T>, D::Error> {
+                let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
+                Ok(Spanned { range: bytes_of(spanned.referenced).unwrap_or(0..0), value: spanned.value })
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Spanned<T>, A::Error> {
+                match (parts.next_element()?, parts.next_element()?, parts.next_element()?) {
+                    (Some(value), Some(begin), Some(end)) => Ok(Spanned { value, range: begin..end }),
+                    _ => Err(A::Error::custom("a value without a place")),
+                }
+            }
+        }
+        deserializer.deserialize_newtype_struct(usual::SPANNED, Placed(PhantomData))
     }
 }
 
@@ -69,13 +91,24 @@ pub fn read<T: for<'de> Deserialize<'de>>(sources: &Sources, id: SourceId) -> Re
         let diagnostic = Diagnostic::new(Code::BadYaml, "this file says nothing");
         return Err(diagnostic.at(Span { source: id, range: 0..0 }, ""));
     }
+    usual::read(text, MAX_NODES).or_else(|_| read_any(text).map_err(|error| explain(text, id, &error)))
+}
+
+/// Whether a text is of the kind that is read quickly.
+#[cfg(test)]
+pub(crate) fn is_usual<T: for<'de> Deserialize<'de>>(text: &str) -> bool {
+    usual::read::<T>(text, MAX_NODES).is_ok()
+}
+
+/// Reads whatever YAML there is.
+fn read_any<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_saphyr::Error> {
     let mut budget = serde_saphyr::Budget::default();
     budget.max_nodes = MAX_NODES;
     budget.max_events = MAX_NODES * 4;
     let mut options = serde_saphyr::Options::default();
     options.budget = Some(budget);
     options.strict_booleans = true;
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(text, id, &error))
+    serde_saphyr::from_str_with_options(text, options)
 }
 
 fn explain(text: &str, source: SourceId, error: &serde_saphyr::Error) -> Diagnostic {
