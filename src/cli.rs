@@ -20,9 +20,11 @@ mod catalog_checks;
 mod catalog_verb;
 mod check;
 mod diff;
+mod drift;
 mod generate;
 mod git;
 mod lists;
+mod machine;
 mod progress;
 mod prove;
 mod resolve;
@@ -79,7 +81,7 @@ enum Verb {
     Generate(generate::Generate),
     /// Ask DNS, read vendors' lists of prefixes, and write the lock; only this and what asks by it (`--resolve`, `--fresh`) goes to the network
     Resolve(resolve::Resolve),
-    /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody
+    /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody; `drift` looks at what is loaded
     Status(status::StatusArgs),
     /// Say of every blocked callout what stops it in each target, what remains possible and what it costs
     Prove(prove::Prove),
@@ -89,6 +91,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
+    /// Compare what is loaded with what should be, by meaning: sets, rules and their order
+    Drift(drift::DriftArgs),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -188,6 +192,7 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(&mut run, &args),
         Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
+        Verb::Drift(args) => drift::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),

@@ -18,6 +18,7 @@
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
 //!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
 //!   rule sets compared by what they let out), [`check`] (what became of each part of a run for CI).
+//! - **On the machine**: [`drift`] (what is loaded against what should be, by meaning).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -43,6 +44,7 @@ pub mod day;
 pub mod diagnostic;
 pub mod diff;
 pub mod digest;
+pub mod drift;
 pub mod files;
 pub mod freshness;
 pub mod host;

@@ -1,0 +1,202 @@
+//! `outgate drift`
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::generate::{self, Given};
+use super::{Format, Run, SiteArgs, Stop, machine, plain, read_whole, resolve};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::drift::{self, Difference, State, Unreadable};
+use crate::policy;
+use crate::report;
+use crate::ruleset::Ruleset;
+use crate::target::{self, File};
+
+#[derive(Args)]
+pub(super) struct DriftArgs {
+    /// What is compared
+    #[arg(value_enum)]
+    target: Enforcer,
+    /// A dump in place of what is loaded on this machine; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    site: SiteArgs,
+    /// The lock to read [default: outgate.lock beside the profile]
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
+    /// Compare even with rules of answers that are older than they may be
+    #[arg(long)]
+    allow_stale: bool,
+    /// Take templates from this folder where it has them, by their built-in paths
+    #[arg(long, value_name = "DIR")]
+    templates: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Enforcer {
+    /// `nft -j list table`: run here, or a file of it
+    Nftables,
+}
+
+impl Enforcer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+        }
+    }
+}
+
+/// How long an enforcer may take to say what it holds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) fn run(run: &mut Run, args: &DriftArgs) -> Result<(), Stop> {
+    if args.site.release.is_some() {
+        let diagnostic = Diagnostic::new(Code::BadUsage, "drift is of a site's targets, which no flag names");
+        return run.stop(diagnostic.help("write a profile"));
+    }
+    let (ruleset, files) = wanted(run, args)?;
+    let (what, expected, loaded) = match args.target {
+        Enforcer::Nftables => nftables(run, args, &ruleset, &files)?,
+    };
+    let found = match loaded {
+        Some(loaded) => drift::compare(&expected, &loaded),
+        None => vec![Difference { kind: drift::Kind::Missing, ..nothing(&what) }],
+    };
+    let mut stdout = report::terminal::stdout();
+    match run.format {
+        Format::Json => writeln!(stdout, "{:#}", report::drift::json(args.target.name(), &what, &found))?,
+        Format::Text | Format::Markdown | Format::Csv | Format::Junit => {
+            report::drift::text(args.target.name(), &what, &found, &mut stdout)?;
+        }
+        // The findings alone.
+        Format::Sarif | Format::Github => {}
+    }
+    stdout.flush()?;
+    tell(run, &found);
+    // Whatever else is said of the site is no drift.
+    let drifts = found.iter().any(Difference::is_drift);
+    if !drifts && run.format != Format::Sarif {
+        run.exit = Some(0);
+    }
+    Ok(())
+}
+
+/// The difference that is left when nothing of ours is loaded.
+fn nothing(what: &str) -> Difference {
+    Difference {
+        kind: drift::Kind::Missing,
+        place: what.to_owned(),
+        key: String::new(),
+        expected: Vec::new(),
+        loaded: Vec::new(),
+    }
+}
+
+/// Findings of the differences: so many that somebody reads them. `--format json` has all.
+fn tell(run: &mut Run, found: &[Difference]) {
+    const MOST: usize = 100;
+    run.findings.extend(found.iter().take(MOST).map(Difference::diagnostic));
+    let left = found.iter().skip(MOST).filter(|found| found.is_drift());
+    let mut more: BTreeMap<&str, (usize, Code)> = BTreeMap::new();
+    for found in left {
+        more.entry(found.kind.as_str()).or_insert((0, found.kind.code())).0 += 1;
+    }
+    for (kind, (count, code)) in more {
+        run.findings.push(Diagnostic::new(code, format!("{count} more: {kind}")).help("`--format json` lists them"));
+    }
+}
+
+/// The rule set and the files that should be loaded.
+fn wanted(run: &mut Run, args: &DriftArgs) -> Result<(Ruleset, Vec<File>), Stop> {
+    let catalog = run.catalog()?;
+    let (profile, folder) = run.site(&args.site, &[], &catalog)?;
+    let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    let named = target::find(args.target.name()).into_iter().collect();
+    let targets = generate::chosen_targets(run, named, &policy.settings)?;
+    let path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
+    let lock = if args.lock.is_some() { Some(resolve::parse(run, &path)?) } else { resolve::read(run, &path)? };
+    let given = Given { policy: &policy, lock: lock.as_ref(), before: None, allow_stale: args.allow_stale };
+    let (ruleset, rendered) = generate::render(run, &given, &targets, args.templates.as_deref())?;
+    if run.findings.has_errors() {
+        return Err(Stop::Found);
+    }
+    Ok((ruleset, rendered.into_iter().flat_map(|(_, files)| files).collect()))
+}
+
+/// What it is called, what it should be and what it is; `None` where nothing of it is loaded.
+type Compared = (String, State, Option<State>);
+
+/// A dump or file that is none.
+fn unreadable<T>(run: &mut Run, what: &str, why: Unreadable) -> Result<T, Stop> {
+    run.stop(Diagnostic::new(Code::BadDump, format!("{what}: {}", crate::text::quoted(&why))))
+}
+
+/// The text of one of the files that should be loaded.
+fn text_of<'a>(files: &'a [File], path: &str) -> &'a str {
+    files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str())
+}
+
+/// A dump from a file, or from standard input.
+fn dump(run: &mut Run, path: &Path) -> Result<String, Stop> {
+    /// Longest dump from standard input, in bytes.
+    const MAX: u64 = 64 << 20;
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(MAX + 1).read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        read_whole(path)
+    };
+    match bytes {
+        Ok(bytes) if u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX) => {
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        }
+        Ok(_) => unreadable(run, &path.display().to_string(), format!("larger than {} MiB", MAX >> 20)),
+        Err(error) => {
+            run.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {}: {}", path.display(), plain(&error))))
+        }
+    }
+}
+
+/// What a program of this machine prints.
+fn ask(run: &mut Run, program: &str, args: &[&str]) -> Result<String, Stop> {
+    let Some(path) = machine::find(program) else {
+        let message = format!("`{program}` is not installed here");
+        return run
+            .stop(Diagnostic::new(Code::NoEnforcer, message).help("read a dump of the other machine: --from FILE"));
+    };
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    let shown = format!("{program} {}", args.join(" "));
+    match machine::run(&path, &args, LIMIT) {
+        Ok(said) if said.success => Ok(said.text()),
+        Ok(said) => {
+            let message = format!("`{shown}` says: {}", said.complaint);
+            run.stop(Diagnostic::new(Code::NoEnforcer, message).help("what is loaded can be read by root alone"))
+        }
+        Err(error) => run.stop(Diagnostic::new(Code::NoEnforcer, format!("`{shown}`: {}", plain(&error)))),
+    }
+}
+
+fn nftables(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Result<Compared, Stop> {
+    let table = ruleset.settings.nftables.clone().unwrap_or_default().table;
+    let what = format!("table inet {table}");
+    let expected = drift::nftables::of_file(text_of(files, "outgate.nft"))
+        .or_else(|why| unreadable(run, "outgate.nft cannot be compared", why))?;
+    let text = match &args.from {
+        Some(path) => dump(run, path)?,
+        None => {
+            // A table that is not there is an answer, and no failure of nft.
+            let tables = ask(run, "nft", &["list", "tables"])?;
+            if !tables.lines().any(|line| line.trim() == what) {
+                return Ok((what, expected, None));
+            }
+            ask(run, "nft", &["-j", "list", "table", "inet", &table])?
+        }
+    };
+    let loaded = drift::nftables::of_dump(&text, &table).or_else(|why| unreadable(run, "the dump", why))?;
+    Ok((what, expected, loaded))
+}
