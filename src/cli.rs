@@ -16,6 +16,8 @@ use crate::source::{SourceId, Sources};
 use crate::strict::Level;
 use crate::text::Id;
 
+#[cfg(unix)]
+mod apply;
 mod catalog_checks;
 mod catalog_verb;
 mod check;
@@ -91,6 +93,13 @@ enum Verb {
     Check(check::CheckArgs),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
+    /// Load the files on this machine, try what must still work, and go back unless somebody confirms
+    #[cfg(unix)]
+    Apply(apply::ApplyArgs),
+    /// What goes back when nobody confirms; `apply` starts it
+    #[cfg(unix)]
+    #[command(hide = true)]
+    ApplyWatch(apply::WatchArgs),
     /// Compare what is loaded with what should be, by meaning: sets, rules and their order
     Drift(drift::DriftArgs),
     /// Look into the catalog
@@ -192,6 +201,10 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(&mut run, &args),
         Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
+        #[cfg(unix)]
+        Verb::Apply(args) => apply::run(&mut run, &args),
+        #[cfg(unix)]
+        Verb::ApplyWatch(args) => return apply::watch(&args),
         Verb::Drift(args) => drift::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),

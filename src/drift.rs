@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::text::quoted;
+use crate::text::{quoted, quoted_to};
 
 /// Why something is no dump of an enforcer, in words that end a sentence.
 pub type Unreadable = String;
@@ -164,11 +164,7 @@ const SHOWN: usize = 6;
 const LONGEST: usize = 240;
 
 fn shown(texts: &[String]) -> String {
-    let cut = |text: &String| {
-        let short: String = text.chars().take(LONGEST).collect();
-        quoted(&if short.len() < text.len() { format!("{short}...") } else { short })
-    };
-    let first: Vec<String> = texts.iter().take(SHOWN).map(cut).collect();
+    let first: Vec<String> = texts.iter().take(SHOWN).map(|text| quoted_to(text, LONGEST)).collect();
     match texts.len() {
         n if n > SHOWN => format!("{} and {} more", first.join(", "), n - SHOWN),
         _ => first.join(", "),

@@ -155,6 +155,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("check", &["verify", "text", "source", "diagnostic"]),
+    ("apply", &["ruleset", "callout", "port", "addrs", "text"]),
     // It reads files and dumps, and knows no rule set: what was written is compared with what is loaded.
     ("drift", &["addrs", "text", "diagnostic"]),
     ("report", &["check", "drift", "proof", "diff", "verify", "callout", "addrs", "text", "source", "diagnostic"]),
@@ -172,7 +173,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("futures_util", &["resolve/dns/"]),
     ("rustls", &["resolve/dns/secure.rs"]),
     ("rustls_native_certs", &["resolve/dns/secure.rs"]),
-    ("nix", &["resolve/dns/socket.rs"]),
+    ("nix", &["resolve/dns/socket.rs", "cli/apply/watch.rs"]),
     ("rand", &["resolve/dns/engine.rs", "resolve/dns/message.rs"]),
     ("minijinja", &["target.rs"]),
     ("annotate_snippets", &["report/terminal.rs"]),

@@ -133,7 +133,7 @@ type Compared = (String, State, Option<State>);
 
 /// A dump or file that is none.
 fn unreadable<T>(run: &mut Run, what: &str, why: Unreadable) -> Result<T, Stop> {
-    run.stop(Diagnostic::new(Code::BadDump, format!("{what}: {}", crate::text::quoted(&why))))
+    run.stop(Diagnostic::new(Code::BadDump, format!("{what}: {}", crate::text::quoted_to(&why, 300))))
 }
 
 /// The text of one of the files that should be loaded.

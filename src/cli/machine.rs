@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::text::quoted;
+use crate::text::quoted_to;
 
 /// Longest output that is kept, in bytes.
 const MOST: u64 = 64 << 20;
@@ -26,7 +26,9 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
 pub(super) struct Said {
     pub(super) success: bool,
     pub(super) out: Vec<u8>,
-    /// Both its outputs on one line, for a message.
+    /// Both its outputs.
+    pub(super) both: String,
+    /// The same on one line, for a message.
     pub(super) complaint: String,
 }
 
@@ -54,11 +56,11 @@ pub(super) fn run(program: &Path, args: &[String], limit: Duration) -> io::Resul
     let (out, err) = (taken(out, limit)?, String::from_utf8_lossy(&taken(err, limit)?).into_owned());
     let both = format!("{} {}", String::from_utf8_lossy(&out), err);
     let words: Vec<&str> = both.split_whitespace().collect();
-    let mut complaint: String = words.join(" ").chars().take(400).collect();
+    let mut complaint = quoted_to(&words.join(" "), 600);
     if complaint.is_empty() {
         complaint = status.to_string();
     }
-    Ok(Said { success: status.success(), out, complaint: quoted(&complaint) })
+    Ok(Said { success: status.success(), out, both, complaint })
 }
 
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {

@@ -1,0 +1,303 @@
+//! The folder of state: what it takes to go back, who waits, and what was decided. It is root's alone, and no link in it is
+//! followed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::super::{machine, plain, read_whole};
+use super::LIMIT;
+use crate::apply::{Decision, Outcome, Step, Watch};
+
+/// The folder.
+pub(super) struct Room {
+    folder: PathBuf,
+}
+
+fn failed(what: &str, path: &Path) -> impl FnOnce(io::Error) -> String {
+    let text = format!("cannot {what} {}", path.display());
+    move |error| format!("{text}: {}", plain(&error))
+}
+
+/// A file that is not there yet, for root alone.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(folder)
+}
+
+impl Room {
+    /// Opens the folder, or makes it.
+    ///
+    /// # Errors
+    /// Somebody else could change what is in it, or take its place.
+    pub(super) fn open(folder: Option<&Path>) -> Result<Self, String> {
+        let usual = || {
+            let run = if Path::new("/run").is_dir() { "/run" } else { "/var/run" };
+            PathBuf::from(run).join("outgate")
+        };
+        let folder = folder.map_or_else(usual, Path::to_owned);
+        let folder = std::path::absolute(&folder).map_err(failed("find", &folder))?;
+        let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
+            return Err(format!("{} is no folder for state", folder.display()));
+        };
+        // Links on the way are the system's; what is looked at is where they lead.
+        let parent = fs::canonicalize(parent).map_err(failed("find", parent))?;
+        for above in parent.ancestors() {
+            let about = fs::symlink_metadata(above).map_err(failed("look at", above))?;
+            let shared = about.mode() & 0o022 != 0 && about.mode() & 0o1000 == 0;
+            if shared || about.uid() != 0 {
+                return Err(format!("{} can be changed by others than root", above.display()));
+            }
+        }
+        let folder = parent.join(name);
+        match make(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make", &folder)(error)),
+            _ => {}
+        }
+        let about = fs::symlink_metadata(&folder).map_err(failed("look at", &folder))?;
+        if !about.is_dir() || about.uid() != 0 || about.mode() & 0o077 != 0 {
+            return Err(format!("{} is not a folder of root's alone (mode 700)", folder.display()));
+        }
+        Ok(Self { folder })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The one lock: held by whoever loads and by whoever watches. `None` while somebody holds it.
+    pub(super) fn lock(&self) -> Result<Option<File>, String> {
+        let path = self.folder.join("lock");
+        let known = fs::symlink_metadata(&path).is_ok_and(|about| !about.is_file());
+        if known {
+            return Err(format!("{} is no file", path.display()));
+        }
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(failed("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+        }
+    }
+
+    pub(super) fn pending_path(&self) -> PathBuf {
+        self.folder.join("pending")
+    }
+
+    /// What another run began.
+    pub(super) fn pending(&self) -> Option<Pending> {
+        let folder = self.pending_path();
+        fs::symlink_metadata(&folder).ok().filter(fs::Metadata::is_dir)?;
+        Some(Pending { folder })
+    }
+
+    /// A new beginning, in the place of what is done with.
+    pub(super) fn begin(&self) -> Result<Pending, String> {
+        let pending = Pending { folder: self.pending_path() };
+        pending.remove();
+        make(&pending.folder).map_err(failed("make", &pending.folder))?;
+        Ok(pending)
+    }
+
+    /// How the last one ended.
+    pub(super) fn last(&self) -> Option<Outcome> {
+        read(&self.folder.join("last.json"))
+    }
+
+    /// Waits until somebody else has finished.
+    pub(super) fn wait_for(&self, pending: &Pending, limit: Duration) -> Option<Outcome> {
+        let end = Instant::now() + limit;
+        // What could not be taken back is kept, so an outcome is told by the lock being free.
+        while pending.is_there() && !matches!(self.lock(), Ok(Some(_))) {
+            if Instant::now() > end {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.last()
+    }
+}
+
+/// Something that was loaded, or is about to be, and is not decided.
+pub(super) struct Pending {
+    folder: PathBuf,
+}
+
+impl Pending {
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.file(name)).is_ok_and(|about| about.is_file())
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.folder.is_dir()
+    }
+
+    /// A new folder in it.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf, String> {
+        let folder = self.folder.join(name);
+        make(&folder).map_err(failed("make", &folder))?;
+        Ok(folder)
+    }
+
+    /// A file that is whole, or not there.
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, String> {
+        let path = self.file(&format!("{name}.{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let text = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+        let written = create(&path).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+        written.map_err(failed("write", &path))?;
+        Ok(path)
+    }
+
+    pub(super) fn write_watch(&self, watch: &Watch) -> Result<(), String> {
+        let (from, to) = (self.write("watch.json", watch)?, self.file("watch.json"));
+        fs::rename(from, &to).map_err(failed("write", &to))
+    }
+
+    /// Whether anything may have been loaded.
+    pub(super) fn is_loading(&self) -> bool {
+        self.has("watch.json")
+    }
+
+    pub(super) fn watch(&self) -> Option<Watch> {
+        read(&self.file("watch.json"))
+    }
+
+    pub(super) fn watched(&self) -> Result<(), String> {
+        create(&self.file("watched")).map(drop).map_err(failed("write", &self.file("watched")))
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.has("watched")
+    }
+
+    /// It is loaded and its probes succeed: it may be confirmed.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        create(&self.file("ready")).map(drop).map_err(failed("write", &self.file("ready")))
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.has("ready")
+    }
+
+    /// Decides, unless somebody did before. What holds is returned.
+    pub(super) fn decide(&self, decision: &Decision) -> Result<Decision, String> {
+        let own = self.write("decision", decision)?;
+        let to = self.file("decision");
+        // A link is made by one alone, and leads to a file that is whole.
+        let linked = fs::hard_link(&own, &to);
+        let _ = fs::remove_file(&own);
+        match linked {
+            Ok(()) => Ok(decision.clone()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.decision().ok_or_else(|| format!("cannot read {}", to.display()))
+            }
+            Err(error) => Err(failed("write", &to)(error)),
+        }
+    }
+
+    pub(super) fn decision(&self) -> Option<Decision> {
+        read(&self.file("decision"))
+    }
+
+    /// Does what was decided, writes down how it ended, and clears up. What could not be taken back is left as it is.
+    pub(super) fn finish(&self, room: &Room) -> Result<Outcome, String> {
+        let watch = self.watch().ok_or("what it takes to go back cannot be read")?;
+        let decision = self.decision().unwrap_or(Decision { keep: false, why: "nobody decided".to_owned() });
+        let mut outcome = Outcome { target: watch.target, decision, failed: Vec::new() };
+        if !outcome.decision.keep {
+            for step in &watch.revert {
+                if let Err(why) = perform(step) {
+                    outcome.failed.push(format!("{}: {why}", step.line()));
+                }
+            }
+        }
+        if let Ok(from) = self.write("last.json", &outcome) {
+            let _ = fs::rename(from, room.folder.join("last.json"));
+        }
+        if outcome.failed.is_empty() {
+            self.remove();
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn remove(&self) {
+        // Does not follow links, neither here nor below.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&read_whole(path).ok()?).ok()
+}
+
+/// Does one thing. The error says what went wrong, in the enforcer's words where it has some.
+pub(super) fn perform(step: &Step) -> Result<(), String> {
+    match step {
+        Step::Run(call) => match machine::run(Path::new(&call.program), &call.args, LIMIT) {
+            Ok(said) if !said.success => Err(said.complaint),
+            Ok(said) => match call.bad.iter().find(|word| said.both.contains(word.as_str())) {
+                Some(word) => Err(line_with(&said.both, word)),
+                None => Ok(()),
+            },
+            Err(error) => Err(plain(&error)),
+        },
+        Step::Write { path, text } => {
+            let path = Path::new(path);
+            if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
+                DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make", folder))?;
+            }
+            let written = create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+            written.map_err(failed("write", path))
+        }
+        Step::Put { from, to } => put(Path::new(from), Path::new(to)),
+        Step::Remove(path) => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", Path::new(path))(error)),
+            _ => Ok(()),
+        },
+    }
+}
+
+fn line_with(text: &str, word: &str) -> String {
+    let line = text.lines().find(|line| line.contains(word)).unwrap_or(word);
+    crate::text::quoted_to(line, 600)
+}
+
+/// Puts a copy in the place of a file: beside it, synced, renamed. It can be read by the service it is for.
+fn put(from: &Path, to: &Path) -> Result<(), String> {
+    let bytes = read_whole(from).map_err(failed("read", from))?;
+    let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
+        return Err(format!("{} is no file", to.display()));
+    };
+    if !folder.is_dir() {
+        fs::create_dir_all(folder).map_err(failed("make", folder))?;
+    }
+    let mode = fs::symlink_metadata(to).map_or(0o644, |about| about.mode() & 0o777);
+    let beside = folder.join(format!(".{}.outgate-{}", name.to_string_lossy(), std::process::id()));
+    let _ = fs::remove_file(&beside);
+    let written = create(&beside).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()
+    });
+    let done = written.and_then(|()| fs::rename(&beside, to));
+    done.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        failed("replace", to)(error)
+    })
+}

@@ -1,0 +1,465 @@
+//! `outgate apply`: what is loaded works or is taken back, whoever dies meanwhile. nftables and Squid for real, in
+//! namespaces; pf by a stub that keeps a record.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+mod support;
+use support::namespace::{Namespace, said};
+use support::netns::{self, Lab};
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Answers DNS and time, as far as a probe looks.
+const SERVER: &str = r#"
+import select, socket, sys
+sockets = []
+for addr, port in (("192.0.2.53", 53), ("192.0.2.223", 123)):
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind((addr, port))
+    sockets.append(one)
+print("ready", flush=True)
+while True:
+    for one in select.select(sockets + [sys.stdin], [], [])[0]:
+        if one is sys.stdin:
+            sys.exit()
+        data, peer = one.recvfrom(512)
+        if one is sockets[0]:
+            answer = data[:2] + bytes([data[2] | 0x80]) + data[3:]
+        else:
+            answer = bytes([0x24]) + data[1:24] + data[40:48] + data[32:]
+        one.sendto(answer, peer)
+"#;
+
+/// A NAS with rules on its own output, its name server behind a router, and a site.
+struct Nas {
+    lab: Lab,
+    site: TempDir,
+    _server: Child,
+}
+
+/// A run of `apply` that goes on.
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    fn end(mut self) -> (Option<i32>, String) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.code(), fs::read_to_string(&self.log).unwrap());
+            }
+            assert!(Instant::now() < end, "it does not end: {}", fs::read_to_string(&self.log).unwrap());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Nas {
+    fn new() -> Option<Self> {
+        if !netns::ready() {
+            return None;
+        }
+        let lab = Lab::new(&["192.0.2.10"], &["192.0.2.0/24"]);
+        lab.client().configure("ip route replace default via 100.127.255.1 src 192.0.2.10");
+        let mut server = lab.internet().command(600, "python3");
+        let mut server =
+            server.args(["-IS", "-c", SERVER]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "ready");
+        let nas = Self { lab, site: tempfile::tempdir().unwrap(), _server: server };
+        fs::write(nas.site.path().join("resolv.conf"), "nameserver 192.0.2.53\n").unwrap();
+        fs::copy(example("strict-home").join("outgate.lock"), nas.site.path().join("outgate.lock")).unwrap();
+        nas.profile(&[]);
+        // Somebody else's table, which nobody may touch.
+        nas.nft(&["add", "table", "inet", "other"]);
+        nas.nft(&["add", "chain", "inet", "other", "c"]);
+        nas.nft(&["add", "rule", "inet", "other", "c", "counter", "accept"]);
+        Some(nas)
+    }
+
+    /// Writes the profile with changes, and generates.
+    fn profile(&self, changes: &[(&str, &str)]) {
+        let mut profile = fs::read_to_string(example("strict-home").join("outgate.yaml")).unwrap();
+        let own = [("nftables: {}", "nftables: {hook: output}")];
+        for (from, to) in own.iter().chain(changes) {
+            assert!(profile.contains(from), "the profile has no `{from}` to change");
+            profile = profile.replace(from, to);
+        }
+        fs::write(self.site.path().join("outgate.yaml"), &profile).unwrap();
+        let output = self.outgate(&["generate", "-q"]);
+        assert!(output.status.code().is_some_and(|code| code < 2), "{}", text(&output.stderr));
+    }
+
+    /// Another rule, so that the table is another.
+    fn more(&self) {
+        self.profile(&[("features: [updates, apps, mail]", "features: [updates, mail]")]);
+    }
+
+    /// The machine asks another name server than its rules let it.
+    fn locked_out(&self) {
+        self.profile(&[("host: 192.0.2.53", "host: 192.0.2.99")]);
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.lab.client().pid().to_string(), "--net", env!("CARGO_BIN_EXE_outgate")]);
+        command.args(args).current_dir(self.site.path());
+        command.env("NO_COLOR", "1").env("SOURCE_DATE_EPOCH", "1795219200").env_remove("SSH_CONNECTION");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn outgate(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn arguments<'a>(&self, more: &[&'a str]) -> Vec<&'a str> {
+        ["apply", "nftables", "--state", "state", "--resolv-conf", "resolv.conf"]
+            .into_iter()
+            .chain(more.iter().copied())
+            .collect()
+    }
+
+    fn apply(&self, more: &[&str]) -> (Option<i32>, String) {
+        self.start(more).end()
+    }
+
+    fn start(&self, more: &[&str]) -> Running {
+        let log = self.site.path().join(format!("log-{}", more.len()));
+        let file = fs::File::create(&log).unwrap();
+        let mut command = self.command(&self.arguments(more));
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Running { child, log }
+    }
+
+    /// Starts it, and waits until it waits for its confirmation.
+    fn waiting(&self, more: &[&str]) -> Running {
+        let mut running = self.start(more);
+        let end = Instant::now() + Duration::from_secs(40);
+        while !self.site.path().join("state/pending/ready").exists() {
+            let log = || fs::read_to_string(&running.log).unwrap();
+            assert!(running.child.try_wait().unwrap().is_none() && Instant::now() < end, "{}", log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        running
+    }
+
+    fn confirm(&self, word: &str) -> (Option<i32>, String) {
+        let output = self.outgate(&["apply", word, "--state", "state"]);
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    fn nft(&self, args: &[&str]) -> String {
+        let mut command = self.lab.client().command(60, "nft");
+        said(command.args(args).output()).unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    }
+
+    /// Everything that is loaded, byte for byte, but for the numbers the kernel gives and what was counted.
+    fn loaded(&self) -> String {
+        let mut document: Value = serde_json::from_str(&self.nft(&["-j", "list", "ruleset"])).unwrap();
+        without(&mut document);
+        document.to_string() + &self.nft(&["-s", "list", "ruleset"])
+    }
+
+    fn same(&self) -> bool {
+        self.outgate(&["drift", "nftables"]).status.code() == Some(0)
+    }
+
+    fn is_clear(&self) -> bool {
+        !self.site.path().join("state/pending").exists()
+    }
+
+    fn wait_until_clear(&self, seconds: u64) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while !self.is_clear() {
+            assert!(Instant::now() < end, "nobody went back");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn without(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("handle");
+            object.remove("packets");
+            object.remove("bytes");
+            object.values_mut().for_each(without);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_is_confirmed_stays_and_nobody_else_loads_meanwhile() {
+    let Some(nas) = Nas::new() else { return };
+    let other = nas.nft(&["list", "table", "inet", "other"]);
+    let running = nas.waiting(&[]);
+    assert!(nas.same());
+    let (code, log) = nas.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E064"), "{code:?} {log}");
+    assert!(nas.same(), "the second run changed something");
+    let (code, log) = nas.confirm("--confirm");
+    assert!(code == Some(0) && log.contains("applied: nftables"), "{code:?} {log}");
+    let (code, log) = running.end();
+    assert_eq!(code, Some(0), "{log}");
+    for line in [
+        "checked: nft -c -f",
+        "before: own resolver at 192.0.2.53:53 answers",
+        "after: own resolver at 192.0.2.53:53 answers",
+        "after: ntp server at 192.0.2.223:123 answers",
+        "keep: confirmed by `outgate apply --confirm`",
+        "N231",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    assert!(nas.same() && nas.is_clear());
+    assert_eq!(nas.nft(&["list", "table", "inet", "other"]), other);
+    // Once it is decided there is nothing to confirm.
+    let (code, log) = nas.confirm("--confirm");
+    assert!(code == Some(2) && log.contains("nothing waits"), "{code:?} {log}");
+}
+
+#[test]
+fn rules_that_lock_out_dns_are_taken_back_at_once() {
+    let Some(nas) = Nas::new() else { return };
+    // The first time there is nothing to go back to.
+    let empty = nas.loaded();
+    nas.locked_out();
+    for yes in [&["--yes"][..], &[]] {
+        let (code, log) = nas.apply(yes);
+        assert!(code == Some(1) && log.contains("no answer any more: own resolver at 192.0.2.53:53"), "{code:?} {log}");
+        assert_eq!(nas.loaded(), empty);
+    }
+    nas.profile(&[]);
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    nas.nft(&["add", "element", "inet", "outgate", "d_dns_h4", "{ 192.0.2.77 }"]);
+    let before = nas.loaded();
+    nas.locked_out();
+    let (code, log) = nas.apply(&["--yes", "--format", "json"]);
+    assert!(code == Some(1) && log.contains("\"outcome\": \"reverted\"") && log.contains("W310"), "{code:?} {log}");
+    assert_eq!(nas.loaded(), before, "what was there before is not what was there before");
+    assert!(nas.is_clear());
+}
+
+#[test]
+fn what_nobody_confirms_is_taken_back() {
+    let Some(nas) = Nas::new() else { return };
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    let before = nas.loaded();
+    nas.more();
+    let begun = Instant::now();
+    let (code, log) = nas.apply(&["--confirm-within", "2"]);
+    assert!(code == Some(1) && log.contains("nobody confirmed in time"), "{code:?} {log}");
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert_eq!(nas.loaded(), before);
+    // By hand, before the time is up.
+    let running = nas.waiting(&["--confirm-within", "600"]);
+    assert!(nas.same());
+    assert_eq!(nas.confirm("--revert").0, Some(1));
+    assert_eq!(running.end().0, Some(1));
+    assert_eq!(nas.loaded(), before);
+}
+
+#[test]
+fn a_run_that_is_killed_is_taken_back_and_can_still_be_confirmed() {
+    let Some(nas) = Nas::new() else { return };
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    let before = nas.loaded();
+    nas.more();
+    let mut running = nas.waiting(&["--confirm-within", "4"]);
+    let killed = Instant::now();
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert!(nas.same(), "it is still loaded");
+    let (code, log) = nas.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E064"), "{code:?} {log}");
+    nas.wait_until_clear(20);
+    assert!(killed.elapsed() >= Duration::from_secs(3), "{:?}", killed.elapsed());
+    assert_eq!(nas.loaded(), before);
+    let (code, log) = nas.confirm("--confirm");
+    assert!(code == Some(2) && log.contains("nobody confirmed in time"), "{code:?} {log}");
+
+    let mut running = nas.waiting(&["--confirm-within", "600"]);
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert_eq!(nas.confirm("--confirm").0, Some(0));
+    assert!(nas.same() && nas.is_clear());
+}
+
+/// The process that watches a folder of state.
+fn watcher(folder: &Path) -> Option<u32> {
+    let state = folder.join("state");
+    fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let entry = entry.ok()?;
+        let words = text(&fs::read(entry.path().join("cmdline")).ok()?);
+        let ours = words.contains("apply-watch") && words.contains(state.to_str()?);
+        ours.then(|| entry.file_name().to_str()?.parse().ok()).flatten()
+    })
+}
+
+#[test]
+fn a_run_whose_watcher_is_killed_goes_back_itself_and_both_killed_is_said() {
+    let Some(nas) = Nas::new() else { return };
+    let before = nas.loaded();
+    let kill = || {
+        let pid = watcher(nas.site.path()).expect("somebody watches").to_string();
+        said(Command::new("kill").args(["-9", &pid]).output()).unwrap();
+    };
+    let running = nas.waiting(&["--confirm-within", "600"]);
+    kill();
+    let (code, log) = running.end();
+    assert!(code == Some(1) && log.contains("the process that watches is gone"), "{code:?} {log}");
+    assert_eq!(nas.loaded(), before);
+
+    let mut running = nas.waiting(&["--confirm-within", "600"]);
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    kill();
+    assert!(nas.same(), "nobody is left to go back");
+    let (code, log) = nas.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("nobody took it back"), "{code:?} {log}");
+    let (code, log) = nas.confirm("--revert");
+    assert_eq!(code, Some(1), "{log}");
+    assert_eq!(nas.loaded(), before);
+}
+
+/// A terminal: what is typed is what is given, then it hangs up.
+const TERMINAL: &str = r#"
+import os, pty, sys, time
+typed, ready = sys.argv[1].encode().decode("unicode_escape").encode(), sys.argv[2]
+pid, master = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[3], sys.argv[3:])
+end = time.time() + 40
+os.set_blocking(master, False)
+def drain():
+    try:
+        os.read(master, 65536)
+    except OSError:
+        pass
+while not os.path.exists(ready) and time.time() < end:
+    drain()
+    time.sleep(0.05)
+if typed:
+    os.write(master, typed)
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        drain()
+        time.sleep(0.05)
+        if time.time() > end:
+            sys.exit(9)
+    sys.exit(0)
+os.close(master)
+_, status = os.waitpid(pid, 0)
+sys.exit(100 if os.WIFSIGNALED(status) and os.WTERMSIG(status) == 1 else 9)
+"#;
+
+#[test]
+fn enter_confirms_and_a_hangup_does_not() {
+    let Some(nas) = Nas::new() else { return };
+    let before = nas.loaded();
+    let on_terminal = |typed: &str, within: &str| {
+        let inner = nas.command(&nas.arguments(&["--confirm-within", within]));
+        let mut command = Command::new(support::enforcers::find("python3").unwrap());
+        command.args(["-IS", "-c", TERMINAL, typed]).arg(nas.site.path().join("state/pending/ready"));
+        command.arg(inner.get_program()).args(inner.get_args()).current_dir(nas.site.path());
+        command.env("SOURCE_DATE_EPOCH", "1795219200").env_remove("SSH_CONNECTION").output().unwrap().status.code()
+    };
+    assert_eq!(on_terminal("", "3"), Some(100), "the hangup ends it");
+    assert!(nas.same(), "still loaded");
+    nas.wait_until_clear(20);
+    assert_eq!(nas.loaded(), before);
+    assert_eq!(on_terminal("\\n", "600"), Some(0));
+    nas.wait_until_clear(20);
+    assert!(nas.same());
+}
+
+#[test]
+fn what_is_not_sound_is_not_loaded() {
+    let Some(nas) = Nas::new() else { return };
+    let before = nas.loaded();
+    let refused = |more: &[&str], code: &str, word: &str| {
+        let (exit, log) = nas.apply(more);
+        assert!(exit == Some(2) && log.contains(code) && log.contains(word), "{exit:?} {log}");
+        assert_eq!(nas.loaded(), before);
+        assert!(nas.is_clear());
+    };
+    // Not the files that were reviewed.
+    let file = nas.site.path().join("out/nftables/outgate.nft");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, good.replace("192.0.2.53", "192.0.2.54")).unwrap();
+    refused(&["--yes"], "E063", "not what catalog, profile and lock say");
+    fs::write(&file, good).unwrap();
+    // Nothing could tell.
+    fs::write(nas.site.path().join("empty"), "").unwrap();
+    let alone = Namespace::new();
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &alone.pid().to_string(), "--net", env!("CARGO_BIN_EXE_outgate")]);
+    command.args(["apply", "nftables", "--yes", "--state", "state", "--resolv-conf", "empty"]);
+    command.current_dir(nas.site.path()).env("SOURCE_DATE_EPOCH", "1795219200").env_remove("SSH_CONNECTION");
+    let output = command.output().unwrap();
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("no probe succeeds"), "{output:?}");
+    assert_eq!(said(alone.command(9, "nft").args(["list", "tables"]).output()).unwrap(), "");
+    // What nft refuses.
+    let templates = nas.site.path().join("templates/nftables");
+    fs::create_dir_all(&templates).unwrap();
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/nftables/outgate.nft.j2");
+    let template = fs::read_to_string(template).unwrap();
+    fs::write(
+        templates.join("outgate.nft.j2"),
+        format!("{template}table inet outgate {{ chain denied {{ nonsense\n}} }}\n"),
+    )
+    .unwrap();
+    let output = nas.outgate(&["generate", "-q", "--templates", "templates"]);
+    assert!(output.status.code() < Some(2), "{}", text(&output.stderr));
+    refused(&["--yes", "--templates", "templates"], "E062", "nonsense");
+    nas.profile(&[]);
+    // A folder of state that others could change.
+    let state = nas.site.path().join("state");
+    fs::remove_dir_all(&state).unwrap();
+    fs::create_dir(nas.site.path().join("elsewhere")).unwrap();
+    symlink("elsewhere", &state).unwrap();
+    refused(&["--yes"], "E002", "not a folder of root's alone");
+    fs::remove_file(&state).unwrap();
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    refused(&["--yes"], "E002", "not a folder of root's alone");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(nas.site.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&["--yes"], "E002", "can be changed by others");
+    fs::set_permissions(nas.site.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+}
+
+#[test]
+fn a_chain_that_nft_does_not_change_in_place_is_made_anew() {
+    let Some(nas) = Nas::new() else { return };
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    let before = nas.loaded();
+    nas.profile(&[("{hook: output}", "{hook: output, priority: 7}")]);
+    let (code, log) = nas.apply(&["--confirm-within", "1"]);
+    assert!(code == Some(1) && log.contains("made anew"), "{code:?} {log}");
+    assert_eq!(nas.loaded(), before);
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    assert!(nas.same());
+}
