@@ -4,7 +4,7 @@
 //! A plan touches our own table, anchor or files, and nothing else. What it takes to go back is worked out and tried
 //! before anything is loaded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,137 @@ pub fn nftables(nft: &str, state: &str, table: &str, text: &str, before: Option<
     }
 }
 
+/// Files that are put into folders of the machine, and what lies there now.
+#[derive(Clone, Debug, Default)]
+pub struct Placed<'a> {
+    /// Each new file: where it goes, and its text.
+    pub files: BTreeMap<String, &'a str>,
+    /// Those that are there now, of ours: what is not among the new ones is taken away.
+    pub there: BTreeSet<String>,
+}
+
+/// The steps for files: copies of the new and of the old ones in the folder of state, and the ways forth and back.
+struct Exchange {
+    prepare: Vec<Step>,
+    forth: Vec<Step>,
+    back: Vec<Step>,
+}
+
+impl Placed<'_> {
+    fn exchange(&self, state: &str) -> Exchange {
+        let (mut prepare, mut forth, mut back) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, (to, text)) in self.files.iter().enumerate() {
+            let new = format!("{state}/new-{number}");
+            prepare.push(Step::Write { path: new.clone(), text: (*text).to_owned() });
+            forth.push(Step::Put { from: new, to: to.clone() });
+            if !self.there.contains(to) {
+                back.push(Step::Remove(to.clone()));
+            }
+        }
+        for (number, path) in self.there.iter().enumerate() {
+            let old = format!("{state}/old-{number}");
+            prepare.push(Step::Put { from: path.clone(), to: old.clone() });
+            back.push(Step::Put { from: old, to: path.clone() });
+            if !self.files.contains_key(path) {
+                forth.push(Step::Remove(path.clone()));
+            }
+        }
+        Exchange { prepare, forth, back }
+    }
+}
+
+/// Loads an include of Squid and its lists. `conf` is the include, `folder` where its lists go; `main` is squid.conf, where
+/// Squid does not find it itself.
+#[must_use]
+pub fn squid(squid: &str, state: &str, main: Option<&str>, conf: &str, folder: &str, placed: &Placed<'_>) -> Plan {
+    let call = |word: &str, bad: &[&str]| {
+        let mut call = Call::new(squid, &["-k", word]);
+        call.args.extend(main.into_iter().flat_map(|main| ["-f".to_owned(), main.to_owned()]));
+        call.bad = bad.iter().map(|&word| word.to_owned()).collect();
+        Step::Run(call)
+    };
+    let Exchange { mut prepare, mut forth, mut back } = placed.exchange(state);
+    // The whole of it is tried where it does nothing, before anything is replaced.
+    let trial = format!("{state}/trial.conf");
+    let text = placed.files.get(conf).copied().unwrap_or_default();
+    prepare.push(Step::Write {
+        path: trial.clone(),
+        text: text.replace(&format!("\"{folder}/"), &format!("\"{state}/lists/")),
+    });
+    for (to, text) in &placed.files {
+        if let Some(name) = to.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')) {
+            prepare.push(Step::Write { path: format!("{state}/lists/{name}"), text: (*text).to_owned() });
+        }
+    }
+    let mut parse = Call::new(squid, &["-k", "parse", "-f", &trial]);
+    // Most of Squid's complaints go with a good end.
+    parse.bad = ["FATAL", "ERROR", "WARNING"].map(str::to_owned).into();
+    let check = vec![call("check", &[]), Step::Run(parse)];
+    forth.extend([call("parse", &["FATAL"]), call("reconfigure", &["FATAL", "ERROR"])]);
+    back.push(call("reconfigure", &["FATAL", "ERROR"]));
+    Plan { prepare, check, load: forth, revert: back }
+}
+
+/// What an anchor of pf holds now, as pfctl prints it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Anchor {
+    /// Its rules.
+    pub rules: String,
+    /// Its tables: addresses, one a line.
+    pub tables: BTreeMap<String, String>,
+}
+
+/// Loads an anchor of pf and its tables. `folder` is where its files go.
+#[must_use]
+pub fn pf(pfctl: &str, state: &str, anchor: &str, folder: &str, placed: &Placed<'_>, before: &Anchor) -> Plan {
+    let call = |args: &[&str]| Step::Run(Call::new(pfctl, &[&["-a", anchor][..], args].concat()));
+    let Exchange { mut prepare, mut forth, mut back } = placed.exchange(state);
+    let conf = format!("{folder}/outgate.conf");
+    let trial = format!("{state}/trial.conf");
+    let text = placed.files.get(&conf).copied().unwrap_or_default();
+    prepare.push(Step::Write {
+        path: trial.clone(),
+        text: text.replace(&format!("file \"{folder}/"), &format!("file \"{state}/")),
+    });
+    for (to, text) in &placed.files {
+        if let Some(name) = to.strip_prefix(folder).and_then(|rest| rest.strip_prefix("/tables/")) {
+            prepare.push(Step::Write { path: format!("{state}/tables/{name}"), text: (*text).to_owned() });
+        }
+    }
+    let mut check = vec![call(&["-nf", &trial])];
+    forth.push(call(&["-f", &conf]));
+    if before.rules.trim().is_empty() && before.tables.is_empty() {
+        back.extend([call(&["-F", "rules"]), call(&["-F", "Tables"])]);
+    } else {
+        let old = format!("{state}/before.conf");
+        let mut text = String::new();
+        for (name, addrs) in &before.tables {
+            let path = format!("{state}/before/{name}");
+            text.push_str(&format!("table <{name}> persist file \"{path}\"\n"));
+            prepare.push(Step::Write { path, text: addrs.clone() });
+        }
+        text.push_str(&loadable(&before.rules));
+        prepare.push(Step::Write { path: old.clone(), text });
+        check.push(call(&["-nf", &old]));
+        back.push(call(&["-f", &old]));
+    }
+    Plan { prepare, check, load: forth, revert: back }
+}
+
+/// Rules as pfctl prints them, as it reads them: it prints how many addresses a table has, and takes no such thing.
+fn loadable(rules: &str) -> String {
+    let mut text = String::new();
+    for line in rules.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let words = line.split(' ').map(|word| match word.strip_suffix('>').and_then(|rest| rest.split_once(':')) {
+            Some((name, _)) if name.starts_with('<') || name.starts_with("!<") => format!("{name}>"),
+            _ => word.to_owned(),
+        });
+        text.push_str(&words.collect::<Vec<_>>().join(" "));
+        text.push('\n');
+    }
+    text
+}
+
 /// Something that must still work after loading.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
@@ -133,7 +264,9 @@ pub enum ProbeKind {
 }
 
 impl Probe {
-    fn new(what: impl Into<String>, kind: ProbeKind, at: SocketAddr) -> Self {
+    /// A probe.
+    #[must_use]
+    pub fn new(what: impl Into<String>, kind: ProbeKind, at: SocketAddr) -> Self {
         Self { what: what.into(), kind, at }
     }
 
@@ -302,6 +435,35 @@ mod tests {
             }
             assert_eq!(plan.check.len(), 2, "forth and back");
         }
+    }
+
+    #[test]
+    fn what_pfctl_prints_is_what_it_reads() {
+        let printed = "pass in quick on em1 proto tcp from <ogc_nas:2> to ! <og_x:*> port = https label \"a:b\"\n\nblock drop in from <c:0> to any\n";
+        let read = "pass in quick on em1 proto tcp from <ogc_nas> to ! <og_x> port = https label \"a:b\"\nblock drop in from <c> to any\n";
+        assert_eq!(loadable(printed), read);
+    }
+
+    #[test]
+    fn the_way_back_undoes_the_way_forth() {
+        let files = [("/etc/a/outgate.conf", "new"), ("/etc/a/lists/allow_x.txt", "x")];
+        let placed = Placed {
+            files: files.iter().map(|(path, text)| ((*path).to_owned(), *text)).collect(),
+            there: ["/etc/a/outgate.conf", "/etc/a/lists/deny_y.txt"].map(str::to_owned).into(),
+        };
+        let Exchange { forth, back, .. } = placed.exchange("/s");
+        let touched = |steps: &[Step]| -> BTreeSet<String> {
+            let path = |step: &Step| match step {
+                Step::Put { to, .. } | Step::Remove(to) => to.clone(),
+                other => panic!("{}", other.line()),
+            };
+            steps.iter().map(path).collect()
+        };
+        let all: BTreeSet<String> = placed.files.keys().chain(&placed.there).cloned().collect();
+        assert_eq!(touched(&forth), all);
+        assert_eq!(touched(&back), all);
+        assert!(back.contains(&Step::Remove("/etc/a/lists/allow_x.txt".to_owned())));
+        assert!(forth.contains(&Step::Remove("/etc/a/lists/deny_y.txt".to_owned())));
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(crate) struct Cli {
     global: Global,
 }
 
+/// Where Debian's Squid reads includes of others.
+const SQUID_INCLUDE: &str = "/etc/squid/conf.d/outgate.conf";
+
 const AFTER: &str = "Exit codes: 0 fine; 1 something to look at (files differ, a lookup failed, a target is narrower than \
 the profile, strict mode does not hold: then nothing was changed); 2 could not do it, and nothing was changed.";
 

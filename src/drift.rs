@@ -4,6 +4,9 @@
 //! reader does not know it keeps as a text of its own, which equals nothing that outgate writes: it is never passed over.
 
 pub mod nftables;
+pub mod opnsense;
+pub mod pf;
+pub mod squid;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

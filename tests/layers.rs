@@ -194,6 +194,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "lock/file.rs",
             "schema.rs",
             "drift/nftables.rs",
+            "drift/opnsense.rs",
             "report/check.rs",
             "report/diff.rs",
             "report/drift.rs",

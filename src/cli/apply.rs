@@ -6,6 +6,7 @@ mod state;
 mod watch;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::generate::{self, Given};
 use super::{Format, Run, SiteArgs, Stop, machine, plain, resolve};
-use crate::apply::{self, Decision, Outcome, Plan, Probe, Step, Watch};
+use crate::apply::{self, Anchor, Decision, Outcome, Placed, Plan, Probe, ProbeKind, Step, Watch};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::policy;
 use crate::report;
@@ -51,6 +52,12 @@ pub(super) struct ApplyArgs {
     /// The file that names this machine's own resolvers
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     resolv_conf: PathBuf,
+    /// Where Squid's include goes; its lists go where the profile says
+    #[arg(long, value_name = "FILE", default_value = super::SQUID_INCLUDE)]
+    include: PathBuf,
+    /// Squid's own file, which includes ours [default: the one Squid finds]
+    #[arg(long, value_name = "FILE")]
+    squid_conf: Option<PathBuf>,
     #[command(flatten)]
     site: SiteArgs,
     /// The files, as `generate` wrote them [default: out beside the profile]
@@ -71,12 +78,18 @@ pub(super) struct ApplyArgs {
 enum Enforcer {
     /// Our table, by nft
     Nftables,
+    /// Our anchor, its tables and their files, by pfctl
+    Pf,
+    /// The include and its lists, by squid
+    Squid,
 }
 
 impl Enforcer {
     fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
+            Self::Pf => "pf",
+            Self::Squid => "squid",
         }
     }
 
@@ -84,6 +97,8 @@ impl Enforcer {
     fn program(self) -> &'static str {
         match self {
             Self::Nftables => "nft",
+            Self::Pf => "pfctl",
+            Self::Squid => "squid",
         }
     }
 }
@@ -262,10 +277,14 @@ fn load(run: &mut Run, args: &ApplyArgs, target: Enforcer, room: &Room) -> Resul
         return run.stop(Diagnostic::new(Code::ApplyPending, message).help(help));
     }
     let pending = room.begin().or_else(|why| run.stop(Diagnostic::new(Code::Unwritable, why)))?;
-    let plan = plan(run, &mut audit, target, &program, &pending, &ruleset, &files)?;
+    let machine = Machine { args, program: &program, pending: &pending, ruleset: &ruleset, files: &files };
+    let plan = plan(run, &mut audit, target, &machine)?;
     let resolv_conf = std::fs::read_to_string(&args.resolv_conf).unwrap_or_default();
     let ssh = std::env::var("SSH_CONNECTION").ok();
-    let probes = apply::probes(&ruleset, &resolv_conf, ssh.as_deref());
+    let mut probes = apply::probes(&ruleset, &resolv_conf, ssh.as_deref());
+    if let (Enforcer::Squid, Some(settings)) = (target, &ruleset.settings.squid) {
+        probes.push(Probe::new("proxy", ProbeKind::Open, (Ipv4Addr::LOCALHOST, settings.port).into()));
+    }
     let mut tried = try_before(run, &mut audit, probes, args.yes).inspect_err(|_| pending.remove())?;
     let watch = Watch { target: target.name().to_owned(), within: args.confirm_within, revert: plan.revert };
     let mut watcher = match Watcher::spawn(room, &pending, &watch, lock) {
@@ -320,23 +339,16 @@ fn up_to_date(run: &mut Run, args: &ApplyArgs, enforcer: Enforcer) -> Result<(Ru
 }
 
 /// Works out how to load and how to go back, and has the enforcer check both.
-fn plan(
-    run: &mut Run,
-    audit: &mut Audit,
-    target: Enforcer,
-    program: &Path,
-    pending: &Pending,
-    ruleset: &Ruleset,
-    files: &[File],
-) -> Result<Plan, Stop> {
-    let given = Machine { program, pending, ruleset, files };
+fn plan(run: &mut Run, audit: &mut Audit, target: Enforcer, machine: &Machine<'_>) -> Result<Plan, Stop> {
     let made = match target {
-        Enforcer::Nftables => given.nftables(audit),
+        Enforcer::Nftables => machine.nftables(audit),
+        Enforcer::Pf => machine.pf(audit),
+        Enforcer::Squid => machine.squid(audit),
     };
     match made {
         Ok(plan) => Ok(plan),
         Err(why) => {
-            pending.remove();
+            machine.pending.remove();
             run.stop(Diagnostic::new(Code::EnforcerRefuses, why).help("nothing was loaded"))
         }
     }
@@ -344,6 +356,7 @@ fn plan(
 
 /// What plans are made of.
 struct Machine<'a> {
+    args: &'a ApplyArgs,
     program: &'a Path,
     pending: &'a Pending,
     ruleset: &'a Ruleset,
@@ -377,6 +390,63 @@ impl Machine<'_> {
             audit.say(format!("checked: {}", step.line()));
         }
         Ok(plan)
+    }
+
+    /// The new files by where they go, and those of ours that lie there.
+    fn placed(&self, main: &Path, folder: &Path, below: &str, owned: &[&str]) -> Result<Placed<'_>, String> {
+        let mut placed = Placed::default();
+        placed.files.insert(main.display().to_string(), self.text("outgate.conf"));
+        for file in self.files {
+            if let Some(name) = file.path.strip_prefix(below) {
+                placed.files.insert(folder.join(name).display().to_string(), &file.text);
+            }
+        }
+        placed.there = state::ours(folder, owned)?;
+        for path in placed.files.keys() {
+            if state::is_there(Path::new(path))? {
+                placed.there.insert(path.clone());
+            }
+        }
+        Ok(placed)
+    }
+
+    fn squid(&self, audit: &mut Audit) -> Result<Plan, String> {
+        let settings = self.ruleset.settings.squid.clone().unwrap_or_default();
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|error| plain(&error));
+        let include = absolute(&self.args.include)?;
+        let main = self.args.squid_conf.as_deref().map(absolute).transpose()?.map(|path| path.display().to_string());
+        let placed = self.placed(&include, Path::new(&settings.lists), "lists/", &["allow_", "deny_"])?;
+        audit.say(format!("kept: {} files that are installed", placed.there.len()));
+        let folder = self.pending.folder("squid")?.display().to_string();
+        let include = include.display().to_string();
+        let plan = apply::squid(&self.program(), &folder, main.as_deref(), &include, &settings.lists, &placed);
+        self.checked(audit, plan)
+    }
+
+    fn pf(&self, audit: &mut Audit) -> Result<Plan, String> {
+        let Some(settings) = &self.ruleset.settings.pf else { return Err("the profile has no pf".to_owned()) };
+        let anchor = settings.anchor.as_str();
+        let main = self.ask(&["-s", "rules"])?;
+        if !main.lines().any(|line| line.trim_start().starts_with(&format!("anchor \"{anchor}\""))) {
+            return Err(format!(
+                "the main rules have no anchor \"{anchor}\", so what is loaded there does nothing: add the two lines of the head of outgate.conf first"
+            ));
+        }
+        let mut before = Anchor { rules: self.ask(&["-a", anchor, "-s", "rules"])?, ..Anchor::default() };
+        for name in self.ask(&["-a", anchor, "-s", "Tables"])?.lines().map(str::trim) {
+            if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                before.tables.insert(name.to_owned(), self.ask(&["-a", anchor, "-t", name, "-T", "show"])?);
+            }
+        }
+        audit.say(format!(
+            "kept: {} rules and {} tables of anchor {anchor}",
+            before.rules.lines().count(),
+            before.tables.len()
+        ));
+        let folder = Path::new(&settings.tables);
+        let placed = self.placed(&folder.join("outgate.conf"), &folder.join("tables"), "tables/", &["og_", "ogc_"])?;
+        let state = self.pending.folder("pf")?.display().to_string();
+        self.checked(audit, apply::pf(&self.program(), &state, anchor, &settings.tables, &placed, &before))
     }
 
     fn nftables(&self, audit: &mut Audit) -> Result<Plan, String> {

@@ -21,9 +21,12 @@ pub(super) struct DriftArgs {
     /// What is compared
     #[arg(value_enum)]
     target: Enforcer,
-    /// A dump in place of what is loaded on this machine; `-` is standard input
-    #[arg(long, value_name = "FILE")]
+    /// A dump in place of what is loaded on this machine: a file for nftables (`-` is standard input), a folder for others
+    #[arg(long, value_name = "PATH")]
     from: Option<PathBuf>,
+    /// Where Squid's include is installed; its lists are where the profile says
+    #[arg(long, value_name = "FILE", default_value = super::SQUID_INCLUDE, conflicts_with = "from")]
+    include: PathBuf,
     #[command(flatten)]
     site: SiteArgs,
     /// The lock to read [default: outgate.lock beside the profile]
@@ -41,12 +44,21 @@ pub(super) struct DriftArgs {
 enum Enforcer {
     /// `nft -j list table`: run here, or a file of it
     Nftables,
+    /// `pfctl -sr` and the tables of the anchor: run here, or a folder with rules.txt and tables/NAME.txt
+    Pf,
+    /// A folder with aliases.json and rules.csv or rules.json, as the firewall exports them
+    Opnsense,
+    /// The include and the lists that are installed, or a folder with outgate.conf and lists/
+    Squid,
 }
 
 impl Enforcer {
     fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
+            Self::Pf => "pf",
+            Self::Opnsense => "opnsense",
+            Self::Squid => "squid",
         }
     }
 }
@@ -62,6 +74,9 @@ pub(super) fn run(run: &mut Run, args: &DriftArgs) -> Result<(), Stop> {
     let (ruleset, files) = wanted(run, args)?;
     let (what, expected, loaded) = match args.target {
         Enforcer::Nftables => nftables(run, args, &ruleset, &files)?,
+        Enforcer::Pf => pf(run, args, &ruleset, &files)?,
+        Enforcer::Opnsense => opnsense(run, args, &ruleset, &files)?,
+        Enforcer::Squid => squid(run, args, &ruleset, &files)?,
     };
     let found = match loaded {
         Some(loaded) => drift::compare(&expected, &loaded),
@@ -199,4 +214,97 @@ fn nftables(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) 
     };
     let loaded = drift::nftables::of_dump(&text, &table).or_else(|why| unreadable(run, "the dump", why))?;
     Ok((what, expected, loaded))
+}
+
+/// The texts of a folder's files, by their name without its ending; only files of this ending, so many at most.
+fn texts(run: &mut Run, folder: &Path, ending: &str) -> Result<BTreeMap<String, String>, Stop> {
+    /// Most files: more than any site has lists and tables.
+    const MOST: usize = 10_000;
+    let paths = if folder.is_dir() { run.list(folder, ending)? } else { Vec::new() };
+    if paths.len() > MOST {
+        return unreadable(run, &folder.display().to_string(), format!("more than {MOST} files"));
+    }
+    let mut texts = BTreeMap::new();
+    for path in paths {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = dump(run, &path)?;
+        texts.insert(name, text);
+    }
+    Ok(texts)
+}
+
+/// The files below a folder of those that should be loaded, by their name without its ending.
+fn below<'a>(files: &'a [File], folder: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let own = |file: &'a File| Some((file.path.strip_prefix(folder)?.strip_suffix(".txt")?, file.text.as_str()));
+    files.iter().filter_map(own).collect::<Vec<_>>().into_iter()
+}
+
+fn pairs(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    texts.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+}
+
+fn pf(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Result<Compared, Stop> {
+    let Some(settings) = ruleset.settings.pf.as_ref() else { return Err(Stop::Found) };
+    let anchor = settings.anchor.as_str();
+    let expected = drift::pf::of_files(text_of(files, "outgate.conf"), below(files, "tables/"))
+        .or_else(|why| unreadable(run, "outgate.conf cannot be compared", why))?;
+    let (rules, tables) = match &args.from {
+        Some(folder) => (dump(run, &folder.join("rules.txt"))?, texts(run, &folder.join("tables"), "txt")?),
+        None => {
+            // FreeBSD names ports where it is not asked for numbers; to OpenBSD the same letter means names.
+            let numbers = settings.dialect == crate::settings::Dialect::Freebsd;
+            let rules: &[&str] =
+                if numbers { &["-a", anchor, "-P", "-s", "rules"] } else { &["-a", anchor, "-s", "rules"] };
+            let rules = ask(run, "pfctl", rules)?;
+            let mut tables = BTreeMap::new();
+            for name in ask(run, "pfctl", &["-a", anchor, "-s", "Tables"])?.lines().map(str::trim) {
+                if !name.is_empty() {
+                    let text = ask(run, "pfctl", &["-a", anchor, "-t", name, "-T", "show"])?;
+                    tables.insert(name.to_owned(), text);
+                }
+            }
+            (rules, tables)
+        }
+    };
+    let what = format!("anchor {anchor}");
+    if rules.trim().is_empty() && tables.is_empty() {
+        return Ok((what, expected, None));
+    }
+    Ok((what, expected, Some(drift::pf::of_dump(&rules, pairs(&tables)))))
+}
+
+fn opnsense(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Result<Compared, Stop> {
+    let Some(settings) = ruleset.settings.opnsense.as_ref() else { return Err(Stop::Found) };
+    let Some(folder) = &args.from else {
+        let diagnostic = Diagnostic::new(Code::BadUsage, "what is on an OPNsense is not read by itself");
+        return run.stop(diagnostic.help("export its aliases and rules into a folder: --from DIR"));
+    };
+    let ours = drift::opnsense::Ours { prefix: &settings.prefix, interface: &settings.interface };
+    let own = if files.iter().any(|file| file.path == "rules.csv") { "rules.csv" } else { "rules.json" };
+    let expected = drift::opnsense::state(text_of(files, "aliases.json"), text_of(files, own), ours, None)
+        .or_else(|why| unreadable(run, "the files cannot be compared", why))?;
+    let aliases = dump(run, &folder.join("aliases.json"))?;
+    let csv = folder.join("rules.csv");
+    let rules = dump(run, &if csv.exists() { csv } else { folder.join("rules.json") })?;
+    let loaded = drift::opnsense::state(&aliases, &rules, ours, Some(&expected))
+        .or_else(|why| unreadable(run, "the export", why))?;
+    Ok((format!("what begins with {} and outgate", settings.prefix), expected, Some(loaded)))
+}
+
+fn squid(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Result<Compared, Stop> {
+    let settings = ruleset.settings.squid.clone().unwrap_or_default();
+    let (conf, lists) = match &args.from {
+        Some(folder) => (folder.join("outgate.conf"), folder.join("lists")),
+        None => (args.include.clone(), PathBuf::from(&settings.lists)),
+    };
+    let expected = drift::squid::of_files(text_of(files, "outgate.conf"), below(files, "lists/"));
+    let what = conf.display().to_string();
+    if args.from.is_none() && !conf.exists() {
+        return Ok((what, expected, None));
+    }
+    let text = dump(run, &conf)?;
+    let mut lists = texts(run, &lists, "txt")?;
+    // Others may have lists there as well.
+    lists.retain(|name, _| name.starts_with("allow_") || name.starts_with("deny_"));
+    Ok((what, expected, Some(drift::squid::of_files(&text, pairs(&lists)))))
 }

@@ -1,6 +1,7 @@
 //! The folder of state: what it takes to go back, who waits, and what was decided. It is root's alone, and no link in it is
 //! followed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -244,6 +245,42 @@ impl Pending {
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&read_whole(path).ok()?).ok()
+}
+
+/// Whether a file is there.
+///
+/// # Errors
+/// Something else is in its place: a link would be replaced, and what it leads to forgotten.
+pub(super) fn is_there(path: &Path) -> Result<bool, String> {
+    match fs::symlink_metadata(path) {
+        Ok(about) if about.is_file() => Ok(true),
+        Ok(_) => Err(format!("{} is a link or a folder; only a file is replaced", path.display())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(failed("look at", path)(error)),
+    }
+}
+
+/// The files in a folder whose names begin so and end in `.txt`, and that outgate made: they say so in their first line.
+pub(super) fn ours(folder: &Path, beginnings: &[&str]) -> Result<BTreeSet<String>, String> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(failed("read", folder)(error)),
+    };
+    let mut ours = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(failed("read", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let named = name.ends_with(".txt") && beginnings.iter().any(|beginning| name.starts_with(beginning));
+        let made = || {
+            fs::symlink_metadata(&path).is_ok_and(|about| about.is_file())
+                && read_whole(&path).is_ok_and(|bytes| bytes.starts_with(b"# Made by outgate "))
+        };
+        if named && made() {
+            ours.insert(path.display().to_string());
+        }
+    }
+    Ok(ours)
 }
 
 /// Does one thing. The error says what went wrong, in the enforcer's words where it has some.
