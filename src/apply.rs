@@ -368,6 +368,8 @@ pub struct Watch {
     pub target: String,
     /// Seconds to wait for a confirmation.
     pub within: u64,
+    /// Whether it says nothing of what goes well.
+    pub quiet: bool,
     /// What brings back what was there before.
     pub revert: Vec<Step>,
 }

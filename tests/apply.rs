@@ -463,3 +463,288 @@ fn a_chain_that_nft_does_not_change_in_place_is_made_anew() {
     assert_eq!(nas.apply(&["--yes"]).0, Some(0));
     assert!(nas.same());
 }
+
+/// A pfctl that keeps a record of its calls, says what it is told to, and fails where it is told to.
+const PFCTL: &str = r#"#!/bin/sh
+D=$(dirname "$0")
+echo "$*" >>"$D/calls"
+case "$*" in
+"-s rules") cat "$D/main" ;;
+"-a outgate -s rules") cat "$D/rules" ;;
+"-a outgate -P -s rules") cat "$D/rules" ;;
+"-a outgate -s Tables") ls "$D/loaded" ;;
+"-a outgate -t "*" -T show") sed 's/^/   /' "$D/loaded/$4" ;;
+"-a outgate -nf "*)
+    [ ! -e "$D/fail-check" ] || { echo "$4:7: syntax error" >&2; exit 1; }
+    sed -n 's/.* file "\(.*\)"/\1/p' "$4" | while read -r file; do [ -r "$file" ] || exit 1; done ;;
+"-a outgate -f "*)
+    [ ! -e "$D/fail-load" ] || case "$4" in */outgate.conf) echo "pfctl: DIOCXCOMMIT: busy" >&2; exit 1 ;; esac
+    rm -f "$D/loaded/"*
+    sed -n 's/^table <\(.*\)> persist file "\(.*\)"/\1 \2/p' "$4" | while read -r name file; do
+        grep -v '^#' "$file" | tr -d ' ' >"$D/loaded/$name"
+    done
+    grep -e '^pass' -e '^block' "$4" | sed 's/from <\([a-z_0-9]*\)>/from <\1:2>/' >"$D/rules" ;;
+"-a outgate -F rules") : >"$D/rules" ;;
+"-a outgate -F Tables") rm -f "$D/loaded/"* ;;
+*) echo "not known: $*" >&2; exit 1 ;;
+esac
+"#;
+
+/// The machine with a pfctl.
+struct PfNas {
+    nas: Nas,
+    stub: PathBuf,
+    files: PathBuf,
+}
+
+impl PfNas {
+    fn new() -> Option<Self> {
+        let nas = Nas::new()?;
+        // Settings take no folder with a dot in front of its name.
+        let own = tempfile::Builder::new().prefix("outgate-pf-").tempdir().unwrap().keep();
+        let (stub, files) = (own.join("bin"), own.join("etc"));
+        fs::create_dir_all(stub.join("loaded")).unwrap();
+        fs::write(stub.join("pfctl"), PFCTL).unwrap();
+        fs::set_permissions(stub.join("pfctl"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(stub.join("rules"), "").unwrap();
+        fs::write(stub.join("main"), "scrub in all\nanchor \"outgate\" all\n").unwrap();
+        let pf = Self { nas, stub, files };
+        pf.profile(&[]);
+        Some(pf)
+    }
+
+    fn profile(&self, changes: &[(&str, &str)]) {
+        let own = format!("nftables: {{hook: output}}\n  pf: {{interface: em1, tables: {}}}", self.files.display());
+        let mut all = vec![("nftables: {hook: output}", own.as_str())];
+        all.extend(changes);
+        self.nas.profile(&all);
+    }
+
+    fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = self.nas.command(args);
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.stub.display()));
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    fn apply(&self, more: &[&str]) -> (Option<i32>, String) {
+        let _ = fs::remove_file(self.stub.join("calls"));
+        let args = ["apply", "pf", "--state", "state", "--resolv-conf", "resolv.conf"];
+        self.run(&args.iter().chain(more).copied().collect::<Vec<_>>())
+    }
+
+    /// Calls that change something.
+    fn changing(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.stub.join("calls")).unwrap_or_default();
+        let changing = |call: &&str| call.contains(" -f ") || call.contains(" -F ") || call.contains("-T replace");
+        calls.lines().filter(changing).map(str::to_owned).collect()
+    }
+
+    /// Everything installed and loaded.
+    fn all(&self) -> Vec<(PathBuf, String)> {
+        let mut all = Vec::new();
+        let mut folders = vec![self.files.clone(), self.stub.join("loaded")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path)
+                } else {
+                    all.push((path.clone(), fs::read_to_string(path).unwrap()))
+                }
+            }
+        }
+        all.push((self.stub.join("rules"), fs::read_to_string(self.stub.join("rules")).unwrap().replace(":2>", ">")));
+        all.sort();
+        all
+    }
+}
+
+impl Drop for PfNas {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.stub.parent().unwrap());
+    }
+}
+
+#[test]
+fn pf_is_checked_loaded_and_taken_back() {
+    let Some(pf) = PfNas::new() else { return };
+    let empty = pf.all();
+    // Refused by pfctl's own check, and by a main file that does not call the anchor: nothing is touched.
+    fs::write(pf.stub.join("fail-check"), "").unwrap();
+    let (code, log) = pf.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E062") && log.contains(":7: syntax error"), "{code:?} {log}");
+    fs::remove_file(pf.stub.join("fail-check")).unwrap();
+    let main = fs::read_to_string(pf.stub.join("main")).unwrap();
+    fs::write(pf.stub.join("main"), "pass all\n").unwrap();
+    let (code, log) = pf.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("no anchor \"outgate\""), "{code:?} {log}");
+    fs::write(pf.stub.join("main"), main).unwrap();
+    assert_eq!((pf.changing(), pf.all()), (vec![], empty.clone()));
+    // The first time, not confirmed: the anchor is empty again.
+    let (code, log) = pf.apply(&["--confirm-within", "1"]);
+    assert_eq!(code, Some(1), "{log}");
+    let load = format!("-a outgate -f {}/outgate.conf", pf.files.display());
+    assert_eq!(pf.changing(), [load.as_str(), "-a outgate -F rules", "-a outgate -F Tables"]);
+    assert_eq!(pf.all(), empty);
+    // It stays, and is what it should be.
+    let (code, log) = pf.apply(&["--yes"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(pf.changing(), [load.as_str()]);
+    let (code, log) = pf.run(&["drift", "pf"]);
+    assert!(code == Some(0) && log.contains("same pf: anchor outgate"), "{code:?} {log}");
+    let before = pf.all();
+    // Another rule set: not confirmed, or refused by the kernel; a table that is gone comes back.
+    pf.profile(&[("features: [updates, apps, mail]", "features: [updates]")]);
+    for fail in [false, true] {
+        if fail {
+            fs::write(pf.stub.join("fail-load"), "").unwrap();
+        }
+        let (code, log) = pf.apply(&["--confirm-within", "1"]);
+        let why = if fail { "DIOCXCOMMIT: busy" } else { "nobody confirmed" };
+        assert!(code == Some(1) && log.contains(why), "{code:?} {log}");
+        assert_eq!(pf.all(), before);
+        assert!(pf.changing().last().unwrap().ends_with("/pending/pf/before.conf"), "{:?}", pf.changing());
+    }
+    fs::remove_file(pf.stub.join("fail-load")).unwrap();
+    let (code, log) = pf.apply(&["--yes"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!pf.files.join("tables/og_ghcr.txt").exists());
+    assert_eq!(pf.run(&["drift", "pf"]).0, Some(0));
+    // Every call names the anchor, but the one that reads the main rules.
+    let calls = fs::read_to_string(pf.stub.join("calls")).unwrap();
+    assert!(calls.lines().all(|call| call.starts_with("-a outgate ") || call == "-s rules"), "{calls}");
+    // A link in the place of a file is not replaced.
+    let conf = pf.files.join("outgate.conf");
+    fs::rename(&conf, pf.files.join("real.conf")).unwrap();
+    symlink("real.conf", &conf).unwrap();
+    let (code, log) = pf.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("is a link"), "{code:?} {log}");
+}
+
+/// A Squid on the machine, which ends with it.
+struct RunningSquid(Child);
+
+impl Drop for RunningSquid {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn squid_is_checked_reloaded_and_taken_back() {
+    if !support::squid::ready() {
+        return;
+    }
+    let Some(nas) = Nas::new() else { return };
+    let own = tempfile::Builder::new().prefix("outgate-squid-").tempdir().unwrap();
+    fs::set_permissions(own.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let dir = own.path().display().to_string();
+    fs::create_dir(own.path().join("var")).unwrap();
+    fs::set_permissions(own.path().join("var"), fs::Permissions::from_mode(0o777)).unwrap();
+    let make = format!(
+        "cd {dir}; openssl req -x509 -newkey rsa:2048 -nodes -days 9 -subj /CN=outgate -keyout key.pem -out cert.pem 2>/dev/null
+         cat cert.pem key.pem >outgate.pem; mkdir conf.d"
+    );
+    said(Command::new("sh").args(["-euc", &make]).output()).unwrap();
+    let main = format!(
+        "pid_filename {dir}/var/squid.pid\ncache_log {dir}/var/cache.log\naccess_log none\ncache_store_log none\n\
+         coredump_dir {dir}/var\ncache deny all\ndns_nameservers 127.0.0.1\nvisible_hostname outgate.test\n\
+         shutdown_lifetime 0 seconds\nnetdb_filename none\npinger_enable off\nhttp_port 3999\ninclude {dir}/conf.d/*.conf\n"
+    );
+    fs::write(own.path().join("squid.conf"), main).unwrap();
+    let setting = format!("squid: {{certificate: {dir}/outgate.pem, lists: {dir}/outgate}}");
+    let profile = |changes: &[(&str, &str)]| {
+        let mut all = vec![("squid: {}", setting.as_str())];
+        all.extend(changes);
+        nas.profile(&all);
+    };
+    profile(&[]);
+    let mut squid = Command::new("nsenter");
+    squid.args(["-t", &nas.lab.client().pid().to_string(), "--net", "unshare", "--mount", "sh", "-euc"]);
+    squid
+        .args([&format!("mount -t tmpfs none /dev/shm; exec squid -N -f {dir}/squid.conf")])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let _squid = RunningSquid(squid.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let end = Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string(own.path().join("var/cache.log")).is_ok_and(|log| log.contains("Accepting HTTP")) {
+        assert!(Instant::now() < end, "squid does not begin");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let reloads =
+        || fs::read_to_string(own.path().join("var/cache.log")).unwrap().matches("Reconfiguring Squid Cache").count();
+    let (include, conf) = (format!("{dir}/conf.d/outgate.conf"), format!("{dir}/squid.conf"));
+    let apply = |more: &[&str]| {
+        let args = [
+            "apply",
+            "squid",
+            "--state",
+            "state",
+            "--resolv-conf",
+            "resolv.conf",
+            "--include",
+            &include,
+            "--squid-conf",
+            &conf,
+        ];
+        let output = nas.outgate(&args.iter().chain(more).copied().collect::<Vec<_>>());
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let installed = || {
+        let mut all = Vec::new();
+        for folder in ["conf.d", "outgate"] {
+            for entry in fs::read_dir(own.path().join(folder)).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                all.push((path.clone(), fs::read_to_string(path).unwrap()));
+            }
+        }
+        all.sort();
+        all
+    };
+    let drift = || nas.outgate(&["drift", "squid", "--include", &include]);
+    // The first time, not confirmed.
+    assert_eq!(drift().status.code(), Some(1));
+    let (code, log) = apply(&["--confirm-within", "1"]);
+    assert!(code == Some(1) && log.contains("nobody confirmed"), "{code:?} {log}");
+    assert_eq!(installed(), []);
+    assert_eq!(reloads(), 2, "forth and back");
+    let (code, log) = apply(&["--yes"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!((drift().status.code(), reloads()), (Some(0), 3));
+    let end = Instant::now() + Duration::from_secs(20);
+    while !fs::read_to_string(own.path().join("var/cache.log")).unwrap().contains("3128") {
+        assert!(Instant::now() < end, "the port of the include is not open");
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Somebody's own list in that folder is nobody's business here.
+    fs::write(own.path().join("outgate/deny_mine.txt"), "mine.example\n").unwrap();
+    let before = installed();
+    // What Squid refuses is not installed.
+    let templates = nas.site.path().join("templates/squid");
+    fs::create_dir_all(&templates).unwrap();
+    let template =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/squid/outgate.conf.j2")).unwrap();
+    for (wrong, word) in
+        [("ssl_bump nonsense all\n", "nonsense"), ("acl outgate_none dstdomain \"/nowhere/list\"\n", "/nowhere/list")]
+    {
+        fs::write(templates.join("outgate.conf.j2"), format!("{template}{wrong}")).unwrap();
+        let output = nas.outgate(&["generate", "-q", "--templates", "templates"]);
+        assert!(output.status.code() < Some(2), "{}", text(&output.stderr));
+        let (code, log) = apply(&["--yes", "--templates", "templates"]);
+        assert!(code == Some(2) && log.contains("E062") && log.contains(word), "{code:?} {log}");
+        assert_eq!((installed(), reloads()), (before.clone(), 3));
+    }
+    // Other lists, not confirmed: those of before are there again, and Squid has read them.
+    profile(&[
+        ("features: [updates, apps, mail]", "features: []"),
+        ("strict: [usage, error-report, operational, suspected]", "strict: [usage]"),
+    ]);
+    let (code, log) = apply(&["--confirm-within", "1"]);
+    assert!(code == Some(1) && log.contains("after: proxy at 127.0.0.1:3128 answers"), "{code:?} {log}");
+    assert_eq!((installed(), reloads()), (before, 5));
+    // A Squid that does not run is told so.
+    drop(_squid);
+    let (code, log) = apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E062"), "{code:?} {log}");
+}

@@ -317,3 +317,261 @@ fn hostile_dumps_do_no_harm() {
         assert!(!all.contains(['\u{1b}', '\u{7}', '\r']) && !all.contains("\n::error"), "{all}");
     }
 }
+
+/// A site's drift against a folder, after an edit of one of its files.
+fn drift_of(site: &Path, target: &str, folder: &Path) -> (Option<i32>, Vec<String>) {
+    found(&outgate(&["drift", target, "--format", "json", "--from", folder.to_str().unwrap()], site))
+}
+
+/// A folder that can be edited, file by file.
+struct Dump(TempDir);
+
+impl Dump {
+    fn new(files: &[(String, String)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self(folder)
+    }
+
+    /// What is found with a text exchanged in one of the files, which is then as it was.
+    fn with(&self, site: &Path, target: &str, file: &str, from: &str, to: &str) -> (Option<i32>, Vec<String>) {
+        let path = self.0.path().join(file);
+        let was = fs::read_to_string(&path).unwrap();
+        assert!(was.contains(from), "{file} has no {from:?}");
+        fs::write(&path, was.replacen(from, to, 1)).unwrap();
+        let found = drift_of(site, target, self.0.path());
+        fs::write(path, was).unwrap();
+        found
+    }
+}
+
+/// Every file below a folder.
+fn below(folder: &Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            files.extend(below(&path).into_iter().map(|(inner, text)| (format!("{name}/{inner}"), text)));
+        } else {
+            files.push((name, fs::read_to_string(path).unwrap()));
+        }
+    }
+    files
+}
+
+/// An anchor file as pfctl of FreeBSD prints its rules: one for each port, in its own words.
+fn printed(conf: &str) -> String {
+    let mut out = String::new();
+    for line in conf.lines().filter(|line| line.starts_with("pass ") || line.starts_with("block ")) {
+        let (head, items, tail) = match line.split_once("{ ") {
+            Some((head, rest)) => {
+                let (items, tail) = rest.split_once(" }").unwrap();
+                (head, items.split(' ').collect(), tail)
+            }
+            None => (line, vec![""], ""),
+        };
+        // The lease has two lists of one.
+        let tail = tail.replace("port { 67 }", "port = bootps");
+        for item in items {
+            let item = match item {
+                "443" => "= https".to_owned(),
+                "53" => "= domain".to_owned(),
+                "68" => "= bootpc".to_owned(),
+                number if number.parse::<u16>().is_ok() => format!("= {number}"),
+                other => other.to_owned(),
+            };
+            let mut text = format!("{head}{item}{tail}").replace("proto icmp6", "proto ipv6-icmp").replace('>', ":3>");
+            if text.starts_with("pass ") && !text.contains("keep state") {
+                text = text.replace(" label", " keep state label");
+            }
+            out.push_str(&text);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[test]
+fn each_edit_of_a_pf_anchor_is_named() {
+    for name in ["home-lab", "core-jails"] {
+        let site = site(name, &[]);
+        let files: Vec<(String, String)> = below(&site.path().join("out/pf"))
+            .into_iter()
+            .filter_map(|(path, text)| match path.as_str() {
+                "outgate.conf" => Some(("rules.txt".to_owned(), printed(&text))),
+                "losses.json" => None,
+                _ => {
+                    let shown = text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("   {line}\n"));
+                    Some((path, shown.collect()))
+                }
+            })
+            .collect();
+        let dump = Dump::new(&files);
+        assert_eq!(drift_of(site.path(), "pf", dump.0.path()), SAME, "{name}");
+        if name == "core-jails" {
+            continue;
+        }
+        let with = |file: &str, from: &str, to: &str| dump.with(site.path(), "pf", file, from, to);
+        assert_eq!(
+            with("tables/og_dns.txt", "192.0.2.53", "0.0.0.0/1"),
+            named(&["W301 og_dns lacks 192.0.2.53", "W302 og_dns has 0.0.0.0/1, which should not be there"])
+        );
+        let all = fs::read_to_string(dump.0.path().join("rules.txt")).unwrap();
+        let first = all.lines().find(|line| line.contains("outgate:ghcr")).unwrap();
+        let (code, said) = with("rules.txt", &format!("{first}\n"), "");
+        assert!(
+            code == Some(1) && said.len() == 1 && said[0].starts_with("W303 rules: a rule of ghcr is not there"),
+            "{said:?}"
+        );
+        let (code, said) = with("rules.txt", first, &first.replace("= https", "1:65535"));
+        assert!(code == Some(1) && said.len() == 1 && said[0].starts_with("W305 rules of ghcr should be"), "{said:?}");
+        let (code, said) = with("rules.txt", first, &format!("pass in quick on em1 all flags any\n{first}"));
+        assert_eq!(
+            (code, said),
+            named(&["W304 rules: a rule is there and should not be: pass in quick on em1 all flags any"])
+        );
+        let denial = all.lines().find(|line| line.contains("outgate:usage-truenas")).unwrap();
+        let moved = all.replace(&format!("{denial}\n"), "") + denial + "\n";
+        let (code, said) = with("rules.txt", &all, &moved);
+        assert!(
+            code == Some(1)
+                && said.len() == 1
+                && said[0].starts_with("W306 rules: ")
+                && said[0].contains("og_usage_truenas"),
+            "{said:?}"
+        );
+        let (code, said) = with("rules.txt", first, &first.replace("quick ", ""));
+        assert!(code == Some(1) && said.len() == 1 && said[0].starts_with("W305"), "{said:?}");
+        fs::write(dump.0.path().join("tables/og_gone.txt"), "192.0.2.1\n").unwrap();
+        assert_eq!(
+            drift_of(site.path(), "pf", dump.0.path()),
+            SAME,
+            "a table that no rule uses is said, and is no drift"
+        );
+    }
+}
+
+#[test]
+fn each_edit_of_an_installed_squid_is_named() {
+    let site = site("home-lab", &[]);
+    let dump = Dump::new(&below(&site.path().join("out/squid")));
+    assert_eq!(drift_of(site.path(), "squid", dump.0.path()), SAME);
+    let with = |file: &str, from: &str, to: &str| dump.with(site.path(), "squid", file, from, to);
+    // Comments and spaces say nothing.
+    assert_eq!(with("outgate.conf", "http_access deny all", "# mine\n  http_access   deny all "), SAME);
+    let list = "lists/allow_nas_tls.txt";
+    assert_eq!(
+        with(list, "ghcr.io", "evil.example"),
+        named(&[
+            "W301 lists/allow_nas_tls lacks ghcr.io",
+            "W302 lists/allow_nas_tls has evil.example, which should not be there"
+        ])
+    );
+    assert_eq!(
+        with("outgate.conf", "src 192.0.2.10/32", "src 0.0.0.0/0"),
+        named(&[
+            "W301 acl outgate_from_allow_nas lacks 192.0.2.10",
+            "W302 acl outgate_from_allow_nas has 0.0.0.0/0, which should not be there"
+        ])
+    );
+    let literal = "http_access deny outgate_literal\n";
+    assert_eq!(
+        with("outgate.conf", literal, ""),
+        named(&["W303 http_access: a rule is not there: deny outgate_literal"])
+    );
+    assert_eq!(
+        with("outgate.conf", literal, "http_access allow all\nhttp_access deny outgate_literal\n"),
+        named(&["W304 http_access: a rule is there and should not be: allow all"])
+    );
+    let all = fs::read_to_string(dump.0.path().join("outgate.conf")).unwrap();
+    let moved = all.replace("http_access deny all\n", "http_access deny all\n# later\n").replace(literal, "");
+    let moved = moved.replace("# later\n", literal);
+    let (code, said) = with("outgate.conf", &all, &moved);
+    let late = |line: &String| line.starts_with("W306 http_access: deny ");
+    assert!(code == Some(1) && !said.is_empty() && said.iter().all(late), "{said:?}");
+    fs::remove_file(dump.0.path().join(list)).unwrap();
+    assert_eq!(drift_of(site.path(), "squid", dump.0.path()), named(&["W303 lists/allow_nas_tls is not there"]));
+}
+
+#[test]
+fn each_edit_of_an_opnsense_export_is_named() {
+    let site = site("home-lab", &[]);
+    let dump = Dump::new(&below(&site.path().join("out/opnsense")));
+    assert_eq!(drift_of(site.path(), "opnsense", dump.0.path()), SAME);
+    let with = |file: &str, from: &str, to: &str| dump.with(site.path(), "opnsense", file, from, to);
+    // What the firewall has beside ours.
+    let other = "\"alias\": {\n \"x\": {\"enabled\": \"1\", \"name\": \"bogons\", \"type\": \"external\", \"content\": \"\", \"current_items\": 7},";
+    assert_eq!(with("aliases.json", "\"alias\": {", other), SAME);
+    let rules = fs::read_to_string(dump.0.path().join("rules.csv")).unwrap();
+    let foreign = |sequence: u32, action: &str| {
+        let row = format!(
+            "11111111-2222-3333-4444-555555555555;1;{sequence};{action};1;lan;in;inet;any;any;0;;any;0;;0;;Default allow LAN to any\n"
+        );
+        with("rules.csv", &rules, &(rules.clone() + &row))
+    };
+    assert_eq!(foreign(90_000, "pass"), SAME, "after ours it lets out nothing of our clients");
+    assert_eq!(foreign(1, "block"), SAME);
+    let (code, said) = foreign(1, "pass");
+    assert!(code == Some(1) && said.len() == 1 && said[0].starts_with("W304 rules: a rule of 11111111-"), "{said:?}");
+    // Ours.
+    assert_eq!(
+        with("aliases.json", "\"content\": \"192.0.2.10\\n", "\"content\": \"192.0.2.10\\n192.0.2.66\\n"),
+        named(&["W302 OGC_limited has 192.0.2.66, which should not be there"])
+    );
+    assert_eq!(
+        with("aliases.json", "\"content\": \"backup.example.org\"", "\"content\": \"other.example.org\""),
+        named(&[
+            "W301 OGH_site_backup lacks backup.example.org",
+            "W302 OGH_site_backup has other.example.org, which should not be there"
+        ])
+    );
+    let row = rules.lines().find(|line| line.contains("outgate ghcr:")).unwrap();
+    let (code, said) = with("rules.csv", &format!("{row}\n"), "");
+    assert!(
+        code == Some(1) && said.len() == 1 && said[0].starts_with("W303 rules: a rule of ghcr is not there"),
+        "{said:?}"
+    );
+    let (code, said) = with("rules.csv", row, &row.replacen(";443;", ";;", 1));
+    assert!(code == Some(1) && said.len() == 1 && said[0].starts_with("W305 rules of ghcr should be"), "{said:?}");
+    let denial = rules.lines().find(|line| line.contains("outgate usage-truenas:")).unwrap();
+    let off = denial.replacen(";1;", ";0;", 1);
+    let (code, said) = with("rules.csv", denial, &off);
+    assert!(code == Some(1) && said.len() == 1 && said[0].contains("and is disabled"), "{said:?}");
+    let late = denial.replacen(";1070;", ";1275;", 1);
+    assert_ne!(late, denial);
+    let (code, said) = with("rules.csv", denial, &late);
+    assert!(
+        code == Some(1) && said.iter().all(|line| line.starts_with("W306 rules: ") && line.contains("OG")),
+        "{said:?}"
+    );
+    // The API's own answer, and a table of another separator.
+    let comma = rules.replace(';', ",");
+    assert!(!rules.contains(','), "no text of ours holds a comma");
+    assert_eq!(with("rules.csv", &rules, &comma), SAME);
+    fs::remove_file(dump.0.path().join("rules.csv")).unwrap();
+    let head: Vec<&str> = rules.lines().next().unwrap().split(';').collect();
+    let rows: Vec<Value> = rules
+        .lines()
+        .skip(1)
+        .map(|line| {
+            head.iter()
+                .map(|name| name.trim_start_matches('@'))
+                .zip(line.split(';'))
+                .map(|(name, cell)| (name.to_owned(), Value::from(cell)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        })
+        .collect();
+    fs::write(dump.0.path().join("rules.json"), serde_json::json!({"rows": rows, "total": rows.len()}).to_string())
+        .unwrap();
+    assert_eq!(drift_of(site.path(), "opnsense", dump.0.path()), SAME);
+    for wrong in ["", "[", "{\"rows\": 1}", "[7]", "{\"rows\": [{\"sequence\": \"x\"}]}"] {
+        fs::write(dump.0.path().join("rules.json"), wrong).unwrap();
+        assert_eq!(drift_of(site.path(), "opnsense", dump.0.path()).0, Some(2), "{wrong}");
+    }
+}

@@ -116,13 +116,16 @@ const PATIENCE: Duration = Duration::from_secs(180);
 #[derive(Default)]
 struct Audit {
     quiet: bool,
+    json: bool,
     lines: Vec<String>,
 }
 
 impl Audit {
     fn say(&mut self, line: impl Into<String>) {
         let line = line.into();
-        if !self.quiet {
+        if self.json && !self.quiet {
+            let _ = writeln!(report::terminal::stderr(), "{}", json!({ "step": line }));
+        } else if !self.quiet {
             tell(&line);
         }
         self.lines.push(line);
@@ -175,6 +178,10 @@ fn decide(run: &mut Run, room: &Room, keep: bool) -> Result<(), Stop> {
     if lock.is_none() && keep && !pending.is_ready() {
         let diagnostic = Diagnostic::new(Code::ApplyPending, "it is not loaded yet, or its probes are not done");
         return run.stop(diagnostic.help("try again in some seconds"));
+    }
+    if lock.is_some() {
+        // Nobody is left who did what was decided, or it could not be done. What is said now holds.
+        pending.undecide();
     }
     let why = if keep { "confirmed by `outgate apply --confirm`" } else { "`outgate apply --revert`" };
     let decision = Decision { keep, why: why.to_owned() };
@@ -259,7 +266,7 @@ impl Tried {
 }
 
 fn load(run: &mut Run, args: &ApplyArgs, target: Enforcer, room: &Room) -> Result<(), Stop> {
-    let mut audit = Audit { quiet: run.quiet, ..Audit::default() };
+    let mut audit = Audit { quiet: run.quiet, json: run.format == Format::Json, ..Audit::default() };
     let (ruleset, files) = up_to_date(run, args, target)?;
     audit.say("the files are what catalog, profile and lock say");
     let Some(program) = machine::find(target.program()) else {
@@ -286,7 +293,12 @@ fn load(run: &mut Run, args: &ApplyArgs, target: Enforcer, room: &Room) -> Resul
         probes.push(Probe::new("proxy", ProbeKind::Open, (Ipv4Addr::LOCALHOST, settings.port).into()));
     }
     let mut tried = try_before(run, &mut audit, probes, args.yes).inspect_err(|_| pending.remove())?;
-    let watch = Watch { target: target.name().to_owned(), within: args.confirm_within, revert: plan.revert };
+    let watch = Watch {
+        target: target.name().to_owned(),
+        within: args.confirm_within,
+        quiet: audit.quiet || audit.json,
+        revert: plan.revert,
+    };
     let mut watcher = match Watcher::spawn(room, &pending, &watch, lock) {
         Ok(watcher) => watcher,
         Err(why) => {

@@ -212,6 +212,11 @@ impl Pending {
         }
     }
 
+    /// Takes a decision back that nobody carried out.
+    pub(super) fn undecide(&self) {
+        let _ = fs::remove_file(self.file("decision"));
+    }
+
     pub(super) fn decision(&self) -> Option<Decision> {
         read(&self.file("decision"))
     }

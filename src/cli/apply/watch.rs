@@ -41,7 +41,7 @@ pub(in crate::cli) fn watch(args: &WatchArgs) -> ExitCode {
         return ExitCode::from(2);
     }
     let decided = decided(&pending, &watch, &parent());
-    if !decided.keep {
+    if !decided.keep && !watch.quiet {
         tell(&format!("going back: {}", decided.why));
     }
     match pending.finish(&room) {
