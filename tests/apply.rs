@@ -478,6 +478,7 @@ case "$*" in
     [ ! -e "$D/fail-check" ] || { echo "$4:7: syntax error" >&2; exit 1; }
     sed -n 's/.* file "\(.*\)"/\1/p' "$4" | while read -r file; do [ -r "$file" ] || exit 1; done ;;
 "-a outgate -f "*)
+    [ ! -e "$D/fail-back" ] || case "$4" in */before.conf) echo "pfctl: no memory" >&2; exit 1 ;; esac
     [ ! -e "$D/fail-load" ] || case "$4" in */outgate.conf) echo "pfctl: DIOCXCOMMIT: busy" >&2; exit 1 ;; esac
     rm -f "$D/loaded/"*
     sed -n 's/^table <\(.*\)> persist file "\(.*\)"/\1 \2/p' "$4" | while read -r name file; do
@@ -611,6 +612,21 @@ fn pf_is_checked_loaded_and_taken_back() {
     assert_eq!(code, Some(0), "{log}");
     assert!(!pf.files.join("tables/og_ghcr.txt").exists());
     assert_eq!(pf.run(&["drift", "pf"]).0, Some(0));
+    // What cannot be taken back is said, and is the next one's business too, until somebody says what holds.
+    let before = pf.all();
+    pf.profile(&[]);
+    fs::write(pf.stub.join("fail-back"), "").unwrap();
+    let (code, log) = pf.apply(&["--confirm-within", "1"]);
+    assert!(code == Some(3) && log.contains("W311") && log.contains("no memory"), "{code:?} {log}");
+    let (code, log) = pf.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E064"), "{code:?} {log}");
+    let decide = |word: &str| pf.run(&["apply", word, "--state", "state"]);
+    assert_eq!(decide("--revert").0, Some(3));
+    fs::remove_file(pf.stub.join("fail-back")).unwrap();
+    let (code, log) = decide("--revert");
+    assert!(code == Some(1) && pf.nas.is_clear(), "{code:?} {log}");
+    assert_eq!(pf.all(), before);
+    pf.profile(&[("features: [updates, apps, mail]", "features: [updates]")]);
     // Every call names the anchor, but the one that reads the main rules.
     let calls = fs::read_to_string(pf.stub.join("calls")).unwrap();
     assert!(calls.lines().all(|call| call.starts_with("-a outgate ") || call == "-s rules"), "{calls}");
@@ -645,7 +661,7 @@ fn squid_is_checked_reloaded_and_taken_back() {
     fs::set_permissions(own.path().join("var"), fs::Permissions::from_mode(0o777)).unwrap();
     let make = format!(
         "cd {dir}; openssl req -x509 -newkey rsa:2048 -nodes -days 9 -subj /CN=outgate -keyout key.pem -out cert.pem 2>/dev/null
-         cat cert.pem key.pem >outgate.pem; mkdir conf.d"
+         cat cert.pem key.pem >outgate.pem; mkdir conf.d; echo '# what the package brings' >conf.d/debian.conf"
     );
     said(Command::new("sh").args(["-euc", &make]).output()).unwrap();
     let main = format!(
@@ -703,11 +719,12 @@ fn squid_is_checked_reloaded_and_taken_back() {
         all
     };
     let drift = || nas.outgate(&["drift", "squid", "--include", &include]);
+    let own_alone = installed();
     // The first time, not confirmed.
     assert_eq!(drift().status.code(), Some(1));
     let (code, log) = apply(&["--confirm-within", "1"]);
     assert!(code == Some(1) && log.contains("nobody confirmed"), "{code:?} {log}");
-    assert_eq!(installed(), []);
+    assert_eq!(installed(), own_alone);
     assert_eq!(reloads(), 2, "forth and back");
     let (code, log) = apply(&["--yes"]);
     assert_eq!(code, Some(0), "{log}");

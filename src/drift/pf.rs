@@ -112,13 +112,18 @@ fn rules(line: &str) -> Vec<Rule> {
             }
             _ => vec![word(&token, &last)],
         };
-        if texts.len().saturating_mul(items.len()) > MOST {
+        if items.is_empty() || texts.len().saturating_mul(items.len()) > MOST {
             return vec![Rule { key, text: line.to_owned(), fate: line.to_owned() }];
         }
-        texts = texts
-            .iter()
-            .flat_map(|text| items.iter().map(|item| text.iter().chain([item]).cloned().collect()))
-            .collect();
+        match items.as_slice() {
+            [item] => texts.iter_mut().for_each(|text| text.push(item.clone())),
+            _ => {
+                texts = texts
+                    .iter()
+                    .flat_map(|text| items.iter().map(|item| text.iter().chain([item]).cloned().collect()))
+                    .collect();
+            }
+        }
         last = token;
     }
     texts.into_iter().map(|words| rule(&key, words)).collect()
@@ -202,5 +207,6 @@ mod tests {
         assert_eq!(texts(more), ["x: pass in quick on em1 proto tcp from <a> to <b> port 443 flags any"]);
         let many = format!("pass {}", "{ a b c d e f g h } ".repeat(20));
         assert_eq!(rules(&many).len(), 1, "a line that stands for more than memory holds");
+        assert_eq!(rules("pass in { } all").len(), 1, "what stands for nothing is not passed over");
     }
 }

@@ -292,9 +292,10 @@ pub(super) fn ours(folder: &Path, beginnings: &[&str]) -> Result<BTreeSet<String
 pub(super) fn perform(step: &Step) -> Result<(), String> {
     match step {
         Step::Run(call) => match machine::run(Path::new(&call.program), &call.args, LIMIT) {
-            Ok(said) if !said.success => Err(said.complaint),
+            // The line that says it may stand behind many that say nothing.
             Ok(said) => match call.bad.iter().find(|word| said.both.contains(word.as_str())) {
                 Some(word) => Err(line_with(&said.both, word)),
+                None if !said.success => Err(said.complaint),
                 None => Ok(()),
             },
             Err(error) => Err(plain(&error)),
