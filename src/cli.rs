@@ -21,12 +21,16 @@ mod apply;
 mod catalog_checks;
 mod catalog_verb;
 mod check;
+mod completions;
 mod diff;
 mod drift;
+mod explain;
 mod generate;
 mod git;
 mod lists;
 mod machine;
+mod man;
+mod prefixes;
 mod progress;
 mod prove;
 mod resolve;
@@ -105,6 +109,10 @@ enum Verb {
     ApplyWatch(apply::WatchArgs),
     /// Compare what is loaded with what should be, by meaning: sets, rules and their order
     Drift(drift::DriftArgs),
+    /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
+    Explain(explain::Explain),
+    /// Merge plain lists of prefixes, and take others out of them
+    Prefixes(prefixes::Prefixes),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -112,6 +120,10 @@ enum Verb {
     Targets,
     /// Print the JSON Schema of a file, for editors
     Schema(schema::Schema),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Completions),
+    /// Print a man page, or write all of them
+    Man(man::Man),
 }
 
 /// The site: a profile, or the few words of one.
@@ -209,9 +221,13 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Verb::ApplyWatch(args) => return apply::watch(&args),
         Verb::Drift(args) => drift::run(&mut run, &args),
+        Verb::Explain(args) => explain::run(&mut run, &args),
+        Verb::Prefixes(args) => prefixes::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&mut run, &args),
     };
     run.end(result)
 }

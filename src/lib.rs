@@ -17,7 +17,7 @@
 //! - **Beside it**: [`freshness`] (how old a lock is, and how old it may be), [`coverage`] (how much of a name a rule by
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
 //!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
-//!   rule sets compared by what they let out), [`check`] (what became of each part of a run for CI).
+//!   rule sets compared by what they let out), [`explain`] (why something is let out or not, and what it comes near to), [`check`] (what became of each part of a run for CI).
 //! - **On the machine**: [`apply`] (how files are loaded, tried and taken back), [`drift`] (what is loaded against what
 //!   should be, by meaning).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
@@ -47,6 +47,7 @@ pub mod diagnostic;
 pub mod diff;
 pub mod digest;
 pub mod drift;
+pub mod explain;
 pub mod files;
 pub mod freshness;
 pub mod host;

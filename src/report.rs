@@ -3,6 +3,7 @@
 pub mod check;
 pub mod diff;
 pub mod drift;
+pub mod explain;
 pub mod github;
 pub mod json;
 pub mod junit;

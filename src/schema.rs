@@ -47,7 +47,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "pages", title: "outgate catalog: pages.yaml", schema: of::<RawPages> },
     Kind { name: "features", title: "outgate catalog: features.yaml", schema: of::<RawFeatures> },
     Kind { name: "profile", title: "outgate profile: outgate.yaml", schema: profile },
-    Kind { name: "lock", title: "outgate lock: outgate.lock", schema: of::<Document> },
+    Kind { name: "lock", title: "outgate lock: outgate.lock", schema: of::<Document<'static>> },
 ];
 
 impl Kind {

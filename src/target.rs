@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::digest::sha256;
+use crate::host::Host;
 use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
 use crate::settings::Settings;
 use crate::source::{SourceId, Sources, Span};
@@ -64,8 +65,19 @@ pub struct Target {
     pub plan: fn(&Ruleset, &mut Findings) -> Option<Plan>,
     /// What stops what a denial is about, and how that is told in the files.
     pub stops: fn(&Ruleset, &Rule) -> Stop,
+    /// What a rule is called there, and in its log; without a rule, what denies all the rest. `None` where it has no such
+    /// rule.
+    pub handle: fn(&Ruleset, Option<&Rule>) -> Option<String>,
+    /// Of a name server: whether a name resolves.
+    pub resolves: fn(&Ruleset, &Host) -> Option<bool>,
     /// For an enforcer that keeps what is loaded until somebody deletes it: tells what is gone.
     pub retire: Option<Retire>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// What becomes of blocked traffic at a target.

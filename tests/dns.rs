@@ -122,7 +122,7 @@ fn gives(behaviour: Behaviour, settings: Settings, expected: Vec<IpAddr>) -> (Re
     let (answer, server) = ask(behaviour, settings);
     assert_eq!(addresses(&answer), expected.into_iter().collect());
     assert_eq!(answer.failures, BTreeMap::new());
-    assert_eq!(answer.by, BTreeSet::from([server.addr.to_string()]));
+    assert_eq!(*answer.by, BTreeSet::from([server.addr.to_string()]));
     (answer, server)
 }
 
@@ -256,7 +256,7 @@ fn names_others_answer_by_themselves_are_asked_for() {
     let server = Nameserver::start(&[]);
     for (query, answer) in resolve(&[&server], PATIENT, &list) {
         assert_eq!(answer.failures, failures(Failure::NxDomain, Failure::NxDomain), "{query}");
-        assert_eq!(answer.by, BTreeSet::from([server.addr.to_string()]), "{query}");
+        assert_eq!(*answer.by, BTreeSet::from([server.addr.to_string()]), "{query}");
     }
 }
 
@@ -286,7 +286,7 @@ fn silence_is_a_timeout() {
     let (answer, server) = fails(Behaviour::Silent, QUICK, Failure::Timeout);
     let sent = server.count(NAME, "A", "udp");
     assert!((2..=12).contains(&sent), "{sent} times: again, and not without end");
-    assert_eq!(answer.by, BTreeSet::new(), "nobody said it");
+    assert_eq!(*answer.by, BTreeSet::new(), "nobody said it");
     fails(Behaviour::Slow(Duration::from_secs(2), v4()), QUICK, Failure::Timeout);
     // However long the wait is: each is twice the one before.
     let settings = Settings { timeout: Duration::from_millis(1600), attempts: 1, ..QUICK };
@@ -341,7 +341,7 @@ fn what_one_server_cuts_another_may_have_whole() {
     let whole = Nameserver::start(&[(NAME, Behaviour::Answer(both()))]);
     let answer = &resolve(&[&cutting, &whole], PATIENT, &[NAME])[&query(NAME)];
     assert_eq!(addresses(answer), both().into_iter().collect());
-    assert_eq!(answer.by, BTreeSet::from([whole.addr.to_string()]));
+    assert_eq!(*answer.by, BTreeSet::from([whole.addr.to_string()]));
 }
 
 // Replies that make no sense.
@@ -435,7 +435,7 @@ fn servers_are_asked_in_order_and_one_at_a_time() {
     for _ in 0..5 {
         let answer = &resolve(&[&first, &second], PATIENT, &[NAME])[&query(NAME)];
         assert_eq!(addresses(answer), v4().into_iter().collect());
-        assert_eq!(answer.by, BTreeSet::from([first.addr.to_string()]));
+        assert_eq!(*answer.by, BTreeSet::from([first.addr.to_string()]));
     }
     assert_eq!(second.total(), 0);
     assert_eq!(first.total(), 10, "asked in every run: nothing is remembered");
@@ -450,7 +450,7 @@ fn the_next_server_is_asked_when_one_has_no_answer() {
         let answer = &resolve(&[&first, &second], QUICK, &[NAME])[&query(NAME)];
         assert_eq!(addresses(answer), v4().into_iter().collect(), "{behaviour:?}");
         assert_eq!(answer.failures, BTreeMap::new(), "{behaviour:?}");
-        assert_eq!(answer.by, BTreeSet::from([second.addr.to_string()]), "{behaviour:?}");
+        assert_eq!(*answer.by, BTreeSet::from([second.addr.to_string()]), "{behaviour:?}");
         let sent = first.count(NAME, "A", "udp");
         assert!(sent == 1 || matches!(behaviour, Behaviour::Silent), "{behaviour:?}: {sent}");
     }
@@ -474,7 +474,7 @@ fn what_was_said_counts_for_more_than_silence() {
     let second = Nameserver::start(&[(NAME, Behaviour::Refused)]);
     let answer = &resolve(&[&first, &second], QUICK, &[NAME])[&query(NAME)];
     assert_eq!(answer.failures, failures(Failure::Refused, Failure::Refused));
-    assert_eq!(answer.by, BTreeSet::from([second.addr.to_string()]));
+    assert_eq!(*answer.by, BTreeSet::from([second.addr.to_string()]));
 }
 
 #[test]
@@ -558,8 +558,8 @@ fn every_upstream_is_asked_for_every_name() {
         "in the order they were named, not of their answers"
     );
     assert_eq!(addresses(&replies[1]), BTreeSet::from(["203.0.113.1".parse().unwrap()]));
-    assert_eq!(replies[0].by, BTreeSet::from([first.addr.to_string()]));
-    assert_eq!(replies[1].by, BTreeSet::from([second.addr.to_string()]));
+    assert_eq!(*replies[0].by, BTreeSet::from([first.addr.to_string()]));
+    assert_eq!(*replies[1].by, BTreeSet::from([second.addr.to_string()]));
     assert!(heard.silent.is_empty());
     assert!(!heard.out_of_time);
 }
@@ -611,7 +611,7 @@ fn every_round_asks_everything_again() {
         assert_eq!(replies.len(), 6, "{query}");
         for (i, reply) in replies.iter().enumerate() {
             let by = if i % 2 == 0 { &server } else { &other };
-            assert_eq!(reply.by, BTreeSet::from([by.addr.to_string()]), "{query}, {i}");
+            assert_eq!(*reply.by, BTreeSet::from([by.addr.to_string()]), "{query}, {i}");
         }
     }
     assert_eq!(server.count(NAME, "A", "udp"), 3);
@@ -708,7 +708,7 @@ fn noise_ends_in_time_and_panics_nowhere() {
 fn what_dnssec_found_forged_is_bogus() {
     for code in 6..=12 {
         let (answer, server) = fails(Behaviour::Ede(code), PATIENT, Failure::Bogus);
-        assert_eq!(answer.by, BTreeSet::from([server.addr.to_string()]));
+        assert_eq!(*answer.by, BTreeSet::from([server.addr.to_string()]));
         assert_eq!(server.count(NAME, "A", "udp"), 1, "it will be as forged a moment later");
     }
     for code in [0, 1, 2, 5, 13, 22] {
@@ -719,7 +719,7 @@ fn what_dnssec_found_forged_is_bogus() {
 #[test]
 fn what_is_answered_only_without_a_check_is_bogus_and_not_used() {
     let (answer, server) = fails(Behaviour::Unvalidated(both()), PATIENT, Failure::Bogus);
-    assert_eq!(answer.by, BTreeSet::from([server.addr.to_string()]));
+    assert_eq!(*answer.by, BTreeSet::from([server.addr.to_string()]));
     assert_eq!(server.count(NAME, "A", "udp"), 3);
 }
 
@@ -919,7 +919,7 @@ fn a_real_name_server_answers_for_the_documentation_zone() {
     assert_eq!(gone.failures, failures(Failure::NxDomain, Failure::NxDomain));
     for (query, answer) in &answers {
         assert_eq!(answer.failures, BTreeMap::new(), "{query}");
-        assert_eq!(answer.by, BTreeSet::from([nsd.addr.to_string()]), "{query}");
+        assert_eq!(*answer.by, BTreeSet::from([nsd.addr.to_string()]), "{query}");
         assert_eq!(answer.addresses.is_empty(), matches!(query, Query::Service(_)), "{query}");
     }
     for name in ["update.truenas.com", "update.ixsystems.com", "auto-public.sys.truenas.net"] {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use outgate::catalog::{self, Catalog};
@@ -809,7 +810,7 @@ fn subject() -> (Policy, Lock, Outcome) {
     let policy = decide(&read_catalog(&printed).unwrap(), &printed[6]).unwrap();
     let mut lock = site::lock_of(&policy, "");
     for entry in lock.hosts.values_mut() {
-        entry.by = BTreeSet::from(["192.0.2.53:53".to_owned()]);
+        entry.by = std::sync::Arc::new(BTreeSet::from(["192.0.2.53:53".to_owned()]));
         entry.addresses.values_mut().for_each(|seen| seen.by = entry.by.clone());
         entry.chain = vec![Host::parse("edge.example.net").unwrap()];
     }
@@ -868,7 +869,7 @@ fn no_answer_becomes_a_rule() {
             let addresses = entry.addresses.keys().map(|addr| (*addr, 60)).collect();
             let targets = if matches!(query, Query::Service(_)) { targets.clone() } else { BTreeSet::new() };
             // Who said it is a text of any kind: the name of a resolver.
-            let by = BTreeSet::from([text.clone()]);
+            let by = Arc::new(BTreeSet::from([text.clone()]));
             let reply = Reply { by, targets, chain: chain.clone(), addresses, ..Reply::default() };
             heard.replies.insert(query.clone(), vec![reply]);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use outgate::catalog::Catalog;
 use outgate::day::Day;
@@ -43,12 +44,12 @@ fn policy(site: &str, hosts: &str, answers: &str) -> Policy {
 /// What one resolver says.
 fn says(by: &str, addresses: &[&str]) -> Reply {
     let addresses = addresses.iter().map(|addr| (addr.parse().unwrap(), 60)).collect();
-    Reply { by: [by.to_owned()].into(), addresses, ..Reply::default() }
+    Reply { by: Arc::new([by.to_owned()].into()), addresses, ..Reply::default() }
 }
 
 fn fails(by: &str, failure: Failure) -> Reply {
     let failures = [RecordType::A, RecordType::Aaaa].map(|kind| (kind, failure)).into();
-    Reply { by: [by.to_owned()].into(), failures, ..Reply::default() }
+    Reply { by: Arc::new([by.to_owned()].into()), failures, ..Reply::default() }
 }
 
 fn heard(name: &str, replies: &[Reply]) -> Heard {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::{LazyLock, Mutex};
 
 use outgate::coverage::{Coverage, percent};
@@ -233,7 +234,7 @@ fn wanted() -> Wanted {
 fn reply(answer: &[usize; 8], family: Family) -> Reply {
     let ttl = u32::try_from(TTL).unwrap();
     Reply {
-        by: ["192.0.2.53:53".to_owned()].into(),
+        by: Arc::new(["192.0.2.53:53".to_owned()].into()),
         addresses: answer.iter().map(|&id| (family.address(id), ttl)).collect(),
         ..Reply::default()
     }

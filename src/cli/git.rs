@@ -39,6 +39,15 @@ impl Revision {
         self.git(&["cat-file", "blob", &object]).map(Some)
     }
 
+    /// The last commit of this history that brought a text into a file, or took it out: its short id and its day. `None`
+    /// where there is none, or no git, or no repository.
+    pub(super) fn last_to_change(folder: &Path, file: &str, text: &str) -> Option<(String, String)> {
+        let head = Self::find(folder, "HEAD").ok()?;
+        let pickaxe = format!("-S{text}");
+        let line = head.git(&["log", "-1", "--format=%h %cs", &pickaxe, "--", file]).ok()?;
+        line.trim().split_once(' ').map(|(id, day)| (id.to_owned(), day.to_owned()))
+    }
+
     /// The files below a folder, by their paths from the revision's folder.
     ///
     /// # Errors

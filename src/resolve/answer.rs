@@ -67,7 +67,7 @@ impl Answer {
                 continue;
             }
             let knew = |by: &BTreeSet<String>| {
-                replies.iter().any(|other| other.by == *by && !other.failures.contains_key(&kind))
+                replies.iter().any(|other| *other.by == *by && !other.failures.contains_key(&kind))
             };
             for (reply, failure) in failures.iter().filter(|(reply, failure)| failure.is_final() || !knew(&reply.by)) {
                 answer.dissent.extend(reply.by.iter().map(|by| (by.clone(), kind, *failure)));
@@ -92,13 +92,15 @@ fn is_copy(before: &Reply, reply: &Reply) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::resolve::Link;
 
     /// A reply of one server with addresses of 192.0.2.0/24 by their last number, and a time to live.
     fn reply(by: &str, numbers: &[u8], ttl: u32) -> Reply {
         let addresses = numbers.iter().map(|&n| (IpAddr::from([192, 0, 2, n]), ttl)).collect();
-        Reply { by: [by.to_owned()].into(), addresses, ..Reply::default() }
+        Reply { by: Arc::new([by.to_owned()].into()), addresses, ..Reply::default() }
     }
 
     fn failing(by: &str, failures: &[(RecordType, Failure)]) -> Reply {
@@ -132,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_name_without_addresses_of_a_family_has_not_failed() {
-        let v6 = Reply { addresses: [("2001:db8::1".parse().unwrap(), 60)].into(), ..reply("a", &[], 0) };
+        let v6 =
+            Reply { addresses: [("2001:db8::1".parse().unwrap(), 60)].into_iter().collect(), ..reply("a", &[], 0) };
         assert!(Answer::of(&[v6.clone(), v6]).failures.is_empty());
     }
 
@@ -220,9 +223,8 @@ mod tests {
     #[test]
     fn half_a_reply_is_no_sample() {
         let with_v6 = |by, ttl| {
-            let mut reply = reply(by, &[1], ttl);
-            reply.addresses.insert("2001:db8::1".parse().unwrap(), ttl);
-            reply
+            let both = ["192.0.2.1", "2001:db8::1"].map(|address| (address.parse().unwrap(), ttl));
+            Reply { addresses: both.into_iter().collect(), ..reply(by, &[], ttl) }
         };
         let mut half = reply("a", &[1], 60);
         half.failures.insert(RecordType::Aaaa, Failure::Timeout);

@@ -1,6 +1,7 @@
 //! [`Resolve`] over a map: tests, and runs without network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Failure, Heard, RecordType, Reply, Resolve, ResolveError};
 use crate::host::Query;
@@ -20,7 +21,7 @@ impl Table {
             Reply { failures, ..Reply::default() }
         });
         if reply.by.is_empty() {
-            reply.by.insert("table".to_owned());
+            reply.by = Arc::new([String::from("table")].into());
         }
         reply
     }
@@ -62,14 +63,15 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_does_not_exist() {
-        let known = Reply { addresses: BTreeMap::from([("192.0.2.1".parse().unwrap(), 300)]), ..Reply::default() };
+        let known =
+            Reply { addresses: [("192.0.2.1".parse().unwrap(), 300)].into_iter().collect(), ..Reply::default() };
         let table: Table = [(query("known.example.org"), known)].into_iter().collect();
         let asked = ["known.example.org", "other.example.org", "_http._tcp.example.org"].map(query).into();
         let answers = table.resolve(&asked, &|_, _| {}).unwrap().replies;
         assert_eq!(answers.len(), 3);
         let known = &answers[&query("known.example.org")][0];
         assert_eq!(known.addresses.len(), 1);
-        assert_eq!(known.by, BTreeSet::from(["table".to_owned()]));
+        assert_eq!(*known.by, BTreeSet::from(["table".to_owned()]));
         let other = &answers[&query("other.example.org")][0];
         assert!(other.addresses.is_empty());
         assert_eq!(

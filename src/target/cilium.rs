@@ -41,6 +41,8 @@ pub const TARGET: Target = Target {
     wall,
     plan,
     stops,
+    handle,
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -171,6 +173,15 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
         return Stop::Rest(vec![Mark::holds(By::Address, "outgate.yaml", "enableDefaultDeny:")]);
     }
     Stop::Rule(vec![own])
+}
+
+fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
+    let origins = ruleset.settings.cilium.as_ref().map(|cilium| &cilium.origins);
+    match rule {
+        Some(rule) if origins.is_none_or(|origins| rule.origins.is_disjoint(origins)) => None,
+        Some(rule) => Some(format!("outgate.yaml, # {}", rule.key)),
+        None => Some("outgate.yaml, enableDefaultDeny".to_owned()),
+    }
 }
 
 /// Rules of those who are no pods.

@@ -282,6 +282,16 @@ pub(super) fn stops(ruleset: &Ruleset, rule: &Rule, file: &str, lines: fn(&Host,
     Stop::Rule(marks.collect())
 }
 
+/// Whether a name resolves at a name server that is told of these rules: as they say of it, or of the nearest name above.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of what every target is asked")]
+pub(super) fn resolves(ruleset: &Ruleset, host: &Host) -> Option<bool> {
+    let told = Names::of(ruleset, Pins::None);
+    let node = |host: &Host| told.nodes.iter().find(|node| node.host == *host);
+    let exact = NamePattern::Exact(host.clone());
+    let above = || exact.covering().find_map(|wider| node(wider.host())).map(|node| node.below);
+    Some(node(host).map(|node| node.own).or_else(above).is_none_or(|state| !state.blocks()))
+}
+
 fn depth(host: &Host) -> usize {
     host.as_str().matches('.').count()
 }

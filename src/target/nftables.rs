@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -45,6 +44,8 @@ pub const TARGET: Target = Target {
     wall,
     plan,
     stops,
+    handle,
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -188,7 +189,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
 fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
     let settings = ruleset.settings.nftables.clone().unwrap_or_default();
     let mut wall = Wall::by_address(ruleset);
-    wall.browser_unseen = settings.hook == Hook::Output;
+    wall.browser_unseen = on_host(&ruleset.settings);
     wall.audit = settings.mode == Mode::Audit;
     wall.fed = settings.by_dns.into_iter().map(|(name, _)| name).collect();
     Some(wall)
@@ -200,11 +201,25 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     if settings.mode == Mode::Audit {
         return Stop::Open("the table is in audit mode and blocks nothing".to_owned());
     }
-    if settings.hook == Hook::Output && super::is_browsers(ruleset, rule) {
+    if on_host(&ruleset.settings) && super::is_browsers(ruleset, rule) {
         return Stop::NotHere(super::BROWSER_ELSEWHERE.to_owned());
     }
     let own = Mark::holds(By::Address, "outgate.nft", format!("goto blocked comment \"{}\"", rule.key));
     super::stops_by_address(ruleset, rule, own, Mark::holds(By::Address, "outgate.nft", "goto denied"))
+}
+
+/// Whether it is on the appliance itself.
+fn on_host(settings: &Settings) -> bool {
+    settings.nftables.as_ref().is_some_and(|own| own.hook == Hook::Output)
+}
+
+fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
+    let default = Nftables::default();
+    let table = &ruleset.settings.nftables.as_ref().unwrap_or(&default).table;
+    Some(match rule {
+        Some(rule) => format!("table inet {table}, comment \"{}\"", rule.key),
+        None => format!("table inet {table}, chain denied"),
+    })
 }
 
 /// Settings that do not fit together, and those that somebody should hear of.
@@ -358,12 +373,11 @@ fn clients<'a>(name: &str, origins: &BTreeSet<Origin>, ruleset: &Ruleset, settin
 /// The sets of some clients, and how a packet is found to be theirs.
 fn sources(sets: &mut BTreeMap<String, Set>, clients: &Clients<'_>) -> Vec<From> {
     let mut from = Vec::new();
-    let v4: Vec<String> = clients.addrs.v4_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
-    let v6: Vec<String> = clients.addrs.v6_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
-    for (family, kind, short, list) in [("ip", "ipv4_addr", 4, v4), ("ip6", "ipv6_addr", 6, v6)] {
-        if !list.is_empty() {
+    let (v4, v6) = (clients.addrs.v4_list(",\n"), clients.addrs.v6_list(",\n"));
+    for (family, kind, short, elements) in [("ip", "ipv4_addr", 4, v4), ("ip6", "ipv6_addr", 6, v6)] {
+        if !elements.is_empty() {
             let name = format!("c_{}_{short}", clients.name);
-            sets.insert(name.clone(), Set { name: name.clone(), kind, interval: true, elements: list.join(",\n") });
+            sets.insert(name.clone(), Set { name: name.clone(), kind, interval: true, elements });
             from.push(From::Address { family, set: name });
         }
     }
@@ -414,17 +428,13 @@ fn group(
 /// Single addresses in hash sets, which take a refresh element by element; prefixes in interval sets, merged.
 fn server_sets(rule: &Rule) -> Vec<Set> {
     let name = |kind: &str| format!("d_{}_{kind}", rule.key.underscored());
-    let hosts: Vec<IpAddr> = rule.hosts().singles().collect();
-    let texts = |v4: bool| hosts.iter().filter(|a| a.is_ipv4() == v4).map(ToString::to_string).collect::<Vec<_>>();
-    let nets = rule.nets();
-    let v4: Vec<String> = nets.v4_prefixes().iter().map(ToString::to_string).collect();
-    let v6: Vec<String> = nets.v6_prefixes().iter().map(ToString::to_string).collect();
+    let (hosts, nets) = (rule.hosts(), rule.nets());
     let sets = [
-        ("ipv4_addr", "h4", false, texts(true)),
-        ("ipv6_addr", "h6", false, texts(false)),
-        ("ipv4_addr", "n4", true, v4),
-        ("ipv6_addr", "n6", true, v6),
+        ("ipv4_addr", "h4", false, hosts.v4_singles(",\n")),
+        ("ipv6_addr", "h6", false, hosts.v6_singles(",\n")),
+        ("ipv4_addr", "n4", true, nets.v4_list(",\n")),
+        ("ipv6_addr", "n6", true, nets.v6_list(",\n")),
     ];
     let filled = sets.into_iter().filter(|(.., list)| !list.is_empty());
-    filled.map(|(kind, short, interval, list)| Set { name: name(short), kind, interval, elements: list.join(",\n") }).collect()
+    filled.map(|(kind, short, interval, elements)| Set { name: name(short), kind, interval, elements }).collect()
 }

@@ -55,6 +55,8 @@ pub const TARGET: Target = Target {
     wall,
     plan,
     stops,
+    handle: |_, rule| Some(format!("description \"{}\"", description(rule))),
+    resolves: |_, _| None,
     retire: Some(retired::retire),
 };
 
@@ -191,14 +193,23 @@ fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
 
 /// What stops a denial.
 fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
-    let own = Mark::holds(By::Address, "rules.", format!("outgate {}: ", rule.key));
-    let rest = Mark::holds(By::Address, "rules.", "outgate denied: ");
+    let own = Mark::holds(By::Address, "rules.", description(Some(rule)));
+    let rest = Mark::holds(By::Address, "rules.", description(None));
     // Where OPNsense looks names up itself it needs no answer of ours.
-    let by_name = ruleset.settings.opnsense.as_ref().is_some_and(|o| o.resolve == ResolveAt::Firewall);
-    if by_name && rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names.is_empty()) {
+    if looks_up(&ruleset.settings) && rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names.is_empty()) {
         return Stop::Rule(vec![own]);
     }
     super::stops_by_address(ruleset, rule, own, rest)
+}
+
+/// Whether it looks names up by itself.
+fn looks_up(settings: &Settings) -> bool {
+    settings.opnsense.as_ref().is_some_and(|own| own.resolve == ResolveAt::Firewall)
+}
+
+/// How the description of a rule's rows begins; without a rule, of those that deny the rest.
+fn description(rule: Option<&Rule>) -> String {
+    format!("outgate {}: ", rule.map_or("denied", |rule| rule.key.as_str()))
 }
 
 fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row]) -> Steps<'a> {

@@ -9,6 +9,7 @@ use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Denied, Dialect, Ipv6, Pf, Settings, Side};
+use crate::text::Id;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -32,6 +33,8 @@ pub const TARGET: Target = Target {
     wall,
     plan,
     stops,
+    handle: |_, rule| Some(label(rule.map(|rule| &rule.key))),
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -139,17 +142,25 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
 
 /// What it makes of traffic.
 fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
-    let browser_unseen = ruleset.settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host);
-    Some(Wall { browser_unseen, ..Wall::by_address(ruleset) })
+    Some(Wall { browser_unseen: on_host(&ruleset.settings), ..Wall::by_address(ruleset) })
 }
 
 /// What stops a denial.
 fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
-    if ruleset.settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host) && super::is_browsers(ruleset, rule) {
+    if on_host(&ruleset.settings) && super::is_browsers(ruleset, rule) {
         return Stop::NotHere(super::BROWSER_ELSEWHERE.to_owned());
     }
-    let label = |name: &str| Mark::holds(By::Address, "outgate.conf", format!("label \"outgate:{name}\""));
-    super::stops_by_address(ruleset, rule, label(rule.key.as_str()), label("denied"))
+    let mark = |key| Mark::holds(By::Address, "outgate.conf", label(key));
+    super::stops_by_address(ruleset, rule, mark(Some(&rule.key)), mark(None))
+}
+
+/// Whether it is on the appliance itself.
+fn on_host(settings: &Settings) -> bool {
+    settings.pf.as_ref().is_some_and(|pf| pf.side == Side::Host)
+}
+
+fn label(key: Option<&Id>) -> String {
+    format!("label \"outgate:{}\"", key.map_or("denied", Id::as_str))
 }
 
 fn client_name(group: &str) -> String {

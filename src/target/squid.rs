@@ -45,6 +45,8 @@ pub const TARGET: Target = Target {
     wall,
     plan,
     stops,
+    handle,
+    resolves: |_, _| None,
     retire: None,
 };
 
@@ -281,6 +283,15 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
         }
     }
     if marks.is_empty() { Stop::Rest(vec![Mark::holds(By::Name, "outgate.conf", "http_access deny all")]) } else { Stop::Rule(marks) }
+}
+
+fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
+    let Some(rule) = rule else { return Some("http_access deny all".to_owned()) };
+    let group = format!("{}_{}", rule.action.as_str(), ruleset.group_name(&rule.origins));
+    let carried = |carrier: &Carrier| carrier.carries(rule) || rule.action == Action::Deny;
+    let lists = Carrier::ALL.into_iter().filter(carried).map(|carrier| format!("outgate_{group}_{}", carrier.name()));
+    let lists: Vec<String> = lists.collect();
+    (!lists.is_empty()).then(|| format!("acl {}", lists.join(", ")))
 }
 
 /// The hosts whose TLS is opened, each with the lists that let it out. One that none does would only look like a rule.

@@ -31,6 +31,8 @@ pub const TARGET: Target = Target {
     wall: |_| None,
     plan,
     stops,
+    handle: |_, _| None,
+    resolves: names::resolves,
     retire: None,
 };
 

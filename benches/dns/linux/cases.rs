@@ -96,7 +96,7 @@ const FAR: Path = Path { delay: Duration::from_millis(20), ..NEAR };
 const LOSSY: Path = Path { loss: 10_000, ..FAR };
 const LIMITED: Path = Path { rate: RATE, queue: 1000, ..FAR };
 
-const BULK: &[Side] = &[Side::Outgate, Side::MassdnsTuned, Side::Massdns];
+const BULK: &[Side] = &[Side::Outgate, Side::MassdnsTuned, Side::Massdns, Side::Floor];
 const ALL: &[Side] = &[Side::Outgate, Side::MassdnsTuned, Side::Massdns, Side::Hickory, Side::Batches, Side::Dnspython];
 
 const fn bar(measure: Measure, against: Against, limit: f64) -> Bar {

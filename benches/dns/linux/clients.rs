@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::floor;
 use clap::ValueEnum;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -43,6 +44,8 @@ pub(crate) enum Client {
     Hickory,
     /// A hundred questions, all of them answered or given up, and only then the next hundred.
     Batches,
+    /// What the datagrams alone cost.
+    Floor,
 }
 
 /// What any client comes to: its answers are written, or why not.
@@ -57,6 +60,7 @@ impl Client {
             Self::Outgate => outgate(server, &names, &mut out),
             Self::Hickory => hickory(server, &names, &mut out),
             Self::Batches => batches(server, &names, &mut out),
+            Self::Floor => floor::run(server, &names, &mut out),
         }?;
         Ok(out.flush()?)
     }
@@ -68,17 +72,59 @@ fn outgate(server: SocketAddr, names: &str, text: &mut impl Write) -> Outcome {
         .map(|name| Ok(Query::Host(Host::parse(name)?)))
         .collect::<Result<BTreeSet<_>, Box<dyn Error>>>()?;
     let heard = Dns::with_servers(&[server]).resolve(&queries, &|_, _| {})?;
+    let mut line = Vec::new();
     for (query, replies) in &heard.replies {
         for reply in replies {
             for link in &reply.chain {
                 writeln!(text, "{query} CNAME {}", link.host)?;
             }
-            for address in reply.addresses.keys() {
-                writeln!(text, "{query} {address}")?;
+            let Query::Host(host) = query else { continue };
+            for &address in reply.addresses.keys() {
+                line.clear();
+                line.extend_from_slice(host.as_str().as_bytes());
+                line.push(b' ');
+                put_address(&mut line, address);
+                line.push(b'\n');
+                text.write_all(&line)?;
             }
         }
     }
+    // The end of the process is near, and takes it all at once.
+    std::mem::forget((queries, heard));
     Ok(())
+}
+
+/// An address as text. By hand, as massdns does it: what the standard library needs for it is no part of a resolver.
+fn put_address(text: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (at, byte) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b'.');
+                }
+                if byte >= 100 {
+                    text.push(b'0' + byte / 100);
+                }
+                if byte >= 10 {
+                    text.push(b'0' + byte / 10 % 10);
+                }
+                text.push(b'0' + byte % 10);
+            }
+        }
+        IpAddr::V6(v6) => {
+            for (at, group) in v6.segments().into_iter().enumerate() {
+                if at > 0 {
+                    text.push(b':');
+                }
+                let digit = |shift: u16| b"0123456789abcdef"[usize::from(group >> shift & 15)];
+                // Most groups are zero.
+                if group > 15 {
+                    text.extend([12, 8, 4].into_iter().filter(|shift| group >> shift > 0).map(digit));
+                }
+                text.push(digit(0));
+            }
+        }
+    }
 }
 
 fn hickory(server: SocketAddr, names: &str, text: &mut impl Write) -> Outcome {

@@ -17,6 +17,7 @@ use self::sides::{Run, Side, Work};
 
 mod cases;
 mod clients;
+mod floor;
 mod knot;
 mod responder;
 mod sides;

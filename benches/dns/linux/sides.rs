@@ -16,7 +16,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde_json::Value;
 
-use super::zone;
+use super::{floor, zone};
 
 /// How long any side may take. Python's batches at 1 % loss take about 35 s.
 const TIME_MAX: Duration = Duration::from_secs(200);
@@ -39,6 +39,8 @@ pub(crate) enum Side {
     Dnspython,
     /// `outgate resolve`: catalog and profile in, a new lock out.
     Product,
+    /// Our system calls and next to nothing else.
+    Floor,
 }
 
 impl Side {
@@ -52,13 +54,14 @@ impl Side {
             Self::Batches => "batches of 100",
             Self::Dnspython => "dnspython, batches of 100",
             Self::Product => "outgate resolve, whole",
+            Self::Floor => "bare client",
         }
     }
 
     /// Why it cannot run here; nothing when it can.
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
-            Self::Outgate | Self::Hickory | Self::Batches | Self::Product => None,
+            Self::Outgate | Self::Hickory | Self::Batches | Self::Product | Self::Floor => None,
             Self::MassdnsTuned | Self::Massdns => on_path("massdns").is_none().then_some("massdns is not on PATH"),
             Self::Dnspython => {
                 let mut python = Command::new("python3");
@@ -93,6 +96,7 @@ impl Side {
             Self::Outgate => client("outgate"),
             Self::Hickory => client("hickory"),
             Self::Batches => client("batches"),
+            Self::Floor => client("floor"),
             Self::Massdns => Ok(massdns(work, "")),
             Self::MassdnsTuned => Ok(massdns(
                 work,
@@ -215,10 +219,11 @@ pub(crate) fn run(side: Side, work: &Work, names: u32) -> io::Result<Run> {
         let said = fs::read_to_string(&errors).unwrap_or_default();
         return Err(io::Error::other(format!("{} failed after {wall:.1} s ({status}): {}", side.name(), said.trim())));
     }
-    let mut heard = fs::read_to_string(&work.out)?;
-    if side == Side::Product {
-        heard = of_lock(&heard)?;
-    }
+    let heard = match side {
+        Side::Product => of_lock(&fs::read_to_string(&work.out)?)?,
+        Side::Floor => floor::lines(&fs::read(&work.out)?)?,
+        _ => fs::read_to_string(&work.out)?,
+    };
     let (good, wrong) = judge(side, &heard, names);
     Ok(Run { wall, cpu, queries: None, good, wrong })
 }

@@ -78,42 +78,48 @@ impl Inbox {
     }
 }
 
-/// Datagrams that wait to be sent over one socket, one behind the other.
+/// Datagrams that wait to be sent over one socket, those of one length together: so they can be sent as one.
 #[derive(Default)]
 pub(super) struct Outbox {
+    trains: Vec<Train>,
+    held: usize,
+}
+
+/// Datagrams of one length, one behind the other.
+struct Train {
+    length: usize,
     bytes: Vec<u8>,
-    ends: Vec<usize>,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, datagram: &[u8]) {
-        self.bytes.extend_from_slice(datagram);
-        self.ends.push(self.bytes.len());
+        let length = datagram.len();
+        match self.trains.iter_mut().find(|train| train.length == length) {
+            Some(train) => train.bytes.extend_from_slice(datagram),
+            None => self.trains.push(Train { length, bytes: datagram.to_vec() }),
+        }
+        self.held += 1;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.held == 0
     }
 
     /// Sends what can be sent. What cannot, for any reason but want of room, is taken for lost on the way.
     pub(super) fn send(&mut self, socket: &Socket, headers: &mut Headers) {
-        let mut sent = 0;
-        while sent < self.ends.len() {
-            match socket.0.try_io(Interest::WRITABLE, || headers.0.send(&socket.0, &self.bytes, &self.ends, sent)) {
-                Ok(count) => sent += count.max(1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Of an earlier datagram; it is told once, and this one was not tried.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(_) => sent += 1,
+        for train in &mut self.trains {
+            let mut at = 0;
+            while let Some(rest) = train.bytes.get(at..).filter(|rest| !rest.is_empty()) {
+                match socket.0.try_io(Interest::WRITABLE, || headers.0.send(&socket.0, rest, train.length)) {
+                    Ok(count) => at += count.max(1) * train.length,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // Of an earlier datagram; it is told once, and this one was not tried.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(_) => at += train.length,
+                }
             }
-        }
-        if sent == self.ends.len() {
-            self.bytes.clear();
-            self.ends.clear();
-        } else if let Some(begin) = sent.checked_sub(1).and_then(|last| self.ends.get(last)).copied() {
-            self.bytes.drain(..begin);
-            self.ends.drain(..sent);
-            self.ends.iter_mut().for_each(|end| *end -= begin);
+            train.bytes.drain(..at);
+            self.held -= at / train.length;
         }
     }
 }
@@ -138,6 +144,10 @@ mod batched {
     use std::io::{self, IoSlice, IoSliceMut};
     use std::os::fd::AsRawFd;
 
+    #[cfg(target_os = "linux")]
+    use nix::errno::Errno;
+    #[cfg(target_os = "linux")]
+    use nix::sys::socket::{ControlMessage, getsockopt, sendmsg};
     use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt, sockopt};
     use tokio::net::UdpSocket;
 
@@ -146,11 +156,20 @@ mod batched {
     /// Room for answers that come while others are read, in bytes; the system gives what it allows.
     const ROOM: usize = 4 << 20;
 
-    pub(super) struct Headers(MultiHeaders<()>);
+    pub(super) struct Headers {
+        messages: MultiHeaders<()>,
+        /// Whether the kernel cuts; nothing before it was asked.
+        #[cfg(target_os = "linux")]
+        pub(super) cuts: Option<bool>,
+    }
 
     impl Headers {
         pub(super) fn new() -> Self {
-            Self(MultiHeaders::preallocate(BATCH, None))
+            Self {
+                messages: MultiHeaders::preallocate(BATCH, None),
+                #[cfg(target_os = "linux")]
+                cuts: None,
+            }
         }
 
         pub(super) fn receive(
@@ -159,27 +178,51 @@ mod batched {
             bytes: &mut [u8],
             lengths: &mut Vec<usize>,
         ) -> io::Result<()> {
-            let mut places: Vec<[IoSliceMut<'_>; 1]> =
-                bytes.chunks_mut(LONGEST).map(|room| [IoSliceMut::new(room)]).collect();
+            let mut rooms = bytes.chunks_mut(LONGEST);
+            let mut places: [_; BATCH] = std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
             let flags = MsgFlags::MSG_DONTWAIT;
-            let received = recvmmsg(socket.as_raw_fd(), &mut self.0, places.iter_mut(), flags, None)?;
+            let received = recvmmsg(socket.as_raw_fd(), &mut self.messages, places.iter_mut(), flags, None)?;
             lengths.extend(received.map(|message| message.bytes));
             Ok(())
         }
 
-        pub(super) fn send(
-            &mut self,
-            socket: &UdpSocket,
-            bytes: &[u8],
-            ends: &[usize],
-            from: usize,
-        ) -> io::Result<usize> {
-            let begin = |i: usize| i.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
-            let parts: Vec<[IoSlice<'_>; 1]> = (from..ends.len().min(from + BATCH))
-                .map(|i| [IoSlice::new(bytes.get(begin(i)..begin(i + 1)).unwrap_or_default())])
-                .collect();
+        /// Datagrams of one length; how many of them were sent.
+        pub(super) fn send(&mut self, socket: &UdpSocket, bytes: &[u8], length: usize) -> io::Result<usize> {
+            let bytes = bytes.get(..BATCH * length).unwrap_or(bytes);
+            if bytes.len() > length
+                && let Some(sent) = self.send_as_one(socket, bytes, length)
+            {
+                return sent;
+            }
+            let parts: Vec<[IoSlice<'_>; 1]> = bytes.chunks(length).map(|part| [IoSlice::new(part)]).collect();
             let flags = MsgFlags::MSG_DONTWAIT;
-            Ok(sendmmsg(socket.as_raw_fd(), &mut self.0, &parts, [None; BATCH], [], flags)?.count())
+            Ok(sendmmsg(socket.as_raw_fd(), &mut self.messages, &parts, [None; BATCH], [], flags)?.count())
+        }
+
+        /// All of them as one, which the kernel cuts when it is nearly out (UDP_SEGMENT): the way there is most of what
+        /// a datagram costs. Nothing where that cannot be done.
+        #[cfg(target_os = "linux")]
+        fn send_as_one(&mut self, socket: &UdpSocket, bytes: &[u8], length: usize) -> Option<io::Result<usize>> {
+            let each = u16::try_from(length).ok()?;
+            // A kernel from before 4.18 would not cut it.
+            if !*self.cuts.get_or_insert_with(|| getsockopt(socket, sockopt::UdpGsoSegment).is_ok()) {
+                return None;
+            }
+            let cut = [ControlMessage::UdpGsoSegments(&each)];
+            match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &cut, MsgFlags::MSG_DONTWAIT, None) {
+                Ok(sent) => Some(Ok(sent / length)),
+                Err(error @ (Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED)) => Some(Err(error.into())),
+                // Not over every device, and not through every tunnel.
+                Err(_) => {
+                    self.cuts = Some(false);
+                    None
+                }
+            }
+        }
+
+        #[cfg(not(target_os = "linux"))]
+        fn send_as_one(&mut self, _: &UdpSocket, _: &[u8], _: usize) -> Option<io::Result<usize>> {
+            None
         }
     }
 
@@ -221,16 +264,8 @@ mod plain {
             Ok(())
         }
 
-        pub(super) fn send(
-            &mut self,
-            socket: &UdpSocket,
-            bytes: &[u8],
-            ends: &[usize],
-            from: usize,
-        ) -> io::Result<usize> {
-            let begin = from.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
-            let end = ends.get(from).copied().unwrap_or(begin);
-            socket.try_send(bytes.get(begin..end).unwrap_or_default()).map(|_| 1)
+        pub(super) fn send(&mut self, socket: &UdpSocket, bytes: &[u8], length: usize) -> io::Result<usize> {
+            socket.try_send(bytes.get(..length).unwrap_or(bytes)).map(|_| 1)
         }
     }
 
@@ -253,20 +288,16 @@ mod tests {
                     $system::make_room(&peer);
                     let Socket(socket) = Socket::open(peer.local_addr().unwrap()).unwrap();
                     let mut headers = $system::Headers::new();
-                    let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-                    for n in 0..100 {
-                        bytes.extend(std::iter::repeat_n(n, usize::from(n) + 1));
-                        ends.push(bytes.len());
-                    }
+                    let bytes: Vec<u8> = (0..100).flat_map(|n| [n; 50]).collect();
                     let mut sent = 0;
-                    while sent < ends.len() {
+                    while sent < 100 {
                         socket.writable().await.unwrap();
-                        sent += headers.send(&socket, &bytes, &ends, sent).unwrap();
+                        sent += headers.send(&socket, &bytes[sent * 50..], 50).unwrap();
                     }
                     let mut room = [0; 200];
                     for n in 0..100 {
                         let (length, from) = peer.recv_from(&mut room).unwrap();
-                        assert_eq!(room[..length], vec![n; usize::from(n) + 1]);
+                        assert_eq!(room[..length], [n; 50]);
                         peer.send_to(&room[..length], from).unwrap();
                     }
                     let mut came: Vec<u8> = Vec::new();
@@ -276,7 +307,7 @@ mod tests {
                         headers.receive(&socket, &mut rooms, &mut lengths).unwrap();
                         assert!(lengths.len() <= BATCH);
                         for (room, length) in rooms.chunks(LONGEST).zip(lengths) {
-                            assert_eq!(room[..length], vec![room[0]; usize::from(room[0]) + 1]);
+                            assert_eq!(room[..length], [room[0]; 50]);
                             came.push(room[0]);
                         }
                     }
@@ -288,4 +319,41 @@ mod tests {
 
     there_and_back!(a_datagram_a_call, plain);
     there_and_back!(as_this_system_does_it, system);
+
+    #[test]
+    fn datagrams_of_every_length_arrive_as_they_are() {
+        arrive(Headers::new());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn they_do_where_the_kernel_does_not_cut() {
+        let mut headers = Headers::new();
+        headers.0.cuts = Some(false);
+        arrive(headers);
+    }
+
+    fn arrive(mut headers: Headers) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let peer = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            peer.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            let socket = Socket::open(peer.local_addr().unwrap()).unwrap();
+            let mut outbox = Outbox::default();
+            let datagrams: Vec<Vec<u8>> = (0..200).map(|n| vec![n; usize::from(n % 7) * 40 + 1]).collect();
+            datagrams.iter().for_each(|datagram| outbox.push(datagram));
+            while !outbox.is_empty() {
+                socket.0.writable().await.unwrap();
+                outbox.send(&socket, &mut headers);
+            }
+            let mut room = [0; 300];
+            let mut came: Vec<Vec<u8>> = Vec::new();
+            while came.len() < datagrams.len() {
+                let length = peer.recv(&mut room).unwrap();
+                came.push(room[..length].to_vec());
+            }
+            came.sort();
+            assert_eq!(came, datagrams);
+        });
+    }
 }
