@@ -84,28 +84,42 @@ pub struct Plan {
     pub check: Vec<Step>,
     /// What loads.
     pub load: Vec<Step>,
-    /// What brings back what was there before, from wherever loading came to.
+    /// What is done once it stays: files that are read at boot are replaced then, and no sooner.
+    pub keep: Vec<Step>,
+    /// What brings back what was there before, from wherever the steps above came to.
     pub revert: Vec<Step>,
 }
 
-/// Loads the table; `before` is it as it is loaded, as nft lists it, and `None` where there is none. `replace` makes it
-/// anew where nft does not change it in place, as after a change of priority.
+/// A table of nftables that is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    /// Its name; its family is `inet`.
+    pub name: &'a str,
+    /// The file.
+    pub text: &'a str,
+    /// The table as it is loaded, as nft lists it; `None` where there is none.
+    pub before: Option<&'a str>,
+    /// Makes it anew where nft does not change it in place, as after a change of priority.
+    pub replace: bool,
+}
+
+/// Loads a table. `placed` is the file that is read at boot, if there is one.
 #[must_use]
-pub fn nftables(nft: &str, state: &str, table: &str, text: &str, before: Option<&str>, replace: bool) -> Plan {
+pub fn nftables(nft: &str, state: &str, table: Table<'_>, placed: &Placed<'_>) -> Plan {
+    let Table { name: table, text, before, replace } = table;
+    let Exchange { mut prepare, forth, back } = placed.exchange(state);
     let gone = format!("table inet {table}\ndelete table inet {table}\n");
     let (new, old) = (format!("{state}/new.nft"), format!("{state}/before.nft"));
     let load = |path: &str| Step::Run(Call::new(nft, &["-f", path]));
     let check = |path: &str| Step::Run(Call::new(nft, &["-c", "-f", path]));
-    Plan {
-        prepare: vec![
-            Step::Write { path: new.clone(), text: if replace { format!("{gone}{text}") } else { text.to_owned() } },
-            // One transaction: no packet meets neither table.
-            Step::Write { path: old.clone(), text: gone + before.unwrap_or_default() },
-        ],
-        check: vec![check(&new), check(&old)],
-        load: vec![load(&new)],
-        revert: vec![load(&old)],
-    }
+    prepare.extend([
+        Step::Write { path: new.clone(), text: if replace { format!("{gone}{text}") } else { text.to_owned() } },
+        // One transaction: no packet meets neither table.
+        Step::Write { path: old.clone(), text: gone + before.unwrap_or_default() },
+    ]);
+    // What locks somebody out goes first.
+    let revert = std::iter::once(load(&old)).chain(back).collect();
+    Plan { prepare, check: vec![check(&new), check(&old)], load: vec![load(&new)], keep: forth, revert }
 }
 
 /// Files that are put into folders of the machine, and what lies there now.
@@ -176,7 +190,7 @@ pub fn squid(squid: &str, state: &str, main: Option<&str>, conf: &str, folder: &
     let check = vec![call("check", &[]), Step::Run(parse)];
     forth.extend([call("parse", &["FATAL"]), call("reconfigure", &["FATAL", "ERROR"])]);
     back.push(call("reconfigure", &["FATAL", "ERROR"]));
-    Plan { prepare, check, load: forth, revert: back }
+    Plan { prepare, check, load: forth, keep: Vec::new(), revert: back }
 }
 
 /// What an anchor of pf holds now, as pfctl prints it.
@@ -188,11 +202,12 @@ pub struct Anchor {
     pub tables: BTreeMap<String, String>,
 }
 
-/// Loads an anchor of pf and its tables. `folder` is where its files go.
+/// Loads an anchor of pf and its tables, from the folder of state. `folder` is where its files go once it stays: until
+/// then, whatever starts pf anew loads those of before.
 #[must_use]
 pub fn pf(pfctl: &str, state: &str, anchor: &str, folder: &str, placed: &Placed<'_>, before: &Anchor) -> Plan {
     let call = |args: &[&str]| Step::Run(Call::new(pfctl, &[&["-a", anchor][..], args].concat()));
-    let Exchange { mut prepare, mut forth, mut back } = placed.exchange(state);
+    let Exchange { mut prepare, forth, back: files } = placed.exchange(state);
     let conf = format!("{folder}/outgate.conf");
     let trial = format!("{state}/trial.conf");
     let text = placed.files.get(&conf).copied().unwrap_or_default();
@@ -206,7 +221,8 @@ pub fn pf(pfctl: &str, state: &str, anchor: &str, folder: &str, placed: &Placed<
         }
     }
     let mut check = vec![call(&["-nf", &trial])];
-    forth.push(call(&["-f", &conf]));
+    // What locks somebody out goes first.
+    let mut back = Vec::new();
     if before.rules.trim().is_empty() && before.tables.is_empty() {
         back.extend([call(&["-F", "rules"]), call(&["-F", "Tables"])]);
     } else {
@@ -222,7 +238,8 @@ pub fn pf(pfctl: &str, state: &str, anchor: &str, folder: &str, placed: &Placed<
         check.push(call(&["-nf", &old]));
         back.push(call(&["-f", &old]));
     }
-    Plan { prepare, check, load: forth, revert: back }
+    back.extend(files);
+    Plan { prepare, check, load: vec![call(&["-f", &trial])], keep: forth, revert: back }
 }
 
 /// Rules as pfctl prints them, as it reads them: it prints how many addresses a table has, and takes no such thing.
@@ -370,6 +387,9 @@ pub struct Watch {
     pub within: u64,
     /// Whether it says nothing of what goes well.
     pub quiet: bool,
+    /// What is done if it stays.
+    #[serde(default)]
+    pub keep: Vec<Step>,
     /// What brings back what was there before.
     pub revert: Vec<Step>,
 }
@@ -414,15 +434,9 @@ mod tests {
     fn only_our_own_table_is_named() {
         let before = "table inet outgate {\n\tchain a {\n\t}\n}\n";
         for (before, replace) in [(Some(before), false), (None, false), (Some(before), true)] {
-            let plan = nftables(
-                "/usr/sbin/nft",
-                "/run/outgate/pending",
-                "outgate",
-                "table inet outgate {\n}\n",
-                before,
-                replace,
-            );
-            let steps = [&plan.prepare, &plan.check, &plan.load, &plan.revert].into_iter().flatten();
+            let table = Table { name: "outgate", text: "table inet outgate {\n}\n", before, replace };
+            let plan = nftables("/usr/sbin/nft", "/run/outgate/pending", table, &Placed::default());
+            let steps = [&plan.prepare, &plan.check, &plan.load, &plan.keep, &plan.revert].into_iter().flatten();
             for step in steps {
                 match step {
                     Step::Write { path, text } => {

@@ -28,6 +28,7 @@ mod explain;
 mod generate;
 mod git;
 mod lists;
+mod loaded;
 mod machine;
 mod man;
 mod prefixes;

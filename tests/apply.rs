@@ -464,6 +464,81 @@ fn a_chain_that_nft_does_not_change_in_place_is_made_anew() {
     assert!(nas.same());
 }
 
+/// An nft that takes its time to load something new, and says that it has begun.
+const SLOW_NFT: &str = r#"#!/bin/sh
+case "$1 $2" in "-f "*/new.nft) : >"$(dirname "$0")/begun"; sleep 3 ;; esac
+PATH=/usr/sbin:/usr/bin:/sbin:/bin exec nft "$@"
+"#;
+
+#[test]
+fn what_still_loads_when_it_is_to_be_taken_back_is_waited_for() {
+    let Some(nas) = Nas::new() else { return };
+    let before = nas.loaded();
+    let stub = nas.site.path().join("bin");
+    fs::create_dir(&stub).unwrap();
+    fs::write(stub.join("nft"), SLOW_NFT).unwrap();
+    fs::set_permissions(stub.join("nft"), fs::Permissions::from_mode(0o755)).unwrap();
+    for killed in [true, false] {
+        let _ = fs::remove_file(stub.join("begun"));
+        let mut command = nas.command(&nas.arguments(&["--confirm-within", "600"]));
+        command.env("PATH", format!("{}:/usr/bin:/bin", stub.display()));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(40);
+        while !stub.join("begun").exists() {
+            assert!(child.try_wait().unwrap().is_none() && Instant::now() < end, "it does not load");
+            thread::sleep(Duration::from_millis(20));
+        }
+        if killed {
+            child.kill().unwrap();
+            nas.wait_until_clear(20);
+        } else {
+            assert_eq!(nas.confirm("--confirm").0, Some(2), "nothing is loaded yet");
+            let (code, log) = nas.confirm("--revert");
+            assert_eq!(code, Some(1), "{log}");
+        }
+        let _ = child.wait();
+        // What was begun has ended long before.
+        thread::sleep(Duration::from_secs(4));
+        assert_eq!(nas.loaded(), before, "it was loaded behind the way back");
+        assert!(nas.is_clear());
+    }
+}
+
+#[test]
+fn what_is_read_at_boot_is_replaced_when_it_stays_and_no_sooner() {
+    let Some(nas) = Nas::new() else { return };
+    let empty = nas.loaded();
+    let boot = nas.site.path().join("etc/outgate.nft");
+    let out = || fs::read_to_string(nas.site.path().join("out/nftables/outgate.nft")).unwrap();
+    let with = |more: &[&str]| nas.apply(&[&["--boot-file", "etc/outgate.nft"], more].concat());
+    assert_eq!(with(&["--confirm-within", "1"]).0, Some(1));
+    assert!(!boot.exists());
+    assert_eq!(with(&["--yes"]).0, Some(0));
+    let first = out();
+    assert_eq!(fs::read_to_string(&boot).unwrap(), first);
+    fs::set_permissions(&boot, fs::Permissions::from_mode(0o640)).unwrap();
+    nas.more();
+    let running = nas.waiting(&["--boot-file", "etc/outgate.nft", "--confirm-within", "600"]);
+    assert_eq!(fs::read_to_string(&boot).unwrap(), first, "a reboot now would load what nobody confirmed");
+    assert_eq!(nas.confirm("--confirm").0, Some(0));
+    assert_eq!(running.end().0, Some(0));
+    assert!(out() != first && fs::read_to_string(&boot).unwrap() == out());
+    assert_eq!(fs::metadata(&boot).unwrap().permissions().mode() & 0o777, 0o640);
+    // Somebody's own file is not replaced.
+    fs::write(&boot, "flush ruleset\n").unwrap();
+    let before = nas.loaded();
+    let (code, log) = with(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E062") && log.contains("is not replaced"), "{code:?} {log}");
+    // What cannot be put in place does not stay loaded.
+    nas.nft(&["delete", "table", "inet", "outgate"]);
+    let (code, log) = nas.apply(&["--yes", "--boot-file", "outgate.yaml/outgate.nft"]);
+    assert!(code == Some(1) && log.contains("cannot be put in place"), "{code:?} {log}");
+    assert_eq!(nas.loaded(), empty);
+    assert!(before != empty && nas.is_clear());
+    let (code, log) = nas.confirm("--boot-file=x");
+    assert_eq!(code, Some(2), "{log}");
+}
+
 /// A pfctl that keeps a record of its calls, says what it is told to, and fails where it is told to.
 const PFCTL: &str = r#"#!/bin/sh
 D=$(dirname "$0")
@@ -479,7 +554,7 @@ case "$*" in
     sed -n 's/.* file "\(.*\)"/\1/p' "$4" | while read -r file; do [ -r "$file" ] || exit 1; done ;;
 "-a outgate -f "*)
     [ ! -e "$D/fail-back" ] || case "$4" in */before.conf) echo "pfctl: no memory" >&2; exit 1 ;; esac
-    [ ! -e "$D/fail-load" ] || case "$4" in */outgate.conf) echo "pfctl: DIOCXCOMMIT: busy" >&2; exit 1 ;; esac
+    [ ! -e "$D/fail-load" ] || case "$4" in */trial.conf) echo "pfctl: DIOCXCOMMIT: busy" >&2; exit 1 ;; esac
     rm -f "$D/loaded/"*
     sed -n 's/^table <\(.*\)> persist file "\(.*\)"/\1 \2/p' "$4" | while read -r name file; do
         grep -v '^#' "$file" | tr -d ' ' >"$D/loaded/$name"
@@ -521,10 +596,27 @@ impl PfNas {
         self.nas.profile(&all);
     }
 
-    fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = self.nas.command(args);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.stub.display()));
-        let output = command.output().unwrap();
+        command
+    }
+
+    /// Starts it, and waits until it waits for its confirmation.
+    fn start(&self, more: &[&str]) -> Child {
+        let args = ["apply", "pf", "--state", "state", "--resolv-conf", "resolv.conf"];
+        let mut command = self.command(&args.iter().chain(more).copied().collect::<Vec<_>>());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(40);
+        while !self.nas.site.path().join("state/pending/ready").exists() {
+            assert!(child.try_wait().unwrap().is_none() && Instant::now() < end, "it does not wait");
+            thread::sleep(Duration::from_millis(20));
+        }
+        child
+    }
+
+    fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.command(args).output().unwrap();
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
     }
 
@@ -541,10 +633,13 @@ impl PfNas {
         calls.lines().filter(changing).map(str::to_owned).collect()
     }
 
-    /// Everything installed and loaded.
-    fn all(&self) -> Vec<(PathBuf, String)> {
+    /// Everything installed.
+    fn installed(&self) -> Vec<(PathBuf, String)> {
+        Self::files_below(vec![self.files.clone()])
+    }
+
+    fn files_below(mut folders: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
         let mut all = Vec::new();
-        let mut folders = vec![self.files.clone(), self.stub.join("loaded")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).into_iter().flatten() {
                 let path = entry.unwrap().path();
@@ -555,6 +650,13 @@ impl PfNas {
                 }
             }
         }
+        all.sort();
+        all
+    }
+
+    /// Everything installed and loaded.
+    fn all(&self) -> Vec<(PathBuf, String)> {
+        let mut all = Self::files_below(vec![self.files.clone(), self.stub.join("loaded")]);
         all.push((self.stub.join("rules"), fs::read_to_string(self.stub.join("rules")).unwrap().replace(":2>", ">")));
         all.sort();
         all
@@ -585,7 +687,8 @@ fn pf_is_checked_loaded_and_taken_back() {
     // The first time, not confirmed: the anchor is empty again.
     let (code, log) = pf.apply(&["--confirm-within", "1"]);
     assert_eq!(code, Some(1), "{log}");
-    let load = format!("-a outgate -f {}/outgate.conf", pf.files.display());
+    let state = pf.nas.site.path().canonicalize().unwrap().join("state/pending/pf");
+    let load = format!("-a outgate -f {}/trial.conf", state.display());
     assert_eq!(pf.changing(), [load.as_str(), "-a outgate -F rules", "-a outgate -F Tables"]);
     assert_eq!(pf.all(), empty);
     // It stays, and is what it should be.
@@ -595,6 +698,15 @@ fn pf_is_checked_loaded_and_taken_back() {
     let (code, log) = pf.run(&["drift", "pf"]);
     assert!(code == Some(0) && log.contains("same pf: anchor outgate"), "{code:?} {log}");
     let before = pf.all();
+    // An anchor that the main rules do not call any more does nothing.
+    let main = fs::read_to_string(pf.stub.join("main")).unwrap();
+    fs::write(pf.stub.join("main"), "pass all\n").unwrap();
+    let (code, log) = pf.run(&["drift", "pf"]);
+    assert!(
+        code == Some(1) && log.contains("W303") && log.contains("of the main rules is not there"),
+        "{code:?} {log}"
+    );
+    fs::write(pf.stub.join("main"), main).unwrap();
     // Another rule set: not confirmed, or refused by the kernel; a table that is gone comes back.
     pf.profile(&[("features: [updates, apps, mail]", "features: [updates]")]);
     for fail in [false, true] {
@@ -608,6 +720,21 @@ fn pf_is_checked_loaded_and_taken_back() {
         assert!(pf.changing().last().unwrap().ends_with("/pending/pf/before.conf"), "{:?}", pf.changing());
     }
     fs::remove_file(pf.stub.join("fail-load")).unwrap();
+    // While nobody confirmed, the files are those of before: a reboot would load them.
+    let mut running = pf.start(&["--confirm-within", "600"]);
+    assert_eq!(
+        pf.installed(),
+        before.iter().filter(|(path, _)| path.starts_with(&pf.files)).cloned().collect::<Vec<_>>()
+    );
+    assert_ne!(pf.all(), before, "it is loaded");
+    assert_eq!(pf.run(&["apply", "--revert", "--state", "state"]).0, Some(1));
+    assert_eq!(running.wait().unwrap().code(), Some(1));
+    assert_eq!(pf.all(), before);
+    // A table whose name would be a path is nothing that could be kept.
+    fs::write(pf.stub.join("loaded/a b"), "192.0.2.9\n").unwrap();
+    let (code, log) = pf.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("could not bring back"), "{code:?} {log}");
+    fs::remove_file(pf.stub.join("loaded/a b")).unwrap();
     let (code, log) = pf.apply(&["--yes"]);
     assert_eq!(code, Some(0), "{log}");
     assert!(!pf.files.join("tables/og_ghcr.txt").exists());
@@ -720,6 +847,11 @@ fn squid_is_checked_reloaded_and_taken_back() {
     };
     let drift = || nas.outgate(&["drift", "squid", "--include", &include]);
     let own_alone = installed();
+    // Somebody's own file in the place of the include is not replaced.
+    fs::write(&include, "http_access allow all\n").unwrap();
+    let (code, log) = apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("is not replaced"), "{code:?} {log}");
+    fs::remove_file(&include).unwrap();
     // The first time, not confirmed.
     assert_eq!(drift().status.code(), Some(1));
     let (code, log) = apply(&["--confirm-within", "1"]);

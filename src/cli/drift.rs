@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::generate::{self, Given};
-use super::{Format, Run, SiteArgs, Stop, machine, plain, read_whole, resolve};
+use super::loaded::Loaded;
+use super::{Format, Run, Stop, machine, plain, read_whole};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::drift::{self, Difference, State, Unreadable};
-use crate::policy;
 use crate::report;
 use crate::ruleset::Ruleset;
-use crate::target::{self, File};
+use crate::target::File;
 
 #[derive(Args)]
 pub(super) struct DriftArgs {
@@ -28,16 +28,7 @@ pub(super) struct DriftArgs {
     #[arg(long, value_name = "FILE", default_value = super::SQUID_INCLUDE, conflicts_with = "from")]
     include: PathBuf,
     #[command(flatten)]
-    site: SiteArgs,
-    /// The lock to read [default: outgate.lock beside the profile]
-    #[arg(long, value_name = "FILE")]
-    lock: Option<PathBuf>,
-    /// Compare even with rules of answers that are older than they may be
-    #[arg(long)]
-    allow_stale: bool,
-    /// Take templates from this folder where it has them, by their built-in paths
-    #[arg(long, value_name = "DIR")]
-    templates: Option<PathBuf>,
+    wanted: Loaded,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,16 +58,13 @@ impl Enforcer {
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(run: &mut Run, args: &DriftArgs) -> Result<(), Stop> {
-    if args.site.release.is_some() {
-        let diagnostic = Diagnostic::new(Code::BadUsage, "drift is of a site's targets, which no flag names");
-        return run.stop(diagnostic.help("write a profile"));
-    }
-    let (ruleset, files) = wanted(run, args)?;
+    let made = args.wanted.made(run, args.target.name())?;
+    let (ruleset, files) = (&made.ruleset, made.files());
     let (what, expected, loaded) = match args.target {
-        Enforcer::Nftables => nftables(run, args, &ruleset, &files)?,
-        Enforcer::Pf => pf(run, args, &ruleset, &files)?,
-        Enforcer::Opnsense => opnsense(run, args, &ruleset, &files)?,
-        Enforcer::Squid => squid(run, args, &ruleset, &files)?,
+        Enforcer::Nftables => nftables(run, args, ruleset, &files)?,
+        Enforcer::Pf => pf(run, args, ruleset, &files)?,
+        Enforcer::Opnsense => opnsense(run, args, ruleset, &files)?,
+        Enforcer::Squid => squid(run, args, ruleset, &files)?,
     };
     let found = match loaded {
         Some(loaded) => drift::compare(&expected, &loaded),
@@ -126,23 +114,6 @@ fn tell(run: &mut Run, found: &[Difference]) {
     }
 }
 
-/// The rule set and the files that should be loaded.
-fn wanted(run: &mut Run, args: &DriftArgs) -> Result<(Ruleset, Vec<File>), Stop> {
-    let catalog = run.catalog()?;
-    let (profile, folder) = run.site(&args.site, &[], &catalog)?;
-    let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
-    let named = target::find(args.target.name()).into_iter().collect();
-    let targets = generate::chosen_targets(run, named, &policy.settings)?;
-    let path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
-    let lock = if args.lock.is_some() { Some(resolve::parse(run, &path)?) } else { resolve::read(run, &path)? };
-    let given = Given { policy: &policy, lock: lock.as_ref(), before: None, allow_stale: args.allow_stale };
-    let (ruleset, rendered) = generate::render(run, &given, &targets, args.templates.as_deref())?;
-    if run.findings.has_errors() {
-        return Err(Stop::Found);
-    }
-    Ok((ruleset, rendered.into_iter().flat_map(|(_, files)| files).collect()))
-}
-
 /// What it is called, what it should be and what it is; `None` where nothing of it is loaded.
 type Compared = (String, State, Option<State>);
 
@@ -186,7 +157,7 @@ fn ask(run: &mut Run, program: &str, args: &[&str]) -> Result<String, Stop> {
     };
     let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
     let shown = format!("{program} {}", args.join(" "));
-    match machine::run(&path, &args, LIMIT) {
+    match machine::run(&path, &args, Stdio::null(), LIMIT) {
         Ok(said) if said.success => Ok(said.text()),
         Ok(said) => {
             let message = format!("`{shown}` says: {}", said.complaint);
@@ -246,7 +217,7 @@ fn pairs(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)>
 fn pf(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Result<Compared, Stop> {
     let Some(settings) = ruleset.settings.pf.as_ref() else { return Err(Stop::Found) };
     let anchor = settings.anchor.as_str();
-    let expected = drift::pf::of_files(text_of(files, "outgate.conf"), below(files, "tables/"))
+    let mut expected = drift::pf::of_files(text_of(files, "outgate.conf"), below(files, "tables/"))
         .or_else(|why| unreadable(run, "outgate.conf cannot be compared", why))?;
     let (rules, tables) = match &args.from {
         Some(folder) => (dump(run, &folder.join("rules.txt"))?, texts(run, &folder.join("tables"), "txt")?),
@@ -270,7 +241,16 @@ fn pf(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Res
     if rules.trim().is_empty() && tables.is_empty() {
         return Ok((what, expected, None));
     }
-    Ok((what, expected, Some(drift::pf::of_dump(&rules, pairs(&tables)))))
+    let mut loaded = drift::pf::of_dump(&rules, pairs(&tables));
+    if args.from.is_none() {
+        // Rules in an anchor that nobody calls do nothing.
+        let call = format!("the line `anchor \"{anchor}\"` of the main rules");
+        if drift::pf::is_called(&ask(run, "pfctl", &["-s", "rules"])?, anchor) {
+            loaded.others.insert(call.clone());
+        }
+        expected.others.insert(call);
+    }
+    Ok((what, expected, Some(loaded)))
 }
 
 fn opnsense(run: &mut Run, args: &DriftArgs, ruleset: &Ruleset, files: &[File]) -> Result<Compared, Stop> {

@@ -38,13 +38,13 @@ impl Said {
     }
 }
 
-/// Runs a program to its end, or for so long. It reads nothing.
+/// Runs a program to its end, or for so long. None of them reads its standard input; it is what they hold open.
 ///
 /// # Errors
 /// It cannot be started, or did not end in time and was killed.
-pub(super) fn run(program: &Path, args: &[String], limit: Duration) -> io::Result<Said> {
+pub(super) fn run(program: &Path, args: &[String], stdin: Stdio, limit: Duration) -> io::Result<Said> {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     // Words of the tools are read; they must be the same everywhere.
     let mut child = command.env("LC_ALL", "C").spawn()?;
     let (out, err) = (collect(child.stdout.take()), collect(child.stderr.take()));

@@ -72,6 +72,12 @@ pub fn of_dump<'a>(text: &str, tables: impl IntoIterator<Item = (&'a str, &'a st
     state
 }
 
+/// Whether the main rules, as pfctl prints them, call an anchor.
+#[must_use]
+pub fn is_called(main: &str, anchor: &str) -> bool {
+    main.lines().any(|line| line.trim_start().starts_with(&format!("anchor \"{anchor}\"")))
+}
+
 fn with_tables<'a>(tables: impl IntoIterator<Item = (&'a str, &'a str)>) -> State {
     let mut sets: BTreeMap<String, super::Set> = BTreeMap::new();
     for (name, text) in tables {

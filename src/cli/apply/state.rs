@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,11 +97,11 @@ impl Room {
         self.folder.join("pending")
     }
 
-    /// What another run began.
+    /// What another run may have loaded. What it only prepared is nobody's business any more.
     pub(super) fn pending(&self) -> Option<Pending> {
         let folder = self.pending_path();
         fs::symlink_metadata(&folder).ok().filter(fs::Metadata::is_dir)?;
-        Some(Pending { folder })
+        Some(Pending { folder }).filter(Pending::is_loading)
     }
 
     /// A new beginning, in the place of what is done with.
@@ -127,6 +128,27 @@ impl Room {
             thread::sleep(Duration::from_millis(20));
         }
         self.last()
+    }
+}
+
+/// How far something came.
+#[derive(Clone, Copy)]
+pub(super) enum Stage {
+    /// The process that goes back watches.
+    Watched,
+    /// No step that loads is still to come.
+    Loaded,
+    /// Its probes succeed: it may be confirmed.
+    Ready,
+}
+
+impl Stage {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Watched => "watched",
+            Self::Loaded => "loaded",
+            Self::Ready => "ready",
+        }
     }
 }
 
@@ -171,7 +193,7 @@ impl Pending {
     }
 
     /// Whether anything may have been loaded.
-    pub(super) fn is_loading(&self) -> bool {
+    fn is_loading(&self) -> bool {
         self.has("watch.json")
     }
 
@@ -179,21 +201,14 @@ impl Pending {
         read(&self.file("watch.json"))
     }
 
-    pub(super) fn watched(&self) -> Result<(), String> {
-        create(&self.file("watched")).map(drop).map_err(failed("write", &self.file("watched")))
+    /// Says that a stage is reached.
+    pub(super) fn reach(&self, stage: Stage) -> Result<(), String> {
+        let path = self.file(stage.file());
+        create(&path).map(drop).map_err(failed("write", &path))
     }
 
-    pub(super) fn is_watched(&self) -> bool {
-        self.has("watched")
-    }
-
-    /// It is loaded and its probes succeed: it may be confirmed.
-    pub(super) fn ready(&self) -> Result<(), String> {
-        create(&self.file("ready")).map(drop).map_err(failed("write", &self.file("ready")))
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.has("ready")
+    pub(super) fn is_at(&self, stage: Stage) -> bool {
+        self.has(stage.file())
     }
 
     /// Decides, unless somebody did before. What holds is returned.
@@ -221,17 +236,25 @@ impl Pending {
         read(&self.file("decision"))
     }
 
+    /// What was decided, where somebody else did it and cleared up.
+    pub(super) fn ended(&self, room: &Room) -> Option<Decision> {
+        if self.is_there() { None } else { room.last().map(|last| last.decision) }
+    }
+
     /// Does what was decided, writes down how it ended, and clears up. What could not be taken back is left as it is.
     pub(super) fn finish(&self, room: &Room) -> Result<Outcome, String> {
         let watch = self.watch().ok_or("what it takes to go back cannot be read")?;
         let decision = self.decision().unwrap_or(Decision { keep: false, why: "nobody decided".to_owned() });
         let mut outcome = Outcome { target: watch.target, decision, failed: Vec::new() };
+        let done = |step: &Step| perform(step, Stdio::null()).map_err(|why| format!("{}: {why}", step.line()));
+        if outcome.decision.keep
+            && let Err(why) = watch.keep.iter().try_for_each(done)
+        {
+            // What is loaded now and what is loaded at boot would be two things.
+            outcome.decision = Decision { keep: false, why: format!("its files cannot be put in place: {why}") };
+        }
         if !outcome.decision.keep {
-            for step in &watch.revert {
-                if let Err(why) = perform(step) {
-                    outcome.failed.push(format!("{}: {why}", step.line()));
-                }
-            }
+            outcome.failed = watch.revert.iter().filter_map(|step| done(step).err()).collect();
         }
         if let Ok(from) = self.write("last.json", &outcome) {
             let _ = fs::rename(from, room.folder.join("last.json"));
@@ -243,8 +266,11 @@ impl Pending {
     }
 
     pub(super) fn remove(&self) {
-        // Does not follow links, neither here nor below.
-        let _ = fs::remove_dir_all(&self.folder);
+        // At once, so that nobody meets the half of it. Neither this nor what follows goes by links.
+        let ended = self.folder.with_file_name("ended");
+        let _ = fs::remove_dir_all(&ended);
+        let gone = if fs::rename(&self.folder, &ended).is_ok() { &ended } else { &self.folder };
+        let _ = fs::remove_dir_all(gone);
     }
 }
 
@@ -252,17 +278,32 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&read_whole(path).ok()?).ok()
 }
 
-/// Whether a file is there.
+/// Whether an error says that nothing is there.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether a file of ours is there.
 ///
 /// # Errors
-/// Something else is in its place: a link would be replaced, and what it leads to forgotten.
+/// Something else is in its place: a link, which would be replaced and what it leads to forgotten, or somebody's own file.
 pub(super) fn is_there(path: &Path) -> Result<bool, String> {
     match fs::symlink_metadata(path) {
-        Ok(about) if about.is_file() => Ok(true),
+        Ok(about) if about.is_file() && (about.len() == 0 || is_made(path)) => Ok(true),
+        Ok(about) if about.is_file() => {
+            Err(format!("{} does not say in its head that outgate made it, and is not replaced", path.display()))
+        }
         Ok(_) => Err(format!("{} is a link or a folder; only a file is replaced", path.display())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) if is_nothing(&error) => Ok(false),
         Err(error) => Err(failed("look at", path)(error)),
     }
+}
+
+/// Whether the head of a file says that outgate made it: its first line, or the one below what runs it.
+fn is_made(path: &Path) -> bool {
+    let Ok(bytes) = read_whole(path) else { return false };
+    let mut lines = bytes.split(|byte| *byte == b'\n').skip_while(|line| line.starts_with(b"#!"));
+    lines.next().is_some_and(|line| line.starts_with(b"# Made by outgate "))
 }
 
 /// The files in a folder whose names begin so and end in `.txt`, and that outgate made: they say so in their first line.
@@ -277,10 +318,7 @@ pub(super) fn ours(folder: &Path, beginnings: &[&str]) -> Result<BTreeSet<String
         let path = entry.map_err(failed("read", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let named = name.ends_with(".txt") && beginnings.iter().any(|beginning| name.starts_with(beginning));
-        let made = || {
-            fs::symlink_metadata(&path).is_ok_and(|about| about.is_file())
-                && read_whole(&path).is_ok_and(|bytes| bytes.starts_with(b"# Made by outgate "))
-        };
+        let made = || fs::symlink_metadata(&path).is_ok_and(|about| about.is_file()) && is_made(&path);
         if named && made() {
             ours.insert(path.display().to_string());
         }
@@ -288,10 +326,11 @@ pub(super) fn ours(folder: &Path, beginnings: &[&str]) -> Result<BTreeSet<String
     Ok(ours)
 }
 
-/// Does one thing. The error says what went wrong, in the enforcer's words where it has some.
-pub(super) fn perform(step: &Step) -> Result<(), String> {
+/// Does one thing. The error says what went wrong, in the enforcer's words where it has some. `held` is what a program
+/// holds open while it runs.
+pub(super) fn perform(step: &Step, held: Stdio) -> Result<(), String> {
     match step {
-        Step::Run(call) => match machine::run(Path::new(&call.program), &call.args, LIMIT) {
+        Step::Run(call) => match machine::run(Path::new(&call.program), &call.args, held, LIMIT) {
             // The line that says it may stand behind many that say nothing.
             Ok(said) => match call.bad.iter().find(|word| said.both.contains(word.as_str())) {
                 Some(word) => Err(line_with(&said.both, word)),
@@ -305,12 +344,13 @@ pub(super) fn perform(step: &Step) -> Result<(), String> {
             if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make", folder))?;
             }
-            let written = create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+            let written =
+                create(path).and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
             written.map_err(failed("write", path))
         }
         Step::Put { from, to } => put(Path::new(from), Path::new(to)),
         Step::Remove(path) => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", Path::new(path))(error)),
+            Err(error) if !is_nothing(&error) => Err(failed("remove", Path::new(path))(error)),
             _ => Ok(()),
         },
     }
@@ -321,20 +361,28 @@ fn line_with(text: &str, word: &str) -> String {
     crate::text::quoted_to(line, 600)
 }
 
-/// Puts a copy in the place of a file: beside it, synced, renamed. It can be read by the service it is for.
+/// Puts a copy in the place of a file: beside it, synced, renamed. It belongs to whom the other belonged to, and whoever
+/// could read that can read this; a new one can be read by the service it is for.
 fn put(from: &Path, to: &Path) -> Result<(), String> {
     let bytes = read_whole(from).map_err(failed("read", from))?;
     let (Some(folder), Some(name)) = (to.parent(), to.file_name()) else {
         return Err(format!("{} is no file", to.display()));
     };
+    if fs::symlink_metadata(to).is_ok_and(|about| about.is_file()) && read_whole(to).is_ok_and(|own| own == bytes) {
+        return Ok(());
+    }
     if !folder.is_dir() {
         fs::create_dir_all(folder).map_err(failed("make", folder))?;
     }
-    let mode = fs::symlink_metadata(to).map_or(0o644, |about| about.mode() & 0o777);
+    let before = fs::symlink_metadata(to).ok().filter(fs::Metadata::is_file);
+    let mode = before.as_ref().map_or(0o644, |about| about.mode() & 0o777);
     let beside = folder.join(format!(".{}.outgate-{}", name.to_string_lossy(), std::process::id()));
     let _ = fs::remove_file(&beside);
     let written = create(&beside).and_then(|mut file| {
         file.write_all(&bytes)?;
+        if let Some(about) = &before {
+            fchown(&file, Some(about.uid()), Some(about.gid()))?;
+        }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()
     });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::state::{Pending, Room};
+use super::state::{Pending, Room, Stage};
 use super::tell;
 use crate::apply::{Decision, Watch};
 
@@ -37,7 +37,7 @@ pub(in crate::cli) fn watch(args: &WatchArgs) -> ExitCode {
     else {
         return ExitCode::from(2);
     };
-    if pending.watched().is_err() {
+    if pending.reach(Stage::Watched).is_err() {
         return ExitCode::from(2);
     }
     let decided = decided(&pending, &watch, &parent());
@@ -58,7 +58,7 @@ pub(in crate::cli) fn watch(args: &WatchArgs) -> ExitCode {
     }
 }
 
-/// Whether the run that loads is gone: its end of the pipe is closed.
+/// Whether the run that loads is gone, and whatever program it ran to load: their end of the pipe is closed.
 fn parent() -> Arc<AtomicBool> {
     let gone = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&gone);
@@ -77,18 +77,22 @@ fn decided(pending: &Pending, watch: &Watch, gone: &AtomicBool) -> Decision {
     let begun = Instant::now();
     let mut ready: Option<Instant> = None;
     let why = loop {
-        if let Some(decision) = pending.decision() {
-            return decision;
-        }
-        if ready.is_none() && pending.is_ready() {
+        let gone = gone.load(Ordering::Relaxed);
+        let late = begun.elapsed() >= LOADING + within;
+        if ready.is_none() && pending.is_at(Stage::Ready) {
             ready = Some(Instant::now());
         }
-        match ready {
-            Some(since) if since.elapsed() >= within => break "nobody confirmed in time",
-            // Before the probes are done there is nothing that anybody could confirm.
-            None if gone.load(Ordering::Relaxed) => break "the run that loaded it ended before its probes were done",
-            None if begun.elapsed() >= LOADING + within => break "its probes never ended",
-            _ => {}
+        match pending.decision() {
+            // What is taken back while something still loads would be loaded behind that.
+            Some(decision) if gone || late || pending.is_at(Stage::Loaded) => return decision,
+            Some(_) => {}
+            None => match ready {
+                Some(since) if since.elapsed() >= within => break "nobody confirmed in time",
+                // Before the probes are done there is nothing that anybody could confirm.
+                None if gone => break "the run that loaded it ended before its probes were done",
+                None if late => break "its probes never ended",
+                _ => {}
+            },
         }
         thread::sleep(Duration::from_millis(50));
     };
