@@ -104,10 +104,6 @@ enum Verb {
     /// Load the files on this machine, try what must still work, and go back unless somebody confirms
     #[cfg(unix)]
     Apply(apply::ApplyArgs),
-    /// What goes back when nobody confirms; `apply` starts it
-    #[cfg(unix)]
-    #[command(hide = true)]
-    ApplyWatch(apply::WatchArgs),
     /// Compare what is loaded with what should be, by meaning: sets, rules and their order
     Drift(drift::DriftArgs),
     /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
@@ -191,6 +187,10 @@ struct Run {
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    #[cfg(unix)]
+    if let Some(folder) = apply::watched_folder(std::env::args_os().skip(1)) {
+        return apply::watch(&folder);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -219,8 +219,6 @@ pub fn main() -> ExitCode {
         Verb::Diff(args) => diff::run(&mut run, &args),
         #[cfg(unix)]
         Verb::Apply(args) => apply::run(&mut run, &args),
-        #[cfg(unix)]
-        Verb::ApplyWatch(args) => return apply::watch(&args),
         Verb::Drift(args) => drift::run(&mut run, &args),
         Verb::Explain(args) => explain::run(&mut run, &args),
         Verb::Prefixes(args) => prefixes::run(&mut run, &args),

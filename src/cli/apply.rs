@@ -27,7 +27,7 @@ use planning::Machine;
 use state::{Pending, Room, Stage};
 use waiting::Watcher;
 
-pub(super) use watch::{WatchArgs, watch};
+pub(super) use watch::{watch, watched_folder};
 
 #[derive(Args)]
 pub(super) struct ApplyArgs {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::super::plain;
 use super::state::{Pending, Room, Stage};
+use super::watch::WATCH;
 use super::{Audit, PATIENCE};
 use crate::apply::{Decision, Outcome, Watch};
 
@@ -68,7 +69,7 @@ impl Watcher {
         pending.write_watch(watch)?;
         let own = std::env::current_exe().map_err(|error| plain(&error))?;
         let mut command = Command::new(own);
-        command.args(["apply-watch", "--state"]).arg(room.path()).current_dir("/");
+        command.arg(WATCH).arg(room.path()).current_dir("/");
         let shared = lock.try_clone().map_err(|error| plain(&error))?;
         command.stdin(Stdio::piped()).stdout(Stdio::from(shared));
         let child = command.spawn().map_err(|error| plain(&error))?;

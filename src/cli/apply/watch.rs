@@ -1,26 +1,27 @@
 //! The process that goes back: in a session of its own, so that no hangup reaches it, and with all it needs in the folder
 //! of state. The only door of `nix` here.
 
+use std::ffi::OsString;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
-
 use super::state::{Pending, Room, Stage};
 use super::tell;
 use crate::apply::{Decision, Watch};
 
-/// What the run that loads starts; nobody else does.
-#[derive(Args)]
-pub(in crate::cli) struct WatchArgs {
-    /// The folder of state
-    #[arg(long, value_name = "DIR")]
-    state: PathBuf,
+/// What the process that goes back is started with, before the folder of state. It is no verb: nobody types it, so help,
+/// completions and man pages have nothing of it.
+pub(super) const WATCH: &str = "apply-watch";
+
+/// The folder of state, where these arguments start the process that goes back.
+pub(in crate::cli) fn watched_folder(mut args: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let (verb, folder, more) = (args.next()?, args.next()?, args.next());
+    (verb == WATCH && more.is_none()).then(|| PathBuf::from(folder))
 }
 
 /// Whether this process may load rules.
@@ -29,10 +30,10 @@ pub(super) fn is_root() -> bool {
 }
 
 /// Waits for a decision, decides where nobody does in time, and does what was decided.
-pub(in crate::cli) fn watch(args: &WatchArgs) -> ExitCode {
+pub(in crate::cli) fn watch(folder: &Path) -> ExitCode {
     // It leads no group yet, so this cannot fail; if it did, a hangup might end it and the run that loads would go back.
     let _ = nix::unistd::setsid();
-    let Ok(room) = Room::open(Some(&args.state)) else { return ExitCode::from(2) };
+    let Ok(room) = Room::open(Some(folder)) else { return ExitCode::from(2) };
     let Some((pending, watch)) = room.pending().and_then(|pending| pending.watch().map(|watch| (pending, watch)))
     else {
         return ExitCode::from(2);
