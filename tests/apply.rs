@@ -464,10 +464,18 @@ fn a_chain_that_nft_does_not_change_in_place_is_made_anew() {
     assert!(nas.same());
 }
 
-/// An nft that takes its time to load something new, and says that it has begun.
+/// An nft that takes its time to load something new: it has read it, and says so, long before the kernel gets it.
 const SLOW_NFT: &str = r#"#!/bin/sh
-case "$1 $2" in "-f "*/new.nft) : >"$(dirname "$0")/begun"; sleep 3 ;; esac
-PATH=/usr/sbin:/usr/bin:/sbin:/bin exec nft "$@"
+D=$(dirname "$0")
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+case "$1 $2" in "-f "*/new.nft)
+    exec 9<"$2"
+    : >"$D/begun"
+    sleep 3
+    nft -f - <&9
+    exit ;;
+esac
+exec nft "$@"
 "#;
 
 #[test]
