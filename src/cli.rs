@@ -16,15 +16,20 @@ use crate::source::{SourceId, Sources};
 use crate::strict::Level;
 use crate::text::Id;
 
+#[cfg(unix)]
+mod apply;
 mod catalog_checks;
 mod catalog_verb;
 mod check;
 mod completions;
 mod diff;
+mod drift;
 mod explain;
 mod generate;
 mod git;
 mod lists;
+mod loaded;
+mod machine;
 mod man;
 mod prefixes;
 mod progress;
@@ -44,6 +49,9 @@ pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
 }
+
+/// Where Debian's Squid reads includes of others.
+const SQUID_INCLUDE: &str = "/etc/squid/conf.d/outgate.conf";
 
 const AFTER: &str = "Exit codes: 0 fine; 1 something to look at (files differ, a lookup failed, a target is narrower than \
 the profile, strict mode does not hold: then nothing was changed); 2 could not do it, and nothing was changed.";
@@ -83,7 +91,7 @@ enum Verb {
     Generate(generate::Generate),
     /// Ask DNS, read vendors' lists of prefixes, and write the lock; only this and what asks by it (`--resolve`, `--fresh`) goes to the network
     Resolve(resolve::Resolve),
-    /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody
+    /// Say how old the lock is, what fails, what leaves next and what it covers, without asking anybody; `drift` looks at what is loaded
     Status(status::StatusArgs),
     /// Say of every blocked callout what stops it in each target, what remains possible and what it costs
     Prove(prove::Prove),
@@ -93,6 +101,11 @@ enum Verb {
     Check(check::CheckArgs),
     /// Compare two states of a site by what they let out: git revisions, folders, releases, answers of now
     Diff(diff::Diff),
+    /// Load the files on this machine, try what must still work, and go back unless somebody confirms
+    #[cfg(unix)]
+    Apply(apply::ApplyArgs),
+    /// Compare what is loaded with what should be, by meaning: sets, rules and their order
+    Drift(drift::DriftArgs),
     /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
     Explain(explain::Explain),
     /// Merge plain lists of prefixes, and take others out of them
@@ -174,6 +187,10 @@ struct Run {
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    #[cfg(unix)]
+    if let Some(folder) = apply::watched_folder(std::env::args_os().skip(1)) {
+        return apply::watch(&folder);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -200,6 +217,9 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(&mut run, &args),
         Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
+        #[cfg(unix)]
+        Verb::Apply(args) => apply::run(&mut run, &args),
+        Verb::Drift(args) => drift::run(&mut run, &args),
         Verb::Explain(args) => explain::run(&mut run, &args),
         Verb::Prefixes(args) => prefixes::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),

@@ -109,6 +109,16 @@ codes! {
     TelemetryOpen = "E052" Error;
     /// The rules cut the appliance off from servers it needs, or administrators from its web interface.
     LockedOut = "E053" Error;
+    /// An enforcer cannot be run here: it is not installed, or this user may not.
+    NoEnforcer = "E060" Error;
+    /// What is loaded cannot be read, or cannot be compared.
+    BadDump = "E061" Error;
+    /// An enforcer refuses the files; nothing was loaded.
+    EnforcerRefuses = "E062" Error;
+    /// Files are not loaded as they are: they are not up to date, or nothing could tell whether they work.
+    NotApplied = "E063" Error;
+    /// Another run waits for its confirmation, or ended without one.
+    ApplyPending = "E064" Error;
     /// A lookup failed.
     LookupFailed = "W101" Warning;
     /// An answer held an address that a public name cannot have; it was left out.
@@ -167,6 +177,22 @@ codes! {
     WithoutAnswer = "W207" Warning;
     /// Less of a name's addresses is known than before.
     CoverageFell = "W208" Warning;
+    /// Elements that should be in a set of the enforcer are not.
+    ElementMissing = "W301" Warning;
+    /// A set of the enforcer has elements that should not be there.
+    ElementExtra = "W302" Warning;
+    /// A rule, set or chain that should be loaded is not.
+    LoadedMissing = "W303" Warning;
+    /// Something is loaded in a place of ours that should not be there.
+    LoadedForeign = "W304" Warning;
+    /// A rule, set or chain is loaded with another meaning.
+    LoadedChanged = "W305" Warning;
+    /// Rules are loaded in an order that changes what they do.
+    LoadedOrder = "W306" Warning;
+    /// What was loaded was taken back.
+    TakenDown = "W310" Warning;
+    /// What was loaded could not be taken back.
+    StuckLoaded = "W311" Warning;
     /// A host is written in two places of a catalog.
     HostTwice = "W108" Warning;
     /// Two intervals of one entry overlap.
@@ -203,6 +229,10 @@ codes! {
     IdleStrict = "N212" Note;
     /// The site accepts that a blocked name can be reached at an address of an allowed one.
     SharedAccepted = "N213" Note;
+    /// A set is left over from an earlier file; no rule uses it.
+    LeftOver = "N230" Note;
+    /// A probe failed before anything was loaded, so it says nothing of the rules.
+    ProbeSilent = "N231" Note;
     /// Two hosts of a catalog differ by one letter.
     SpellingTwin = "N207" Note;
     /// A provider, feature or source of a catalog that no entry refers to.

@@ -18,6 +18,8 @@
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
 //!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
 //!   rule sets compared by what they let out), [`explain`] (why something is let out or not, and what it comes near to), [`check`] (what became of each part of a run for CI).
+//! - **On the machine**: [`apply`] (how files are loaded, tried and taken back), [`drift`] (what is loaded against what
+//!   should be, by meaning).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -33,6 +35,7 @@
 //! [`ranges::fetch`], templates in [`target`], dates in [`day`]. `tests/layers.rs` holds both rules.
 
 pub mod addrs;
+pub mod apply;
 pub mod assertion;
 pub mod callout;
 pub mod catalog;
@@ -43,6 +46,7 @@ pub mod day;
 pub mod diagnostic;
 pub mod diff;
 pub mod digest;
+pub mod drift;
 pub mod explain;
 pub mod files;
 pub mod freshness;

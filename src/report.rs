@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod diff;
+pub mod drift;
 pub mod explain;
 pub mod github;
 pub mod json;

@@ -78,9 +78,15 @@ pub fn describe(c: char) -> String {
 /// A user's own text inside a message: cut to a length that can be read, with invisible characters made visible.
 #[must_use]
 pub fn quoted(text: &str) -> String {
+    quoted_to(text, 80)
+}
+
+/// The same, cut to another length: for what another program says, which is long where it matters.
+#[must_use]
+pub fn quoted_to(text: &str, most: usize) -> String {
     let mut out = String::new();
     for (i, c) in text.chars().enumerate() {
-        if i == 80 {
+        if i == most {
             out.push('…');
             break;
         }
