@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -130,10 +131,20 @@ const GLOBAL_V6: &str = "2000::/3";
 /// (RFC 6890 and its successors). `None` for ordinary unicast addresses.
 #[must_use]
 pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
-    let table = if addr.is_ipv4() { SPECIAL_V4 } else { SPECIAL_V6 };
-    let holds = |text: &str| text.parse::<IpNet>().is_ok_and(|net| net.contains(&addr));
-    let known = table.iter().find(|(text, _)| holds(text)).map(|&(_, kind)| kind);
-    known.or_else(|| (addr.is_ipv6() && !holds(GLOBAL_V6)).then_some(SpecialUse::Reserved))
+    // Every address of a lock is judged for every site: the tables are read once.
+    type Blocks = Vec<(IpNet, SpecialUse)>;
+    static BLOCKS: LazyLock<[Blocks; 3]> = LazyLock::new(|| {
+        let read = |table: &[(&str, SpecialUse)]| {
+            table.iter().filter_map(|&(text, kind)| Some((text.parse().ok()?, kind))).collect()
+        };
+        [read(SPECIAL_V4), read(SPECIAL_V6), read(&[(GLOBAL_V6, SpecialUse::Reserved)])]
+    });
+    let [v4, v6, global] = &*BLOCKS;
+    let within = |blocks: &Blocks| blocks.iter().find(|(net, _)| net.contains(&addr)).map(|&(_, kind)| kind);
+    match addr {
+        IpAddr::V4(_) => within(v4),
+        IpAddr::V6(_) => within(v6).or_else(|| within(global).is_none().then_some(SpecialUse::Reserved)),
+    }
 }
 
 /// Every kind of special use that some address of a prefix has.

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::{self, Catalog};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
+use crate::lock::Lock;
 use crate::profile::{self, Profile};
 use crate::report;
 use crate::source::{SourceId, Sources};
@@ -24,6 +27,7 @@ mod explain;
 mod generate;
 mod git;
 mod lists;
+mod many;
 mod progress;
 mod prove;
 mod resolve;
@@ -56,6 +60,9 @@ struct Global {
     /// Print no notes, only warnings and errors
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// Say on standard error which files were read, and how long each step took
+    #[arg(short, long, global = true)]
+    verbose: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,7 +109,7 @@ enum Verb {
 }
 
 /// The site: a profile, or the few words of one.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct SiteArgs {
     /// The site's profile [default: outgate.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "release")]
@@ -137,6 +144,13 @@ struct SiteArgs {
     interface: Option<String>,
 }
 
+impl SiteArgs {
+    /// The same for a profile of many.
+    fn of(&self, profile: &Path) -> Self {
+        Self { config: Some(profile.to_owned()), ..self.clone() }
+    }
+}
+
 /// Why a verb ended early. What is wrong is in the findings already, or the reader went away.
 enum Stop {
     Found,
@@ -156,10 +170,27 @@ struct Run {
     format: Format,
     quiet: bool,
     catalog: Option<PathBuf>,
+    /// What was read once for many sites.
+    shared: Shared,
+    /// What `--verbose` says, and since when the step is on that is next to be said.
+    verbose: Option<(Vec<String>, Instant)>,
     /// The one finding that makes the exit code 1, where a verb asks a single question.
     exit_by: Option<Code>,
     /// The exit code where nothing is wrong, for a verb whose findings are its answer.
     exit: Option<u8>,
+    /// It is for one of many sites.
+    many: bool,
+}
+
+/// What many sites have in common; a clone is the same.
+#[derive(Clone, Default)]
+struct Shared {
+    catalog: Option<Arc<Catalog>>,
+    /// Catalogs of git revisions, by revision.
+    revisions: Arc<BTreeMap<String, Arc<Catalog>>>,
+    /// Locks by path, or by path and git revision; `None` where there is none.
+    locks: Arc<BTreeMap<PathBuf, Option<Arc<Lock>>>>,
+    templates: Arc<crate::target::Templates>,
 }
 
 /// Runs the program with the process's arguments.
@@ -180,8 +211,11 @@ pub fn main() -> ExitCode {
         format: cli.global.format,
         quiet: cli.global.quiet,
         catalog: cli.global.catalog,
+        shared: Shared::default(),
+        verbose: cli.global.verbose.then(|| (Vec::new(), Instant::now())),
         exit_by: None,
         exit: None,
+        many: false,
     };
     let result = match cli.verb {
         Verb::Generate(args) => generate::run(&mut run, &args),
@@ -209,9 +243,6 @@ impl Run {
             return ExitCode::from(2);
         }
         let worst = self.findings.iter().map(Diagnostic::severity).max();
-        let counts =
-            |d: &&Diagnostic| self.exit_by.is_none_or(|code| d.code == code || d.severity() == Severity::Error);
-        let decisive = self.findings.iter().filter(counts).map(Diagnostic::severity).max();
         // Notes are about a result; where there is none, they would only hide the reason.
         let least = if self.quiet || worst == Some(Severity::Error) { Severity::Warning } else { Severity::Note };
         // Two targets may find the same.
@@ -224,12 +255,48 @@ impl Run {
             self.findings.iter().filter(|d| d.severity() >= least).filter(&mut is_new).collect();
         // A reader that went away has nothing to be told.
         let _ = self.tell(&findings);
-        match (result, decisive) {
-            (_, Some(Severity::Error)) if self.only_refused() => ExitCode::from(1),
-            (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
-            (Ok(()), _) if self.exit.is_some() => ExitCode::from(self.exit.unwrap_or_default()),
-            (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
-            (Ok(()), _) => ExitCode::SUCCESS,
+        if let Some((lines, _)) = &self.verbose {
+            let mut err = report::terminal::stderr();
+            let _ = lines.iter().try_for_each(|line| writeln!(err, "{line}"));
+        }
+        let failed = result.is_err() || worst == Some(Severity::Error);
+        match self.exit.filter(|_| !failed) {
+            Some(code) => ExitCode::from(code),
+            None => ExitCode::from(exit_code(&self.findings, failed, self.exit_by)),
+        }
+    }
+
+    /// A run of its own for one of many sites, with what they share.
+    fn of_site(&self) -> Self {
+        Self {
+            sources: self.sources.clone(),
+            findings: Findings::default(),
+            format: self.format,
+            quiet: self.quiet,
+            catalog: self.catalog.clone(),
+            shared: self.shared.clone(),
+            verbose: None,
+            exit_by: None,
+            exit: None,
+            many: true,
+        }
+    }
+
+    /// Takes over what a run of its own has found.
+    fn take(&mut self, sources: &Sources, findings: Vec<Diagnostic>) {
+        for mut finding in findings {
+            for label in &mut finding.labels {
+                label.span.source = self.sources.adopt(sources, label.span.source);
+            }
+            self.findings.push(finding);
+        }
+    }
+
+    /// Ends a step, for `--verbose`.
+    fn step(&mut self, name: &str) {
+        if let Some((lines, since)) = &mut self.verbose {
+            lines.push(format!("took {:>6.1} ms: {name}", since.elapsed().as_secs_f64() * 1000.0));
+            *since = Instant::now();
         }
     }
 
@@ -257,7 +324,7 @@ impl Run {
     /// Whether every error is a refusal: what was asked for is sound, and does not hold. That is an answer, not a failure
     /// to give one.
     fn only_refused(&self) -> bool {
-        self.findings.iter().all(|d| d.severity() < Severity::Error || d.code.is_refusal())
+        only_refused(&self.findings)
     }
 
     fn stop<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stop> {
@@ -271,6 +338,9 @@ impl Run {
         match read_whole(path).map(String::from_utf8) {
             Ok(Ok(text)) => {
                 let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+                if let Some((lines, _)) = &mut self.verbose {
+                    lines.push(format!("read {shown} ({} bytes)", text.len()));
+                }
                 Ok(self.sources.add(shown.to_string(), text))
             }
             Ok(Err(error)) => {
@@ -301,12 +371,18 @@ impl Run {
         }
     }
 
-    fn catalog(&mut self) -> Result<Catalog, Stop> {
+    /// The catalog, read once.
+    fn catalog(&mut self) -> Result<Arc<Catalog>, Stop> {
+        if let Some(catalog) = &self.shared.catalog {
+            return Ok(Arc::clone(catalog));
+        }
         let files = match self.catalog.clone() {
             None => catalog::embedded::files(&mut self.sources),
             Some(folder) => self.catalog_folder(&folder)?,
         };
-        catalog::read(&self.sources, &files, &mut self.findings).ok_or(Stop::Found)
+        let catalog = catalog::read(&self.sources, &files, &mut self.findings).map(Arc::new).ok_or(Stop::Found)?;
+        self.shared.catalog = Some(Arc::clone(&catalog));
+        Ok(catalog)
     }
 
     fn catalog_folder(&mut self, folder: &Path) -> Result<catalog::Files, Stop> {
@@ -437,6 +513,23 @@ impl Run {
             );
         }
         Ok(replaced)
+    }
+}
+
+/// Whether every error among findings is a refusal.
+fn only_refused(findings: &Findings) -> bool {
+    findings.iter().all(|d| d.severity() < Severity::Error || d.code.is_refusal())
+}
+
+/// The exit code by what was found. `exit_by`: the one warning that counts.
+fn exit_code(findings: &Findings, failed: bool, exit_by: Option<Code>) -> u8 {
+    let counts = |d: &&Diagnostic| exit_by.is_none_or(|code| d.code == code || d.severity() == Severity::Error);
+    match findings.iter().filter(counts).map(Diagnostic::severity).max() {
+        Some(Severity::Error) if only_refused(findings) => 1,
+        Some(Severity::Error) => 2,
+        _ if failed => 2,
+        Some(Severity::Warning) => 1,
+        _ => 0,
     }
 }
 

@@ -10,7 +10,7 @@
 //! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
 //! - **What files say**: [`callout`] (the shape of an entry), [`strict`] (what is blocked, excepted, decided),
 //!   [`settings`] (what may be said of each target), [`assertion`] (what must hold of the rules), [`catalog`] (what is documented), [`profile`] (what one site is and
-//!   wants).
+//!   wants), [`workspace`] (which sites there are).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
@@ -67,4 +67,5 @@ pub mod target;
 pub mod terms;
 pub mod text;
 pub mod verify;
+pub mod workspace;
 pub mod yaml;

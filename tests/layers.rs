@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "yaml",
         ],
     ),
+    ("workspace", &["text", "source", "diagnostic", "yaml"]),
     (
         "policy",
         &[
@@ -117,6 +118,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "assertion",
             "catalog",
             "profile",
+            "workspace",
             "lock",
             "callout",
             "strict",
@@ -191,7 +193,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("futures_util", &["resolve/dns/"]),
     ("rustls", &["resolve/dns/secure.rs"]),
     ("rustls_native_certs", &["resolve/dns/secure.rs"]),
-    ("nix", &["resolve/dns/socket.rs"]),
+    ("nix", &["files.rs", "resolve/dns/socket.rs"]),
     ("rand", &["resolve/dns/engine.rs", "resolve/dns/message.rs"]),
     ("minijinja", &["target.rs"]),
     ("annotate_snippets", &["report/terminal.rs"]),
@@ -230,7 +232,16 @@ const DOORS: &[(&str, &[&str])] = &[
 /// The one way a crate may be named elsewhere: to derive beside the types of a file format.
 const DERIVES: &[(&str, &[&str])] = &[(
     "use schemars::JsonSchema;",
-    &["assertion.rs", "callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"],
+    &[
+        "assertion.rs",
+        "callout.rs",
+        "catalog.rs",
+        "lock/file.rs",
+        "profile.rs",
+        "settings.rs",
+        "strict.rs",
+        "workspace.rs",
+    ],
 )];
 
 /// What steps must not reach for: the clock, the disk, the environment, the terminal.
