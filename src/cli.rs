@@ -26,9 +26,11 @@ mod diff;
 mod explain;
 mod generate;
 mod git;
+mod init;
 mod lists;
 mod many;
 mod progress;
+mod prompt;
 mod prove;
 mod resolve;
 mod schema;
@@ -83,6 +85,8 @@ enum Format {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Ask a few questions, or take flags, and write a first profile with comments; then resolve and generate
+    Init(init::Init),
     /// Write the targets' files from catalog, profile and lock
     Generate(generate::Generate),
     /// Ask DNS, read vendors' lists of prefixes, and write the lock; only this and what asks by it (`--resolve`, `--fresh`) goes to the network
@@ -218,6 +222,7 @@ pub fn main() -> ExitCode {
         many: false,
     };
     let result = match cli.verb {
+        Verb::Init(args) => init::run(&mut run, &args),
         Verb::Generate(args) => generate::run(&mut run, &args),
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Status(args) => status::run(&mut run, &args),
@@ -459,7 +464,7 @@ impl Run {
                     let diagnostic = Diagnostic::new(Code::Unreadable, "there is no outgate.yaml in this folder");
                     return self.stop(
                         diagnostic
-                            .help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"),
+                            .help("write one with `outgate init`, name one with -c FILE, or do without: --release 24.10 --nas 192.0.2.10"),
                     );
                 }
                 (self.read(path)?, PathBuf::new())

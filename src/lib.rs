@@ -18,6 +18,7 @@
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
 //!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
 //!   rule sets compared by what they let out), [`explain`] (why something is let out or not, and what it comes near to), [`check`] (what became of each part of a run for CI).
+//! - **To begin with**: [`init`] (what the catalog knows of a release, and answers → the text of a first profile).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
 //! - **The edge**: [`files`] (a set of files on disk, whole or not at all), [`report`] (what is printed), [`cli`].
 //!
@@ -47,6 +48,7 @@ pub mod explain;
 pub mod files;
 pub mod freshness;
 pub mod host;
+pub mod init;
 pub mod lock;
 pub mod policy;
 pub mod pool;

@@ -133,6 +133,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "yaml",
         ],
     ),
+    // Answers to a text: whoever asks is the command line.
+    ("init", &["catalog", "callout", "port", "strict", "text"]),
     ("diff", &["ruleset", "lock", "coverage", "callout", "host", "port", "addrs", "text", "diagnostic"]),
     // It looks for the rules that it names in the files themselves.
     ("proof", &["ruleset", "target", "lock", "callout", "host", "port", "addrs", "day", "text"]),
@@ -200,6 +202,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("anstream", &["report/terminal.rs"]),
     ("clap", &["cli.rs", "cli/"]),
     ("indicatif", &["cli/progress.rs"]),
+    ("terminal_size", &["cli/prompt.rs"]),
     ("jiff", &["day.rs"]),
     ("idna", &["host.rs"]),
     ("psl", &["host.rs"]),
