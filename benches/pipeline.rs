@@ -64,7 +64,7 @@ fn lock(policy: &Policy) -> Lock {
         let v4 = (0..8).map(|k| std::net::IpAddr::V4((0x0800_0000 + i * 16 + k).into()));
         let v6 = (0..2).map(|k| std::net::IpAddr::V6(((0x2606_u128 << 112) + u128::from(i * 16 + k)).into()));
         let addresses =
-            v4.chain(v6).map(|addr| (addr, Seen { first: day, missing: None, by: BTreeSet::new() })).collect();
+            v4.chain(v6).map(|addr| (addr, Seen { first: day, missing: None, by: Default::default() })).collect();
         hosts.insert(query, Entry { addresses, ..Entry::default() });
     }
     Lock { day, note: None, sites: BTreeSet::new(), ranges: BTreeMap::new(), hosts }

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub mod holders;
+pub mod list;
 
 /// Why a text is no address or prefix. The text of the error ends a sentence that began with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +75,9 @@ pub fn is_too_wide(net: &IpNet) -> bool {
 /// An address as text; a whole-length prefix is written as the address alone.
 #[must_use]
 pub fn short(net: &IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+    let mut text = String::new();
+    list::push(&mut text, net);
+    text
 }
 
 /// IPv4 blocks of special use, by the IANA special-purpose registries (RFC 6890 and its successors).
@@ -124,6 +127,17 @@ const SPECIAL_V6: &[(&str, SpecialUse)] = {
     ]
 };
 
+/// The tables as prefixes. They are asked for every address of a lock.
+static SPECIAL: LazyLock<[Vec<(IpNet, SpecialUse)>; 2]> = LazyLock::new(|| {
+    [SPECIAL_V4, SPECIAL_V6]
+        .map(|table| table.iter().filter_map(|&(text, kind)| Some((text.parse().ok()?, kind))).collect())
+});
+
+fn special_table(v4: bool) -> &'static [(IpNet, SpecialUse)] {
+    let [of_v4, of_v6] = &*SPECIAL;
+    if v4 { of_v4 } else { of_v6 }
+}
+
 /// Global unicast IPv6; nothing else has been given out (RFC 4291, 2.4).
 const GLOBAL_V6: &str = "2000::/3";
 
@@ -131,28 +145,17 @@ const GLOBAL_V6: &str = "2000::/3";
 /// (RFC 6890 and its successors). `None` for ordinary unicast addresses.
 #[must_use]
 pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
-    // Every address of a lock is judged for every site: the tables are read once.
-    type Blocks = Vec<(IpNet, SpecialUse)>;
-    static BLOCKS: LazyLock<[Blocks; 3]> = LazyLock::new(|| {
-        let read = |table: &[(&str, SpecialUse)]| {
-            table.iter().filter_map(|&(text, kind)| Some((text.parse().ok()?, kind))).collect()
-        };
-        [read(SPECIAL_V4), read(SPECIAL_V6), read(&[(GLOBAL_V6, SpecialUse::Reserved)])]
-    });
-    let [v4, v6, global] = &*BLOCKS;
-    let within = |blocks: &Blocks| blocks.iter().find(|(net, _)| net.contains(&addr)).map(|&(_, kind)| kind);
-    match addr {
-        IpAddr::V4(_) => within(v4),
-        IpAddr::V6(_) => within(v6).or_else(|| within(global).is_none().then_some(SpecialUse::Reserved)),
-    }
+    let known = special_table(addr.is_ipv4()).iter().find(|(net, _)| net.contains(&addr)).map(|&(_, kind)| kind);
+    let global = || GLOBAL_V6.parse::<IpNet>().is_ok_and(|net| net.contains(&addr));
+    known.or_else(|| (addr.is_ipv6() && !global()).then_some(SpecialUse::Reserved))
 }
 
 /// Every kind of special use that some address of a prefix has.
 #[must_use]
 pub fn special_uses(net: &IpNet) -> BTreeSet<SpecialUse> {
-    let table = if net.addr().is_ipv4() { SPECIAL_V4 } else { SPECIAL_V6 };
-    let meets = |text: &str| text.parse::<IpNet>().is_ok_and(|block| block.contains(net) || net.contains(&block));
-    let mut kinds: BTreeSet<_> = table.iter().filter(|(text, _)| meets(text)).map(|&(_, kind)| kind).collect();
+    let meets = |block: &IpNet| block.contains(net) || net.contains(block);
+    let table = special_table(net.addr().is_ipv4()).iter();
+    let mut kinds: BTreeSet<_> = table.filter(|(block, _)| meets(block)).map(|&(_, kind)| kind).collect();
     // What no table holds may be of special use all the same, by its first address; only IPv6 has such blocks.
     let global = GLOBAL_V6.parse::<IpNet>().is_ok_and(|global| global.contains(net));
     if net.addr().is_ipv6() && !global && kinds.is_empty() {
@@ -381,7 +384,8 @@ impl Bits for u128 {
 }
 
 fn normal<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
-    ranges.sort_unstable();
+    // By the first address alone: comparing both takes twice as long, and what is joined comes out the same.
+    ranges.sort_unstable_by_key(|&(first, _)| first);
     let mut joined: Ranges<T> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {
         match joined.last_mut() {

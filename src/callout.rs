@@ -146,21 +146,23 @@ impl Endpoint {
     /// # Errors
     /// The finding's code and message, without a place.
     pub fn parse(text: &str) -> Result<Self, (Code, String)> {
-        let shown = quoted(text);
+        // Only a message needs it, and of a hundred thousand few are wrong.
+        let shown = || quoted(text);
         if let Some(parent) = text.strip_prefix("*.") {
-            let host = Host::parse(parent).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")))?;
+            let host = Host::parse(parent).map_err(|e| (Code::BadHost, format!("`{}` {e}", shown())))?;
             if host.holds_public_suffixes() {
                 return Err((
                     Code::WideWildcard,
                     format!(
-                        "`{shown}` covers a whole public suffix: anyone may own a name there; name a domain below it"
+                        "`{}` covers a whole public suffix: anyone may own a name there; name a domain below it",
+                        shown()
                     ),
                 ));
             }
             return Ok(Self::Name(NamePattern::Below(host)));
         }
         if text.starts_with('_') {
-            return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")));
+            return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{}` {e}", shown())));
         }
         // One colon is a port behind a name or an IPv4 address; IPv6 has two at least.
         let like_address = text.matches(':').count() > 1 && !text.contains("://")
@@ -169,11 +171,11 @@ impl Endpoint {
                 .next()
                 .is_some_and(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
         if like_address {
-            return parse_prefix(text).map(Self::Net).map_err(|e| (Code::BadPrefix, format!("`{shown}` {e}")));
+            return parse_prefix(text).map(Self::Net).map_err(|e| (Code::BadPrefix, format!("`{}` {e}", shown())));
         }
-        let host = Host::parse(text).map_err(|e| (Code::BadHost, format!("`{shown}` {e}")))?;
+        let host = Host::parse(text).map_err(|e| (Code::BadHost, format!("`{}` {e}", shown())))?;
         if host.is_public_suffix() {
-            return Err((Code::BadHost, format!("`{shown}` is a public suffix, not a host")));
+            return Err((Code::BadHost, format!("`{}` is a public suffix, not a host", shown())));
         }
         Ok(Self::Name(NamePattern::Exact(host)))
     }

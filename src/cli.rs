@@ -22,13 +22,16 @@ use crate::text::Id;
 mod catalog_checks;
 mod catalog_verb;
 mod check;
+mod completions;
 mod diff;
 mod explain;
 mod generate;
 mod git;
 mod init;
 mod lists;
+mod man;
 mod many;
+mod prefixes;
 mod progress;
 mod prompt;
 mod prove;
@@ -103,6 +106,8 @@ enum Verb {
     Diff(diff::Diff),
     /// Say why a host, an address, a URL or a line of a log is let out or not, and by which rule
     Explain(explain::Explain),
+    /// Merge plain lists of prefixes, and take others out of them
+    Prefixes(prefixes::Prefixes),
     /// Look into the catalog
     #[command(subcommand)]
     Catalog(catalog_verb::CatalogVerb),
@@ -110,6 +115,10 @@ enum Verb {
     Targets,
     /// Print the JSON Schema of a file, for editors
     Schema(schema::Schema),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Completions),
+    /// Print a man page, or write all of them
+    Man(man::Man),
 }
 
 /// The site: a profile, or the few words of one.
@@ -231,9 +240,12 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&mut run, &args),
         Verb::Diff(args) => diff::run(&mut run, &args),
         Verb::Explain(args) => explain::run(&mut run, &args),
+        Verb::Prefixes(args) => prefixes::run(&mut run, &args),
         Verb::Catalog(verb) => catalog_verb::run(&mut run, &verb),
         Verb::Targets => targets::run(&run),
         Verb::Schema(args) => schema::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&mut run, &args),
     };
     run.end(result)
 }

@@ -229,7 +229,7 @@ mod tests {
         let seen = |&(first, missing): &(u8, Option<u8>)| Seen {
             first: day(first),
             missing: missing.map(day),
-            by: BTreeSet::new(),
+            by: Default::default(),
         };
         let addresses = (1..).zip(addresses).map(|(n, seen_on)| (IpAddr::from([198, 51, 100, n]), seen(seen_on)));
         Entry { addresses: addresses.collect(), sampled, ..Entry::default() }

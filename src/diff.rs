@@ -5,6 +5,7 @@
 //! what is wanted, or DNS answers moved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::addrs::AddrSet;
 use crate::callout::{Callout, Endpoint, Origin};
@@ -54,7 +55,7 @@ pub struct Change {
     /// Why that rule is, or was, there.
     pub reason: String,
     /// Its callout.
-    pub callout: Callout,
+    pub callout: Arc<Callout>,
     /// Its endpoint.
     pub endpoint: Endpoint,
 }
@@ -380,7 +381,7 @@ struct Part {
     denial: bool,
     rule: Id,
     reason: String,
-    callout: Callout,
+    callout: Arc<Callout>,
     endpoint: Endpoint,
 }
 
@@ -397,7 +398,7 @@ impl Part {
             denial: rule.action == Action::Deny,
             rule: rule.key.clone(),
             reason: rule.reason.clone(),
-            callout: rule.callout.clone(),
+            callout: Arc::clone(&rule.callout),
             endpoint: destination.endpoint.clone(),
         }
     }
@@ -413,7 +414,7 @@ impl Part {
             denial: self.denial,
             rule: self.rule.clone(),
             reason: self.reason.clone(),
-            callout: self.callout.clone(),
+            callout: Arc::clone(&self.callout),
             endpoint: self.endpoint.clone(),
         }
     }

@@ -200,7 +200,9 @@ pub fn text(answers: &Answers, catalog: &Catalog, schema: &str) -> String {
         out.push_str(text);
         out.push('\n');
     };
-    line("# What this site is and wants. `outgate resolve` asks the names that follow from it, `outgate generate` writes");
+    line(
+        "# What this site is and wants. `outgate resolve` asks the names that follow from it, `outgate generate` writes",
+    );
     line("# the rules. Keep this file, outgate.lock and out/ in git.");
     line(&format!("site: {}", scalar(&answers.site)));
     line("");
@@ -212,7 +214,11 @@ pub fn text(answers: &Answers, catalog: &Catalog, schema: &str) -> String {
     line("  # The system itself: every address it sends from, in both families.");
     line(&format!("  nas: {}", list(&answers.nas)));
     for (key, values, about) in [
-        ("admin", &answers.admin, "Machines whose browser shows the web interface: they are denied what `strict` blocks, and nothing else."),
+        (
+            "admin",
+            &answers.admin,
+            "Machines whose browser shows the web interface: they are denied what `strict` blocks, and nothing else.",
+        ),
         ("jails", &answers.jails, "Jails and plugins with addresses of their own."),
     ] {
         if values.is_empty() {
@@ -225,12 +231,16 @@ pub fn text(answers: &Answers, catalog: &Catalog, schema: &str) -> String {
     }
     if answers.deny_ipv6 {
         line("");
-        line("# The clients have no IPv6 address here, so all IPv6 that comes in by their interface is denied: whatever address");
+        line(
+            "# The clients have no IPv6 address here, so all IPv6 that comes in by their interface is denied: whatever address",
+        );
         line("# they give themselves, nothing gets around the rules.");
         line("ipv6: deny-interface");
     }
     line("");
-    line("# What this system uses. What is not here gets no rule. `outgate catalog list --release` shows what each leads to.");
+    line(
+        "# What this system uses. What is not here gets no rule. `outgate catalog list --release` shows what each leads to.",
+    );
     if answers.features.is_empty() {
         line("features: []");
     } else {
@@ -257,7 +267,9 @@ pub fn text(answers: &Answers, catalog: &Catalog, schema: &str) -> String {
         }
     }
     line("");
-    line("# What is blocked before every allow, whoever sends it. Levels add up; docs/strict.md has exceptions and decisions.");
+    line(
+        "# What is blocked before every allow, whoever sends it. Levels add up; docs/strict.md has exceptions and decisions.",
+    );
     line(&format!("strict: {}", list(&answers.strict)));
     line("");
     line("# Where the rules go. docs/profile.md has what more can be said of each.");

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -63,7 +64,7 @@ pub struct Entry {
     /// Every resolver says that it validated the answer with DNSSEC. Its word, no proof.
     pub authentic: bool,
     /// The name servers of the newest answer.
-    pub by: BTreeSet<String>,
+    pub by: Arc<BTreeSet<String>>,
 }
 
 impl Entry {
@@ -83,8 +84,8 @@ pub struct Seen {
     pub first: Day,
     /// The day it was first no longer answered, if the newest answer lacks it.
     pub missing: Option<Day>,
-    /// The name servers that last answered it.
-    pub by: BTreeSet<String>,
+    /// The name servers that last answered it: mostly those of the name, so the list is shared.
+    pub by: Arc<BTreeSet<String>>,
 }
 
 /// A lookup that keeps failing.
@@ -244,7 +245,7 @@ fn update_entry(
         chain: answer.chain.clone(),
         through: answer.through.iter().filter(|host| !answer.chain.contains(host)).cloned().collect(),
         authentic: answer.authentic,
-        by: answer.resolvers.clone(),
+        by: Arc::new(answer.resolvers.clone()),
         ..Entry::default()
     };
     let many = answer.addresses.len() > terms.most.into();
@@ -265,7 +266,8 @@ fn update_entry(
             }
             None => {
                 let first = before.and_then(|b| b.addresses.get(&addr)).map_or(today, |seen| seen.first);
-                entry.addresses.insert(addr, Seen { first, missing: None, by: by.clone() });
+                let by = if *by == *entry.by { Arc::clone(&entry.by) } else { Arc::new(by.clone()) };
+                entry.addresses.insert(addr, Seen { first, missing: None, by });
             }
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -113,7 +114,7 @@ pub struct Rule {
     /// Why.
     pub reason: String,
     /// The callout it is for.
-    pub callout: Callout,
+    pub callout: Arc<Callout>,
     /// Whose traffic.
     pub origins: BTreeSet<Origin>,
     /// Destination ports, merged.
@@ -442,7 +443,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
             key: decision.key.clone(),
             action: decision.action,
             reason: decision.reason.clone(),
-            callout: decision.callout.clone(),
+            callout: Arc::new(decision.callout.clone()),
             origins: decision.origins.clone(),
             ports: decision.ports.clone(),
             destinations,

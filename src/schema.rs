@@ -49,7 +49,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "features", title: "outgate catalog: features.yaml", schema: of::<RawFeatures> },
     Kind { name: "profile", title: "outgate profile: outgate.yaml", schema: profile },
     Kind { name: "sites", title: "outgate workspace: outgate-sites.yaml", schema: of::<RawWorkspace> },
-    Kind { name: "lock", title: "outgate lock: outgate.lock", schema: of::<Document> },
+    Kind { name: "lock", title: "outgate lock: outgate.lock", schema: of::<Document<'static>> },
 ];
 
 impl Kind {

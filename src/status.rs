@@ -210,7 +210,7 @@ fn name(entry: &Entry, terms: &Terms, age: Age, day: Day) -> Name {
         coverage,
         leaving,
         keep_days: terms.keep_days,
-        by: entry.by.clone(),
+        by: (*entry.by).clone(),
         authentic: entry.authentic,
         age,
     }
@@ -235,11 +235,11 @@ mod tests {
         let seen = |missing: &Option<&str>| Seen {
             first: day("2026-10-01"),
             missing: missing.map(day),
-            by: BTreeSet::from(["192.0.2.53:53".to_owned()]),
+            by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()),
         };
         Entry {
             addresses: addresses.iter().map(|(addr, missing)| (addr.parse().unwrap(), seen(missing))).collect(),
-            by: BTreeSet::from(["192.0.2.53:53".to_owned()]),
+            by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()),
             ..Entry::default()
         }
     }

@@ -64,8 +64,11 @@ targets:
 ";
 
 fn entry(addresses: &[&str]) -> Entry {
-    let seen =
-        Seen { first: Day::parse("2026-11-01").unwrap(), missing: None, by: ["192.0.2.53:53".to_owned()].into() };
+    let seen = Seen {
+        first: Day::parse("2026-11-01").unwrap(),
+        missing: None,
+        by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()),
+    };
     Entry {
         addresses: addresses.iter().map(|addr| (addr.parse::<IpAddr>().unwrap(), seen.clone())).collect(),
         by: seen.by.clone(),

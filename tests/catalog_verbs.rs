@@ -291,3 +291,50 @@ fn the_pages_of_the_releases_are_fresh() {
         assert!(on_disk[name] == *text, "docs/releases/{name} is not fresh");
     }
 }
+
+#[test]
+fn an_exported_catalog_is_the_built_in_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, err) = outgate(&["catalog", "export", "own/catalog"], folder.path());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("own/catalog: ") && out.ends_with(" files\n"), "{out}");
+    let own = folder.path().join("own/catalog");
+    let own = own.to_str().unwrap();
+    // Every file is there as it is here, and no other.
+    let diff = Command::new("diff").args(["-r", own]).arg(root.join("catalog")).output().unwrap();
+    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
+    // And the program makes the same of it.
+    for site in ["home-lab", "strict-home", "core-jails"] {
+        let args = ["--catalog", own, "generate", "--check", "-q", "-c", &format!("examples/{site}/outgate.yaml")];
+        let (code, out, err) = outgate(&args, root);
+        assert_eq!((code, out.as_str()), (Some(0), ""), "{site}: {err}");
+    }
+    // It is read, and not passed over: with an entry less there is something less to print.
+    let list = || outgate(&["--catalog", own, "catalog", "list"], root).1;
+    assert_eq!(list(), outgate(&["catalog", "list"], root).1);
+    fs::remove_file(Path::new(own).join("callouts/time.yaml")).unwrap();
+    assert_ne!(list(), outgate(&["catalog", "list"], root).1);
+}
+
+#[test]
+fn an_export_replaces_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    fs::write(folder.path().join("mine/releases.yaml"), "mine").unwrap();
+    fs::write(folder.path().join("file"), "mine").unwrap();
+    for (args, said) in [
+        (vec!["catalog", "export", "mine"], "mine is not empty"),
+        (vec!["catalog", "export", "file"], "file is a file"),
+        (vec!["catalog", "export", "new", "--catalog", "mine"], "writes the built-in catalog"),
+    ] {
+        let (code, out, err) = outgate(&args, folder.path());
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}");
+        assert!(err.contains(said), "{args:?}: {err}");
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("mine/releases.yaml")).unwrap(), "mine");
+    assert!(!folder.path().join("new").exists());
+    // An empty folder is as good as none.
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    assert_eq!(outgate(&["catalog", "export", "empty"], folder.path()).0, Some(0));
+}

@@ -34,7 +34,7 @@ fn lock(profile: &str, name: &str, entry: Option<Entry>) -> Lock {
     let day = Day::parse("2026-11-21").unwrap();
     let mut hosts = BTreeMap::new();
     for (query, i) in policy.queries().into_keys().zip(1_u32..) {
-        let seen = || Seen { first: day, missing: None, by: BTreeSet::new() };
+        let seen = || Seen { first: day, missing: None, by: Default::default() };
         let v6 = (0x2606_4700_u128 << 96) + u128::from(i);
         let addresses = BTreeMap::from([
             (std::net::IpAddr::V4((0x0808_0000 + i).into()), seen()),

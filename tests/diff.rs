@@ -104,7 +104,7 @@ impl Site {
 
 fn entry<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Entry {
     let day = Day::parse("2026-11-01").unwrap();
-    let seen = Seen { first: day, missing: None, by: ["192.0.2.53:53".to_owned()].into() };
+    let seen = Seen { first: day, missing: None, by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()) };
     let addresses = addresses.into_iter().map(|addr| (addr.parse::<IpAddr>().unwrap(), seen.clone())).collect();
     Entry { addresses, by: seen.by.clone(), ..Entry::default() }
 }
@@ -354,4 +354,29 @@ fn sarif_has_what_its_schema_requires() {
         assert!(place["region"]["startLine"].as_u64().unwrap() >= 1, "{result:#}");
         assert!(!place["artifactLocation"]["uri"].as_str().unwrap().contains([' ', '\\']));
     }
+}
+
+#[test]
+fn plain_lists_are_compared_by_what_they_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("a", "# on the router\n192.0.2.0/24\n198.51.100.7\n2001:db8::/48\n");
+    write("b", "192.0.2.128/25\n192.0.2.0/25\n198.51.100.8/32\n2001:db8::/48\n2001:db8:1::/48\n");
+    let (code, stdout, stderr) = outgate(folder.path(), &["diff", "a", "b", "--exit-code"]);
+    assert_eq!((code, stderr.as_str()), (Some(1), ""));
+    assert_eq!(stdout, "- 198.51.100.7\n+ 198.51.100.8\n+ 2001:db8:1::/48\n");
+    let (_, stdout, _) = outgate(folder.path(), &["diff", "b", "a", "--format", "json"]);
+    let document: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(document["gone"], serde_json::json!(["198.51.100.8", "2001:db8:1::/48"]));
+    assert_eq!(document["come"], serde_json::json!(["198.51.100.7"]));
+    assert_eq!(outgate(folder.path(), &["diff", "a", "a", "--exit-code"]), (Some(0), String::new(), String::new()));
+
+    let (code, stdout, _) = outgate(folder.path(), &["prefixes", "b", "a", "--but", "a", "--within", "b"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "198.51.100.8\n2001:db8:1::/48\n"));
+    let (_, stdout, _) = outgate(folder.path(), &["prefixes", "b"]);
+    assert_eq!(stdout, "192.0.2.0/24\n198.51.100.8\n2001:db8::/47\n");
+    write("c", "192.0.2.0/24\n192.0.2.1/24\n");
+    let (code, stdout, stderr) = outgate(folder.path(), &["prefixes", "c"]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.contains("c: line 2 has host bits set") && stderr.contains("--> c:2:1"), "{stderr}");
 }

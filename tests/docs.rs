@@ -27,11 +27,13 @@ fn read(path: &str) -> String {
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> =
         ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned).into();
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let entry = entry.unwrap();
-        // The folder of releases is generated; its own test keeps it.
-        if entry.path().is_file() {
-            pages.push(format!("docs/{}", entry.file_name().to_string_lossy()));
+    // The folder of releases is generated; its own test keeps it.
+    for folder in ["docs", "docs/guides"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "md") {
+                pages.push(format!("{folder}/{}", path.file_name().unwrap().to_string_lossy()));
+            }
         }
     }
     pages.sort();
@@ -228,7 +230,9 @@ fn a_command_that_fails_or_prints_something_else_is_seen() {
 
 /// The keys of a type that a file is read into.
 fn fields(source: &str, name: &str) -> BTreeSet<String> {
-    let body = source.split(&format!("struct {name} {{\n")).nth(1).unwrap_or_else(|| panic!("there is no {name}"));
+    let heads = ["", "<'a>"].map(|lifetime| format!("struct {name}{lifetime} {{\n"));
+    let body = heads.iter().find_map(|head| source.split(head.as_str()).nth(1));
+    let body = body.unwrap_or_else(|| panic!("there is no {name}"));
     let body = body.split("\n}").next().unwrap();
     let names = body.lines().filter(|line| !line.trim_start().starts_with(['#', '/']));
     names

@@ -810,7 +810,7 @@ fn subject() -> (Policy, Lock, Outcome) {
     let policy = decide(&read_catalog(&printed).unwrap(), &printed[6]).unwrap();
     let mut lock = site::lock_of(&policy, "");
     for entry in lock.hosts.values_mut() {
-        entry.by = BTreeSet::from(["192.0.2.53:53".to_owned()]);
+        entry.by = std::sync::Arc::new(BTreeSet::from(["192.0.2.53:53".to_owned()]));
         entry.addresses.values_mut().for_each(|seen| seen.by = entry.by.clone());
         entry.chain = vec![Host::parse("edge.example.net").unwrap()];
     }

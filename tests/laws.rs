@@ -70,7 +70,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     let seen = (0_u32..300, prop::option::of(0_u32..300), servers()).prop_map(|(a, b, by)| Seen {
         first: day(a),
         missing: b.map(day),
-        by,
+        by: by.into(),
     });
     let failed = (failure(), 0_u32..300).prop_map(|(failure, since)| Failed { failure, since: day(since) });
     let sampled = (2_u32..50, 0_u32..100, 0_u32..400, 0_u32..50, 0_u32..50)
@@ -95,13 +95,13 @@ fn entry() -> impl Strategy<Value = Entry> {
             failed,
             sampled,
             authentic,
-            by,
+            by: by.into(),
         })
 }
 
 /// An address that was answered on a day, by nobody in particular.
 fn seen(first: u32, missing: Option<u32>) -> Seen {
-    Seen { first: day(first), missing: missing.map(day), by: BTreeSet::new() }
+    Seen { first: day(first), missing: missing.map(day), by: Default::default() }
 }
 
 fn lock_of(number: u32, hosts: BTreeMap<Query, Entry>) -> Lock {

@@ -835,7 +835,7 @@ fn lists_come_without_a_profile() {
 /// A lock in which every name has a public address of each family.
 fn public_lock(queries: impl Iterator<Item = Query>) -> Lock {
     let day = outgate::day::Day::parse("2026-11-21").unwrap();
-    let seen = || outgate::lock::Seen { first: day, missing: None, by: BTreeSet::new() };
+    let seen = || outgate::lock::Seen { first: day, missing: None, by: Default::default() };
     let hosts = queries.zip(1_u32..).map(|(query, i)| {
         let v6 = (0x2606_4700_u128 << 96) + u128::from(i);
         let addresses =

@@ -51,8 +51,11 @@ fn query(name: &str) -> Query {
 }
 
 fn entry(chain: &[&str], addresses: &[&str]) -> Entry {
-    let seen =
-        Seen { first: Day::parse("2026-11-01").unwrap(), missing: None, by: ["192.0.2.53:53".to_owned()].into() };
+    let seen = Seen {
+        first: Day::parse("2026-11-01").unwrap(),
+        missing: None,
+        by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()),
+    };
     Entry {
         chain: chain.iter().map(|name| Host::parse(name).unwrap()).collect(),
         addresses: addresses.iter().map(|addr| (addr.parse::<IpAddr>().unwrap(), seen.clone())).collect(),

@@ -187,6 +187,11 @@ fn files() -> Vec<(PathBuf, String, Value)> {
         take(example.join("outgate.yaml"), "profile");
         take(example.join("outgate.lock"), "lock");
     }
+    take(root().join("examples/many-sites/outgate-sites.yaml"), "sites");
+    take(root().join("examples/many-sites/outgate.lock"), "lock");
+    for site in ["berlin", "oslo"] {
+        take(root().join("examples/many-sites").join(site).join("outgate.yaml"), "profile");
+    }
     for path in list("catalog/callouts").into_iter().filter(|path| is_yaml(path)) {
         take(path, "callouts");
     }

@@ -38,8 +38,11 @@ targets: {{nftables: {{}}, squid: {{}}}}
 }
 
 fn lock(sites: &[&str]) -> String {
-    let seen =
-        Seen { first: Day::parse("2026-11-01").unwrap(), missing: None, by: ["192.0.2.53:53".to_owned()].into() };
+    let seen = Seen {
+        first: Day::parse("2026-11-01").unwrap(),
+        missing: None,
+        by: std::sync::Arc::new(["192.0.2.53:53".to_owned()].into()),
+    };
     let names = ["shared"].into_iter().chain(sites.iter().copied());
     let entry = |(i, name): (usize, &str)| {
         let addrs = [format!("198.51.100.{i}"), format!("2001:db8:b::{i}")].map(|a| a.parse::<IpAddr>().unwrap());
@@ -212,6 +215,10 @@ fn profiles_of_one_folder_have_folders_of_their_own() {
     let (code, out, err) = run(at, &["generate", "--check", "--site", "rome"]);
     assert!(code == 0 && out.ends_with("1 site: 1 fine\n"), "{out}{err}");
     assert_eq!(run(at, &["generate", "--out", "flag", "--site", "rome", "-q"]).0, 0);
+    // A pattern that stands for the workspace too does not take it for a site.
+    write(at, "sites/outgate-sites.yaml", "sites: [\"*.yaml\"]\n");
+    let (code, out, err) = run(&at.join("sites"), &["generate", "-q"]);
+    assert!(code == 0 && out == "3 sites: 3 fine\n", "{out}{err}");
     assert!(at.join("flag/rome").is_dir() && !at.join("flag/paris").exists());
 }
 
@@ -221,9 +228,16 @@ fn no_site_writes_into_the_folder_of_another_or_out_of_its_own() {
     let at = folder.path();
     let before = tree(at);
     write(at, "outgate-sites.yaml", "sites: [\"*/outgate.yaml\"]\nout: all\n");
-    for (name, code) in
-        [("../paris", "E016"), ("..", "E016"), ("../../out", "E016"), ("/tmp/out", "E016"), ("a/b", "E016"), (".hidden", "E016"), ("PARIS", "E015"), ("paris", "E015")]
-    {
+    for (name, code) in [
+        ("../paris", "E016"),
+        ("..", "E016"),
+        ("../../out", "E016"),
+        ("/tmp/out", "E016"),
+        ("a/b", "E016"),
+        (".hidden", "E016"),
+        ("PARIS", "E015"),
+        ("paris", "E015"),
+    ] {
         write(at, "rome/outgate.yaml", &profile("rome").replace("site: rome", &format!("site: '{name}'")));
         let (exit, out, err) = run(at, &["generate"]);
         assert!(exit == 2 && out.is_empty() && err.contains(&format!("error[{code}]")), "{name}: {out}{err}");

@@ -525,7 +525,7 @@ impl World {
             let seen = |answered: bool| Seen {
                 first: day("2026-11-01"),
                 missing: (!answered).then(|| day("2026-11-20")),
-                by: BTreeSet::new(),
+                by: Default::default(),
             };
             let entry = lock::Entry {
                 chain: answer.chain.iter().map(|&alias| host(ALIASES[alias])).collect(),
@@ -782,7 +782,7 @@ fn an_acceptance_through_an_alias_opens_no_address_that_is_not_shared() {
     let host = |name: &str| Host::parse(name).unwrap();
     let entry = |chain: &[&str], addr: &str| lock::Entry {
         chain: chain.iter().map(|name| host(name)).collect(),
-        addresses: [(addr.parse().unwrap(), Seen { first: day, missing: None, by: BTreeSet::new() })].into(),
+        addresses: [(addr.parse().unwrap(), Seen { first: day, missing: None, by: Default::default() })].into(),
         ..lock::Entry::default()
     };
     let hosts = BTreeMap::from([

@@ -46,3 +46,9 @@ pub fn files(sources: &mut Sources) -> Files {
     let callouts = CALLOUTS.iter().map(|(path, text)| sources.add(*path, *text)).collect();
     Files { releases, sources: documents, features, providers: Some(providers), pages: Some(pages), callouts }
 }
+
+/// Each file as it is, by its path below the folder of a catalog.
+pub fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let files = BASE.iter().chain(CALLOUTS);
+    files.map(|(path, text)| (path.strip_prefix("catalog/").unwrap_or(path), *text))
+}

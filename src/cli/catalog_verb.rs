@@ -1,16 +1,18 @@
-//! `outgate catalog list` and `outgate catalog show`; the other verbs of the catalog are in `catalog_checks`.
+//! `outgate catalog list`, `show` and `export`; the other verbs of the catalog are in `catalog_checks`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Format, Run, Stop};
 use crate::callout::{Callout, Citation, Class, Origin};
-use crate::catalog::{Catalog, NotACallout};
+use crate::catalog::{Catalog, NotACallout, embedded};
 use crate::diagnostic::{Code, Diagnostic, suggest};
-use crate::report;
 use crate::text::{Id, Text};
+use crate::{files, report};
 
 #[derive(Subcommand)]
 pub(super) enum CatalogVerb {
@@ -24,6 +26,8 @@ pub(super) enum CatalogVerb {
     Diff(super::catalog_checks::Diff),
     /// Hold a vendor's page against the catalog, statement by statement
     Coverage(super::catalog_checks::Coverage),
+    /// Write the built-in catalog into a new folder, which `--catalog` reads
+    Export(Export),
 }
 
 #[derive(Args)]
@@ -57,12 +61,22 @@ pub(super) struct Show {
     id: String,
 }
 
+#[derive(Args)]
+pub(super) struct Export {
+    /// The folder: one that is not there yet, or is empty
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
 pub(super) fn run(run: &mut Run, verb: &CatalogVerb) -> Result<(), Stop> {
     if !matches!(verb, CatalogVerb::List(_)) && matches!(run.format, Format::Markdown | Format::Csv) {
         return run.stop(
             Diagnostic::new(Code::BadUsage, "only `catalog list` prints Markdown and CSV")
                 .help("use --format text or json"),
         );
+    }
+    if let CatalogVerb::Export(args) = verb {
+        return export(run, args);
     }
     let catalog = run.catalog()?;
     match verb {
@@ -71,6 +85,31 @@ pub(super) fn run(run: &mut Run, verb: &CatalogVerb) -> Result<(), Stop> {
         CatalogVerb::Lint => super::catalog_checks::lint(run, &catalog),
         CatalogVerb::Diff(args) => super::catalog_checks::diff(run, &catalog, args),
         CatalogVerb::Coverage(args) => super::catalog_checks::coverage(run, &catalog, args),
+        // Above: it reads nothing.
+        CatalogVerb::Export(_) => Ok(()),
+    }
+}
+
+/// Into a folder of its own: entries that lie there already would be read as part of it, and somebody's work is not ours
+/// to replace.
+fn export(run: &mut Run, args: &Export) -> Result<(), Stop> {
+    if run.catalog.is_some() {
+        let diagnostic = Diagnostic::new(Code::BadUsage, "`catalog export` writes the built-in catalog");
+        return run.stop(diagnostic.help("leave --catalog out: what it names is a folder already"));
+    }
+    let shown = args.folder.display();
+    if std::fs::read_dir(&args.folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        let diagnostic = Diagnostic::new(Code::Unwritable, format!("{shown} is not empty"));
+        let help = "name a new folder; `outgate catalog diff OLD NEW` then compares the two";
+        return run.stop(diagnostic.help(help));
+    }
+    let texts: BTreeMap<String, String> =
+        embedded::texts().map(|(path, text)| (path.to_owned(), text.to_owned())).collect();
+    let unwritable = |e: files::FileError| super::resolve::unwritable(&e);
+    let staged = files::stage(&args.folder, &texts, &[]).map_err(unwritable);
+    match staged.and_then(|staged| staged.commit().map_err(unwritable)) {
+        Ok(()) => Ok(writeln!(report::terminal::stdout(), "{shown}: {} files", texts.len())?),
+        Err(diagnostic) => run.stop(diagnostic),
     }
 }
 

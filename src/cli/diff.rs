@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::git::Revision;
 use super::lists::{self, Places};
 use super::many::{self, Elsewhere, Outcome, Plan, Several};
+use super::prefixes;
 use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop};
 use crate::catalog::{self, Catalog};
@@ -23,7 +24,7 @@ use crate::text::quoted;
 
 #[derive(Args)]
 pub(super) struct Diff {
-    /// The old side: a profile, a folder with an outgate.yaml, or a git revision [default: HEAD]
+    /// The old side: a profile, a folder with an outgate.yaml, a git revision, or a plain list of prefixes [default: HEAD]
     #[arg(value_name = "OLD", conflicts_with_all = ["base", "across", "fresh"])]
     old: Option<String>,
     /// The new side, likewise [default: the files as they are]
@@ -106,6 +107,11 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
         && let Some(plan) = many::plan(run, &[], &args.several, &args.site)?
     {
         return sites(run, args, plan);
+    }
+    if let (Some(old), Some(new)) = (&args.old, &args.new)
+        && [old, new].into_iter().all(|path| prefixes::is_list(Path::new(path)))
+    {
+        return lists(run, args, Path::new(old), Path::new(new));
     }
     let profile = args.site.config.clone().unwrap_or_else(|| PathBuf::from("outgate.yaml"));
     let here = || Place::disk(profile.clone());
@@ -194,6 +200,30 @@ fn print(run: &Run, diff: &diff::Diff, sides: &Sides<'_>, found: &Findings) -> R
                 report::terminal::print(finding, &run.sources, &mut out)?;
             }
             report::diff::text(diff, sides, &mut out)?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Two plain lists of prefixes, by the addresses they hold.
+fn lists(run: &mut Run, args: &Diff, old: &Path, new: &Path) -> Result<(), Stop> {
+    let (before, after) = (prefixes::read(run, old)?, prefixes::read(run, new)?);
+    let (gone, come) = (before.minus(&after), after.minus(&before));
+    run.exit = Some(u8::from(args.exit_code && before != after));
+    let mut out = std::io::stdout().lock();
+    if run.format == Format::Json {
+        let document = serde_json::json!({
+            "format_version": report::json::FORMAT_VERSION,
+            "gone": gone.shorts(),
+            "come": come.shorts(),
+        });
+        writeln!(out, "{document:#}")?;
+        return Ok(());
+    }
+    for (sign, set) in [("- ", &gone), ("+ ", &come)] {
+        if !set.is_empty() {
+            writeln!(out, "{sign}{}", set.to_list(&format!("\n{sign}")))?;
         }
     }
     out.flush()?;

@@ -86,7 +86,9 @@ pub(super) fn run(run: &mut Run, args: &Init) -> Result<(), Stop> {
     }
     let catalog = run.catalog()?;
     let prompt = Prompt::new(args.yes);
-    prompt.say("A few questions about one site. Enter takes what stands in [ ]; nothing is written before the last answer.")?;
+    prompt.say(
+        "A few questions about one site. Enter takes what stands in [ ]; nothing is written before the last answer.",
+    )?;
     let answers = ask(run, &prompt, args, &catalog)?;
     let schema = "profile.schema.json";
     let text = init::text(&answers, &catalog, schema);
@@ -148,7 +150,10 @@ fn next(args: &Init, path: &Path, answers: &Answers, made: bool) -> Result<(), S
             writeln!(out, "    {line}")?;
         }
     }
-    writeln!(out, "- every few days: outgate resolve{c}, outgate generate{c}, git diff; `outgate status{c}` says when it is due")?;
+    writeln!(
+        out,
+        "- every few days: outgate resolve{c}, outgate generate{c}, git diff; `outgate status{c}` says when it is due"
+    )?;
     writeln!(out, "- in CI: outgate check{c}")?;
     writeln!(out, "- for your editor: outgate schema profile > profile.schema.json")?;
     Ok(())
@@ -242,9 +247,9 @@ fn known(answer: &str, known: &[&str]) -> Result<Vec<String>, String> {
 fn ask(run: &mut Run, prompt: &Prompt, args: &Init, catalog: &Catalog) -> Result<Answers, Stop> {
     let mut answers = Answers { site: site(run, prompt, args)?, ..Answers::default() };
     answers.release = release(run, prompt, args, catalog)?;
-    let release = catalog.release(&answers.release).or_else(|(message, help)| {
-        run.stop(Diagnostic::new(Code::BadRelease, message).help(help))
-    })?;
+    let release = catalog
+        .release(&answers.release)
+        .or_else(|(message, help)| run.stop(Diagnostic::new(Code::BadRelease, message).help(help)))?;
     clients(run, prompt, args, catalog, &release, &mut answers)?;
     answers.features = features(run, prompt, args, &init::features(catalog, &release))?;
     servers(run, prompt, args, catalog, &release, &mut answers)?;
@@ -314,7 +319,8 @@ fn clients(
     let question = Question {
         ask: "From which addresses is the web interface used?",
         about: vec![
-            "The browser there sends telemetry of its own. It is denied what you block, and nothing else is touched.".to_owned(),
+            "The browser there sends telemetry of its own. It is denied what you block, and nothing else is touched."
+                .to_owned(),
         ],
         default: Some(String::new()),
         flag: "--admin",
@@ -343,7 +349,8 @@ fn features(run: &mut Run, prompt: &Prompt, args: &Init, choices: &[Choice<'_>])
     ];
     for (number, choice) in (1..).zip(choices) {
         let s = if choice.hosts == 1 { "" } else { "s" };
-        let hosts = if choice.hosts == 0 { "servers of your own".to_owned() } else { format!("{} host{s}", choice.hosts) };
+        let hosts =
+            if choice.hosts == 0 { "servers of your own".to_owned() } else { format!("{} host{s}", choice.hosts) };
         let telemetry = if choice.telemetry == 0 { String::new() } else { format!(", {} telemetry", choice.telemetry) };
         let (id, title, cost) = (choice.id, &choice.feature.title, &choice.cost);
         about.push(format!("{number:>3} {id}: {title} ({hosts}{telemetry}); without: {cost}"));
@@ -383,15 +390,12 @@ fn servers(
             _ => format!("{}: yours take the place of those the vendor names.", slot.title),
         };
         let ask = format!("Which {} servers? HOST or HOST:PORT.", slot.id);
-        let question = Question {
-            ask: &ask,
-            about: vec![about],
-            default: (!slot.needed).then(String::new),
-            flag: "--server",
-        };
+        let question =
+            Question { ask: &ask, about: vec![about], default: (!slot.needed).then(String::new), flag: "--server" };
         let flag = flags.remove(slot.id.as_str()).as_deref().and_then(given);
         let list = take(run, prompt, flag, &question, |answer| {
-            let list: Result<Vec<Server>, String> = words(answer).iter().map(|word| server(word, &slot.ports)).collect();
+            let list: Result<Vec<Server>, String> =
+                words(answer).iter().map(|word| server(word, &slot.ports)).collect();
             match list? {
                 list if list.is_empty() && slot.needed => Err("a feature in use needs one".to_owned()),
                 list => Ok(list),
@@ -431,10 +435,10 @@ fn server(word: &str, ports: &[Port]) -> Result<Server, String> {
         Ok(_) => return Err(format!("`{}` is no single host", quoted(host))),
         Err((_, message)) => return Err(message),
     }
-    let protocol = ports.first().map_or("tcp".to_owned(), |port| {
-        port.to_string().rsplit('/').next().unwrap_or("tcp").to_owned()
-    });
-    let port = number.map(|number| if number.contains('/') { number.to_owned() } else { format!("{number}/{protocol}") });
+    let protocol =
+        ports.first().map_or("tcp".to_owned(), |port| port.to_string().rsplit('/').next().unwrap_or("tcp").to_owned());
+    let port =
+        number.map(|number| if number.contains('/') { number.to_owned() } else { format!("{number}/{protocol}") });
     match port.as_deref().map(Port::parse) {
         Some(Err(error)) => Err(format!("the port `{}` {error}", quoted(number.unwrap_or_default()))),
         _ => Ok(Server { host: host.to_owned(), port }),
@@ -443,7 +447,10 @@ fn server(word: &str, ports: &[Port]) -> Result<Server, String> {
 
 fn targets(run: &mut Run, prompt: &Prompt, args: &Init, catalog: &Catalog, answers: &mut Answers) -> Result<(), Stop> {
     let names: Vec<&str> = offered().map(|target| target.name).collect();
-    let mut about = vec!["Rules are written for these. A packet filter goes by address, a proxy by name; name servers help both.".to_owned()];
+    let mut about = vec![
+        "Rules are written for these. A packet filter goes by address, a proxy by name; name servers help both."
+            .to_owned(),
+    ];
     for (number, target) in (1..).zip(offered()) {
         about.push(format!("{number:>3} {}: {}", target.name, target.about));
     }
@@ -534,7 +541,10 @@ fn strict(
     for (number, level) in (1..).zip(&levels) {
         let s = if level.blocks == 1 { "" } else { "s" };
         let what = level.about.trim_end_matches('.');
-        about.push(format!("{number:>3} {}: {what} ({} callout{s} of this release); costs: {}", level.word, level.blocks, level.cost));
+        about.push(format!(
+            "{number:>3} {}: {what} ({} callout{s} of this release); costs: {}",
+            level.word, level.blocks, level.cost
+        ));
     }
     let question = Question {
         ask: "What is to be blocked? Names or numbers.",

@@ -112,7 +112,7 @@ pub(super) fn plan(
     let id = run.read(workspace)?;
     let Some(read) = workspace::read(&run.sources, id, &mut run.findings) else { return Err(Stop::Found) };
     let folder = workspace.parent().unwrap_or(Path::new(""));
-    let profiles = profiles_of(run, folder, &read)?;
+    let profiles = profiles_of(run, folder, &read, workspace)?;
     let out = read.out.as_ref().map(|out| folder.join(out.as_str()));
     Ok(Some(Plan { profiles, lock: Some(folder.join(read.lock.as_str())), out, only: several.only.clone() }))
 }
@@ -122,11 +122,15 @@ fn at(path: &Path) -> PathBuf {
     if path.is_dir() { path.join("outgate.yaml") } else { path.to_owned() }
 }
 
-/// The profiles of a workspace, as the disk has them: in the order named, and by name within a pattern.
-fn profiles_of(run: &mut Run, folder: &Path, workspace: &Workspace) -> Result<Vec<PathBuf>, Stop> {
+/// The profiles of a workspace, as the disk has them: in the order named, and by name within a pattern. The file that
+/// names them is none of them, though `*.yaml` stands for it too.
+fn profiles_of(run: &mut Run, folder: &Path, workspace: &Workspace, file: &Path) -> Result<Vec<PathBuf>, Stop> {
     let (mut profiles, mut seen) = (Vec::new(), BTreeSet::new());
     for (pattern, span) in &workspace.sites {
-        let found = expand(folder, pattern.as_str());
+        let mut found = expand(folder, pattern.as_str());
+        if pattern.as_str().contains('*') {
+            found.retain(|path| path != file);
+        }
         if found.is_empty() {
             let message = format!("there is no profile `{pattern}`");
             let diagnostic = Diagnostic::new(Code::Unreadable, message).at(span.clone(), "");

@@ -52,7 +52,8 @@ impl Prompt {
         if self.defaults {
             let Some(default) = &question.default else {
                 let message = format!("there is no default for: {}", question.ask);
-                return run.stop(Diagnostic::new(Code::BadUsage, message).help(format!("answer it with {}", question.flag)));
+                return run
+                    .stop(Diagnostic::new(Code::BadUsage, message).help(format!("answer it with {}", question.flag)));
             };
             return check(default).or_else(|why| wrong(run, question, default, &why));
         }

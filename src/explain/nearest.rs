@@ -170,7 +170,11 @@ pub fn find(
         });
     }
     near.extend(other_clients(explainer, question, answer));
-    near.extend(documented(explainer, &question.to, catalog, profile));
+    // Another release's callout says little where something of this one is near.
+    let elsewhere = |near: &Near| matches!(near, Near::Off { why: Why::Release, .. });
+    let known = documented(explainer, &question.to, catalog, profile);
+    let alone = near.is_empty() && known.iter().all(elsewhere);
+    near.extend(known.into_iter().filter(|near| alone || !elsewhere(near)));
     if near.is_empty() {
         match &question.to {
             To::Name(host) => near.extend(names_near(explainer, host)),

@@ -4,10 +4,12 @@
 //! or that somebody edited, does not add up, and is refused with the line. The sum guards against mistakes, not against
 //! malice: whoever may write the lock may write the sum.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::{Error, MapAccess, Visitor};
@@ -15,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::ranges::Listed;
 use super::{Entry, Failed, ListEntry, Lock, Seen};
-use crate::addrs::parse_prefix;
+use crate::addrs::{parse_prefix, short};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::digest::sha256;
@@ -38,7 +40,7 @@ const SUM_DIGITS: usize = 8;
 /// DNS answers with their history, written by `outgate resolve` alone.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Document {
+pub(crate) struct Document<'a> {
     /// Version of the format.
     #[schemars(extend("enum" = [FORMAT]))]
     format: u32,
@@ -54,17 +56,18 @@ pub(crate) struct Document {
     sum: String,
     /// Each name that was asked: a host, or a service name such as `_http._tcp.pkg.freebsd.org`.
     #[schemars(with = "BTreeMap<String, EntryText>")]
-    hosts: Unique<EntryText>,
+    #[serde(borrow)]
+    hosts: Unique<'a, EntryText<'a>>,
     /// Vendors' lists of prefixes, by the name a profile gives them. Left out where there are none.
-    #[serde(default)]
+    #[serde(borrow, default)]
     #[schemars(with = "BTreeMap<Id, ListText>")]
-    ranges: Unique<ListText>,
+    ranges: Unique<'a, ListText<'a>>,
 }
 
 /// What is known of one list. Empty parts are left out.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListText {
+struct ListText<'a> {
     /// Where it is: a file, by its path from the profile, or a URL.
     from: String,
     /// What was taken from its JSON. Left out where it has a prefix a line.
@@ -80,7 +83,8 @@ struct ListText {
     failed: Option<String>,
     /// Its prefixes as the vendor has them, each with its history.
     #[schemars(with = "BTreeMap<String, ListedText>")]
-    prefixes: Unique<ListedText>,
+    #[serde(borrow)]
+    prefixes: Unique<'a, ListedText<'a>>,
     /// Check sum of the name and what is known of it.
     sum: String,
 }
@@ -88,10 +92,11 @@ struct ListText {
 /// The history of one prefix in one list.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListedText {
+struct ListedText<'a> {
     /// The day it was first in the list, such as `2026-11-21`.
+    #[serde(borrow)]
     #[schemars(with = "Day")]
-    seen: String,
+    seen: Cow<'a, str>,
     /// The day it was first no longer there. Left out while it is.
     #[serde(default)]
     #[schemars(with = "Option<Day>")]
@@ -101,7 +106,7 @@ struct ListedText {
 /// What is known of one name. Empty parts are left out.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct EntryText {
+struct EntryText<'a> {
     /// The day it was last asked, where that is not the day of the head.
     #[serde(default)]
     #[schemars(with = "Option<Day>")]
@@ -116,13 +121,13 @@ struct EntryText {
     #[serde(default)]
     through: Vec<String>,
     /// Addresses, each with its history.
-    #[serde(default)]
+    #[serde(borrow, default)]
     #[schemars(with = "BTreeMap<String, SeenText>")]
-    addresses: Unique<SeenText>,
+    addresses: Unique<'a, SeenText<'a>>,
     /// Record types that failed when last asked.
-    #[serde(default)]
+    #[serde(borrow, default)]
     #[schemars(with = "BTreeMap<RecordType, FailedText>")]
-    failed: Unique<FailedText>,
+    failed: Unique<'a, FailedText>,
     /// The newest run that took several samples and did not find the same addresses in all.
     #[serde(default)]
     sampled: Option<SampledText>,
@@ -139,10 +144,11 @@ struct EntryText {
 /// The history of one address under one name.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SeenText {
+struct SeenText<'a> {
     /// The day it was first answered, such as `2026-11-21`.
+    #[serde(borrow)]
     #[schemars(with = "Day")]
-    seen: String,
+    seen: Cow<'a, str>,
     /// The day it was first no longer answered. Left out while it is answered.
     #[serde(default)]
     #[schemars(with = "Option<Day>")]
@@ -180,27 +186,31 @@ struct SampledText {
     twice: u32,
 }
 
-/// A JSON object in the order written; a key twice is an error, where serde would lose one.
-struct Unique<V>(Vec<(String, V)>);
+/// A JSON object in the order written; a key twice is an error, where serde would lose one. Keys are of the text read,
+/// as far as they hold no escape: a large lock has a million of them.
+struct Unique<'a, V>(Vec<(Cow<'a, str>, V)>);
 
-impl<V> Default for Unique<V> {
+impl<V> Default for Unique<'_, V> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
+impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Unique<'a, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// serde borrows a text of its own accord in a field alone.
+        #[derive(Deserialize)]
+        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
         struct Pairs<V>(PhantomData<V>);
         impl<'de, V: Deserialize<'de>> Visitor<'de> for Pairs<V> {
-            type Value = Unique<V>;
+            type Value = Unique<'de, V>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let (mut pairs, mut keys) = (Vec::new(), BTreeSet::new());
+                let (mut pairs, mut keys) = (Vec::new(), HashSet::new());
                 // The key is judged before its value is read, so that the error has the line of the key.
-                while let Some(key) = map.next_key::<String>()? {
+                while let Some(Key(key)) = map.next_key()? {
                     if !keys.insert(key.clone()) {
                         return Err(M::Error::custom(format_args!("`{}` stands twice", quoted(&key))));
                     }
@@ -378,8 +388,13 @@ impl Entry {
             line("through", &list(&self.through));
         }
         if !self.addresses.is_empty() {
-            let addresses: Vec<String> = self.addresses.iter().map(|(addr, seen)| self.address(*addr, seen)).collect();
-            line("addresses", &format!("{{\n{}\n }}", addresses.join(",\n")));
+            let mut addresses = String::with_capacity(48 * self.addresses.len());
+            for (addr, seen) in &self.addresses {
+                addresses.push_str(if addresses.is_empty() { "{\n" } else { ",\n" });
+                self.address(*addr, seen, &mut addresses);
+            }
+            addresses.push_str("\n }");
+            line("addresses", &addresses);
         }
         if !self.failed.is_empty() {
             let failed = self.failed.iter().map(|(kind, failed)| {
@@ -398,24 +413,24 @@ impl Entry {
             line("authentic", "true");
         }
         if !self.by.is_empty() {
-            line("by", &list(&self.by));
+            line("by", &list(&*self.by));
         }
         out
     }
 
-    fn address(&self, addr: IpAddr, seen: &Seen) -> String {
-        let mut out = format!("  {}: {{\"seen\": {}", json(&addr.to_string()), json(&seen.first.to_string()));
+    /// One line. Neither an address nor a day holds what JSON would escape.
+    fn address(&self, addr: IpAddr, seen: &Seen, out: &mut String) {
+        let _ = write!(out, "  \"{}\": {{\"seen\": \"{}\"", short(&addr.into()), seen.first);
         if let Some(missing) = seen.missing {
-            let _ = write!(out, ", \"missing\": {}", json(&missing.to_string()));
+            let _ = write!(out, ", \"missing\": \"{missing}\"");
         }
         if seen.by != self.by {
-            let _ = write!(out, ", \"by\": {}", list(&seen.by));
+            let _ = write!(out, ", \"by\": {}", list(&*seen.by));
         }
         out.push('}');
-        out
     }
 
-    fn parse(text: &EntryText) -> Result<Self, String> {
+    fn parse(text: &EntryText<'_>) -> Result<Self, String> {
         let host = |text: &str| Host::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
         let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
         let mut entry = Self {
@@ -434,12 +449,13 @@ impl Entry {
         for name in &text.through {
             entry.through.insert(host(name)?);
         }
-        for (addr, seen) in &text.addresses.0 {
+        let addresses = text.addresses.0.iter().map(|(addr, seen)| {
             let addr: IpAddr = addr.parse().map_err(|_| format!("`{}` is no address", quoted(addr)))?;
             let missing = seen.missing.as_deref().map(day).transpose()?;
-            let by = seen.by.as_deref().map_or_else(|| Ok(entry.by.clone()), servers)?;
-            entry.addresses.insert(addr, Seen { first: day(&seen.seen)?, missing, by });
-        }
+            let by = seen.by.as_deref().map_or_else(|| Ok(Arc::clone(&entry.by)), servers)?;
+            Ok((addr, Seen { first: day(&seen.seen)?, missing, by }))
+        });
+        entry.addresses = addresses.collect::<Result<_, String>>()?;
         for (kind, failed) in &text.failed.0 {
             let kind = RecordType::ALL.into_iter().find(|k| k.as_str() == kind);
             let failure = Failure::ALL.iter().copied().find(|f| f.as_str() == failed.how);
@@ -474,7 +490,7 @@ impl ListEntry {
         out
     }
 
-    fn parse(text: &ListText) -> Result<Self, String> {
+    fn parse(text: &ListText<'_>) -> Result<Self, String> {
         let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
         let from = Place::parse(&text.from).map_err(|e| format!("`{}` {e}", quoted(&text.from)))?;
         let path = |text: &String| Path::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
@@ -497,9 +513,9 @@ impl ListEntry {
     }
 }
 
-fn servers(names: &[String]) -> Result<BTreeSet<String>, String> {
+fn servers(names: &[String]) -> Result<Arc<BTreeSet<String>>, String> {
     match names.iter().find(|name| crate::text::forbidden(name).is_some()) {
         Some(name) => Err(format!("`{}` is no name server", quoted(name))),
-        None => Ok(names.iter().cloned().collect()),
+        None => Ok(Arc::new(names.iter().cloned().collect())),
     }
 }

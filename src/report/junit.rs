@@ -1,6 +1,6 @@
 //! A check as JUnit XML, as GitLab, Jenkins and others read it: a suite a part, a case a thing that was looked at.
 //!
-//! Whatever somebody wrote is a text of this document and nothing else: [`escape`] is the one way into it.
+//! Whatever somebody wrote is a text of this document and nothing else: `escape` is the one way into it.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

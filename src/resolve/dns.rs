@@ -9,13 +9,13 @@
 //! costs ten times what the question does.
 //!
 //! - `server`: one name server as the command line names it.
-//! - `message`: one question out, one message in.
+//! - `message`: one question out, one message in; `labels`: a name in it.
 //! - `walk`: one record type of one name, whom to ask next; `reply`: what the walks of a name came to.
 //! - `pace`: how much to ask of one server at once, and how long to wait; `wheel`: what is due when.
 //! - `socket`: datagrams by the batch; `stream`: TCP, and with the feature `secure-dns` TLS and HTTPS (`secure`).
 //! - `engine`: puts these together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use super::{Heard, Reply, Resolve, ResolveError};
 use crate::host::Query;
 
 mod engine;
+mod labels;
 mod message;
 mod pace;
 mod reply;
@@ -273,10 +274,16 @@ impl Run {
     fn heard(self, engine: &Engine<'_>) -> Heard {
         let silent = engine.silent().map(|(name, found)| (name.to_owned(), found)).collect();
         let replies = self.queries.into_iter().zip(self.replies);
-        let replies = replies.map(|(query, replies)| (query, replies.into_iter().flatten().collect::<Vec<_>>()));
-        let replies = replies.filter(|(_, replies)| !replies.is_empty()).collect();
+        let mut replies: BTreeMap<_, _> = replies.map(|(query, replies)| (query, given(replies))).collect();
+        replies.retain(|_, replies| !replies.is_empty());
         Heard { replies, silent, out_of_time: self.out_of_time }
     }
+}
+
+/// The replies that were given.
+#[expect(clippy::filter_map_identity, reason = "this way the list stays where it is, and `flatten` makes one of four")]
+fn given(replies: Vec<Option<Reply>>) -> Vec<Reply> {
+    replies.into_iter().filter_map(|reply| reply).collect()
 }
 
 impl Resolve for Dns {

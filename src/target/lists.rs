@@ -253,8 +253,7 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
 }
 
 fn families(addrs: &AddrSet) -> [(&'static str, String); 2] {
-    let (v4, v6): (Vec<String>, Vec<String>) = addrs.shorts().into_iter().partition(|prefix| !prefix.contains(':'));
-    [("v4", v4.join("\n")), ("v6", v6.join("\n"))]
+    [("v4", addrs.v4_list("\n")), ("v6", addrs.v6_list("\n"))]
 }
 
 /// What the lists lack, and what every list lacks.

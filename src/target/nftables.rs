@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use serde::Serialize;
 
@@ -374,12 +373,11 @@ fn clients<'a>(name: &str, origins: &BTreeSet<Origin>, ruleset: &Ruleset, settin
 /// The sets of some clients, and how a packet is found to be theirs.
 fn sources(sets: &mut BTreeMap<String, Set>, clients: &Clients<'_>) -> Vec<From> {
     let mut from = Vec::new();
-    let v4: Vec<String> = clients.addrs.v4_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
-    let v6: Vec<String> = clients.addrs.v6_prefixes().into_iter().map(|n| crate::addrs::short(&n.into())).collect();
-    for (family, kind, short, list) in [("ip", "ipv4_addr", 4, v4), ("ip6", "ipv6_addr", 6, v6)] {
-        if !list.is_empty() {
+    let (v4, v6) = (clients.addrs.v4_list(",\n"), clients.addrs.v6_list(",\n"));
+    for (family, kind, short, elements) in [("ip", "ipv4_addr", 4, v4), ("ip6", "ipv6_addr", 6, v6)] {
+        if !elements.is_empty() {
             let name = format!("c_{}_{short}", clients.name);
-            sets.insert(name.clone(), Set { name: name.clone(), kind, interval: true, elements: list.join(",\n") });
+            sets.insert(name.clone(), Set { name: name.clone(), kind, interval: true, elements });
             from.push(From::Address { family, set: name });
         }
     }
@@ -430,17 +428,13 @@ fn group(
 /// Single addresses in hash sets, which take a refresh element by element; prefixes in interval sets, merged.
 fn server_sets(rule: &Rule) -> Vec<Set> {
     let name = |kind: &str| format!("d_{}_{kind}", rule.key.underscored());
-    let hosts: Vec<IpAddr> = rule.hosts().singles().collect();
-    let texts = |v4: bool| hosts.iter().filter(|a| a.is_ipv4() == v4).map(ToString::to_string).collect::<Vec<_>>();
-    let nets = rule.nets();
-    let v4: Vec<String> = nets.v4_prefixes().iter().map(ToString::to_string).collect();
-    let v6: Vec<String> = nets.v6_prefixes().iter().map(ToString::to_string).collect();
+    let (hosts, nets) = (rule.hosts(), rule.nets());
     let sets = [
-        ("ipv4_addr", "h4", false, texts(true)),
-        ("ipv6_addr", "h6", false, texts(false)),
-        ("ipv4_addr", "n4", true, v4),
-        ("ipv6_addr", "n6", true, v6),
+        ("ipv4_addr", "h4", false, hosts.v4_singles(",\n")),
+        ("ipv6_addr", "h6", false, hosts.v6_singles(",\n")),
+        ("ipv4_addr", "n4", true, nets.v4_list(",\n")),
+        ("ipv6_addr", "n6", true, nets.v6_list(",\n")),
     ];
     let filled = sets.into_iter().filter(|(.., list)| !list.is_empty());
-    filled.map(|(kind, short, interval, list)| Set { name: name(short), kind, interval, elements: list.join(",\n") }).collect()
+    filled.map(|(kind, short, interval, elements)| Set { name: name(short), kind, interval, elements }).collect()
 }

@@ -403,7 +403,7 @@ pub(crate) fn sites() -> Vec<Site> {
 /// A lock that knows every name of a policy: an address of each family, its own; `dead` has none, and nobody denies it.
 pub(crate) fn lock_of(policy: &Policy, dead: &str) -> Lock {
     let day = Day::parse("2026-11-21").expect("a day");
-    let seen = || Seen { first: day, missing: None, by: BTreeSet::new() };
+    let seen = || Seen { first: day, missing: None, by: Default::default() };
     let mut lock = Lock { day, note: None, sites: BTreeSet::new(), hosts: BTreeMap::new(), ranges: BTreeMap::new() };
     for ((id, range), number) in policy.ranges.iter().zip(0_u32..) {
         let nets = [format!("9.200.{number}.0/24"), format!("2606:4701:{number:x}::/48")];

@@ -89,6 +89,8 @@ fn outgate(server: SocketAddr, names: &str, text: &mut impl Write) -> Outcome {
             }
         }
     }
+    // The end of the process is near, and takes it all at once.
+    std::mem::forget((queries, heard));
     Ok(())
 }
 
@@ -114,11 +116,12 @@ fn put_address(text: &mut Vec<u8>, address: IpAddr) {
                 if at > 0 {
                     text.push(b':');
                 }
-                for shift in [12, 8, 4, 0] {
-                    if shift == 0 || group >> shift > 0 {
-                        text.push(b"0123456789abcdef"[usize::from(group >> shift & 15)]);
-                    }
+                let digit = |shift: u16| b"0123456789abcdef"[usize::from(group >> shift & 15)];
+                // Most groups are zero.
+                if group > 15 {
+                    text.extend([12, 8, 4].into_iter().filter(|shift| group >> shift > 0).map(digit));
                 }
+                text.push(digit(0));
             }
         }
     }

@@ -2,23 +2,24 @@
 //!
 //! Nine names of ten have two A and two AAAA records of their own; the tenth is a CNAME, and one to four links lead to
 //! its addresses. Everything follows from a name's number, so nothing is looked up and nothing is kept.
+//!
+//! Names are of 15 to 40 characters, most near the middle, as host names are: questions of one length can be sent as one,
+//! and names of a single length would flatter whoever does that.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The zone's name.
-pub(crate) const ZONE: &str = "bench.example.net";
+pub(crate) const ZONE: &str = "b.example";
 /// How many addresses a name has: half of them v4, half v6.
 pub(crate) const ADDRESSES: usize = 4;
 /// The longest message of the responder; no answer of this zone comes near it.
 pub(crate) const MESSAGE_MAX: usize = 512;
 
 /// [`ZONE`] as it stands in a message.
-const SUFFIX: &[u8] = b"\x05bench\x07example\x03net\x00";
-/// `n0-0000000`: the first label of every name.
-const LABEL: usize = 10;
-/// Where [`SUFFIX`] begins in a message that asks for one of our names: after the head and the first label.
-const SUFFIX_AT: u8 = 12 + 1 + LABEL as u8;
+const SUFFIX: &[u8] = b"\x01b\x07example\x00";
+/// What the first label of a name ends in: a part of this, from its beginning.
+const FILLER: &[u8; 22] = b"abcdefghijklmnopqrstuv";
 const TTL: u32 = 300;
 
 const A: u16 = 1;
@@ -38,7 +39,18 @@ pub(crate) fn links(number: u32) -> u32 {
 
 /// A name of the zone without its last dot: the one that is asked for is link 0, the CNAME's targets follow.
 pub(crate) fn owner(number: u32, link: u32) -> String {
-    format!("n{link}-{number:07}.{ZONE}")
+    format!("{}.{ZONE}", label(number, link))
+}
+
+/// The first label of a name: `n0-12345abcdef`.
+fn label(number: u32, link: u32) -> String {
+    format!("n{link}-{number}{}", String::from_utf8_lossy(filler(number, link)))
+}
+
+/// By the sum of two dice, thrown once and for all: every run and every side has the same names.
+fn filler(number: u32, link: u32) -> &'static [u8] {
+    let dice = u64::from(number * 8 + link + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    &FILLER[..(dice % 12 + dice / 12 % 12) as usize]
 }
 
 /// Number and link of a name of the zone, with or without its last dot.
@@ -63,11 +75,11 @@ pub(crate) fn file(names: u32) -> String {
     for number in 0..names {
         let last = links(number);
         for link in 0..last {
-            let _ = writeln!(text, "n{link}-{number:07} CNAME n{}-{number:07}", link + 1);
+            let _ = writeln!(text, "{} CNAME {}", label(number, link), label(number, link + 1));
         }
         for address in addresses(number) {
             let kind = if address.is_ipv4() { "A" } else { "AAAA" };
-            let _ = writeln!(text, "n{last}-{number:07} {kind} {address}");
+            let _ = writeln!(text, "{} {kind} {address}", label(number, last));
         }
     }
     text
@@ -94,7 +106,8 @@ pub(crate) fn answer(query: &[u8], names: u32, out: &mut Vec<u8>) -> Option<()> 
     out.extend(question);
     match lookup(name, names) {
         Known::Name { number, link } if kind == A || kind == AAAA || kind == CNAME => {
-            out[7] = records(number, link, kind, out);
+            let suffix = end - SUFFIX.len();
+            out[7] = records(number, link, kind, suffix as u8, out);
         }
         Known::Name { .. } => start_of_authority(out),
         Known::Nothing => {
@@ -142,12 +155,12 @@ fn lookup(name: &[u8], names: u32) -> Known {
 }
 
 fn parse_label(label: &[u8]) -> Option<(u32, u32)> {
-    let (&[b'n' | b'N', link @ b'0'..=b'9', b'-'], digits) = label.split_at_checked(3)? else { return None };
-    if digits.len() != LABEL - 3 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
+    let (&[b'n' | b'N', link @ b'0'..=b'9', b'-'], rest) = label.split_at_checked(3)? else { return None };
+    let digits = rest.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = rest.split_at(digits);
     let number = digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
-    Some((number, u32::from(link - b'0')))
+    let link = u32::from(link - b'0');
+    (!digits.is_empty() && rest.eq_ignore_ascii_case(filler(number, link))).then_some((number, link))
 }
 
 /// A name that stands uncompressed at this place, as questions do, with its last zero.
@@ -165,22 +178,18 @@ fn name_at(message: &[u8], start: usize) -> Option<&[u8]> {
     }
 }
 
-/// The CNAMEs from this link to the last, and the addresses there. Returns how many records that is.
-fn records(number: u32, link: u32, kind: u16, out: &mut Vec<u8>) -> u8 {
+/// The CNAMEs from this link to the last, and the addresses there. Returns how many records that is. `suffix` is where
+/// [`SUFFIX`] begins in the question.
+fn records(number: u32, link: u32, kind: u16, suffix: u8, out: &mut Vec<u8>) -> u8 {
     let last = if kind == CNAME { links(number).min(link + 1) } else { links(number) };
     // Every owner is a pointer: to the question, then to the target of the CNAME before.
     let mut owner = [0xc0, 12];
     let mut count = 0;
     for next in link + 1..=last {
-        let mut target = [0; LABEL + 3];
-        target[0] = LABEL as u8;
-        target[1..4].copy_from_slice(&[b'n', b'0' + next as u8, b'-']);
-        let mut rest = number;
-        for digit in target[4..=LABEL].iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        target[LABEL + 1..].copy_from_slice(&[0xc0, SUFFIX_AT]);
+        let label = label(number, next);
+        let mut target = vec![label.len() as u8];
+        target.extend(label.as_bytes());
+        target.extend([0xc0, suffix]);
         record(out, &owner, CNAME, &target);
         let [high, low] = u16::try_from(out.len() - target.len()).unwrap_or_default().to_be_bytes();
         owner = [0xc0 | high, low];

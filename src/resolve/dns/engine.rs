@@ -4,6 +4,7 @@
 //! question under way is known by the socket it left by and its id; each time it is sent it gets another id, so that
 //! an answer tells which sending it is for and how long it took. While questions are few each has a port of its own.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::{Future as _, poll_fn};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use hickory_resolver::proto::rr::{Name, RecordType as Kind};
+use hickory_resolver::proto::rr::RecordType as Kind;
 use rand::RngExt as _;
 use rand::rngs::ThreadRng;
 
+use super::labels::Labels;
 use super::message::{Question, Word, id_of, read, set_id};
 use super::pace::Pace;
 use super::reply::reply_of;
@@ -38,6 +40,8 @@ const SOCKETS: usize = 64;
 const SHARED: usize = 8;
 /// A run of few questions has no more than these, with one server.
 const FEW: usize = 1024;
+/// So many names are asked in the order of their lengths, and then as many more.
+const TOGETHER: usize = 4096;
 /// Questions over TCP at once, all servers together. Each is a connection.
 const STREAMS: usize = 32;
 /// Questions over TLS or HTTPS at once, a server.
@@ -304,6 +308,7 @@ impl<'a> Engine<'a> {
     /// Asks every upstream for every name once. `done` is told of each reply: whose it is, for which name. An upstream
     /// nobody of which was ever there gives none.
     pub(super) async fn round(&mut self, queries: &[Query], done: &mut dyn FnMut(usize, usize, Reply)) {
+        let order = order(queries);
         let mut next = vec![0; self.upstreams.len()];
         let mut open = vec![0_usize; self.upstreams.len()];
         let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
@@ -312,11 +317,11 @@ impl<'a> Engine<'a> {
             let now = Instant::now();
             if now >= self.deadline {
                 self.give_up(&mut finished);
-                self.not_asked(queries, &mut next, &mut open, &mut finished);
+                self.not_asked(queries, &order, &mut next, &mut open, &mut finished);
             }
             self.take_steps(now, &mut finished);
             if finished.is_empty() {
-                self.start(queries, &mut next, &mut open, now, &mut finished);
+                self.start(queries, &order, &mut next, &mut open, now, &mut finished);
             }
             let freed = !finished.is_empty();
             for (upstream, query, reply) in finished.drain(..) {
@@ -345,12 +350,13 @@ impl<'a> Engine<'a> {
     fn not_asked(
         &self,
         queries: &[Query],
+        order: &[usize],
         next: &mut [usize],
         open: &mut [usize],
         finished: &mut Vec<(usize, usize, Reply)>,
     ) {
         for (upstream, next) in next.iter_mut().enumerate() {
-            for query in *next..queries.len() {
+            for &query in order.get(*next..).unwrap_or_default() {
                 if self.ever_lived(upstream)
                     && let Some(reply) = queries.get(query).map(unasked)
                 {
@@ -366,6 +372,7 @@ impl<'a> Engine<'a> {
     fn start(
         &mut self,
         queries: &[Query],
+        order: &[usize],
         next: &mut [usize],
         open: &mut [usize],
         now: Instant,
@@ -383,7 +390,8 @@ impl<'a> Engine<'a> {
                 }
                 // It was there, and is no more: nobody said anything to what is left.
                 None => {
-                    for (query, reply) in queries.iter().map(unasked).enumerate().skip(*next) {
+                    for &query in order.get(*next..).unwrap_or_default() {
+                        let Some(reply) = queries.get(query).map(unasked) else { continue };
                         *open += 1;
                         finished.push((upstream, query, reply));
                     }
@@ -397,8 +405,9 @@ impl<'a> Engine<'a> {
                     line.pace.held_back();
                     break;
                 }
-                let Some(query) = queries.get(*next) else { break };
-                let job = self.new_job(*next, upstream, query);
+                let Some(&place) = order.get(*next) else { break };
+                let Some(query) = queries.get(place) else { break };
+                let job = self.new_job(place, upstream, query);
                 *next += 1;
                 *open += 1;
                 for which in 0..self.jobs.get(job).map_or(0, |job| job.walks.len()) {
@@ -437,7 +446,7 @@ impl<'a> Engine<'a> {
 
     /// Tells a walk what came, and does what it says.
     fn step(&mut self, id: usize, word: Option<Word>, now: Instant, finished: &mut Vec<(usize, usize, Reply)>) {
-        let Some(job) = self.jobs.get_mut(id / 2) else { return };
+        let Some(job) = self.jobs.get_mut(id / 2).filter(|job| job.open > 0) else { return };
         let upstream = job.upstream;
         let begin = self.first.get(upstream).copied().unwrap_or(0);
         let count = self.upstreams.get(upstream).map_or(0, |upstream| upstream.servers().len());
@@ -543,7 +552,7 @@ impl<'a> Engine<'a> {
                 line,
                 walk,
                 bytes: Vec::new(),
-                sent: Vec::with_capacity(SENDS),
+                sent: Vec::with_capacity(1),
                 due: now,
                 wait,
                 until: now,
@@ -567,19 +576,19 @@ impl<'a> Engine<'a> {
         let slot = line.slot(self.sockets, flight.sent.first().map(|(slot, ..)| *slot), &mut self.random);
         if let Some((slot, room)) = slot.and_then(|slot| Some((slot, line.sockets.get_mut(slot)?))) {
             let id = loop {
-                let id: u16 = self.random.random();
-                if !room.ids.contains_key(&id) {
+                if let Entry::Vacant(free) = room.ids.entry(self.random.random()) {
+                    let id = *free.key();
+                    free.insert((place, flight.sent.len()));
                     break id;
                 }
             };
             set_id(&mut flight.bytes, id);
-            room.ids.insert(id, (place, flight.sent.len()));
             room.used = true;
             room.out.push(&flight.bytes);
             flight.sent.push((slot, id, now));
         }
         flight.due = (now + flight.wait).min(flight.until);
-        self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));
+        self.wheel.add(now, flight.due, (place, flight.generation));
         flight.wait *= 2;
     }
 
@@ -603,15 +612,14 @@ impl<'a> Engine<'a> {
         let Some(flight) = self.flights.get_mut(place) else { return };
         let (line, walk) = (flight.line, flight.walk);
         if now < flight.due {
-            let after = flight.due.saturating_duration_since(now);
-            self.wheel.add(now, after, (place, flight.generation));
+            self.wheel.add(now, flight.due, (place, flight.generation));
             return;
         }
         // Nobody knows yet whether anybody is there: one question finds that out, and the others wait for it.
         let unknown = self.lines.get(line).is_some_and(|line| line.state == State::Unknown);
         if unknown && walk.is_some() {
             flight.due = now + flight.wait;
-            self.wheel.add(now, flight.wait, (place, flight.generation));
+            self.wheel.add(now, flight.due, (place, flight.generation));
             return;
         }
         if now >= flight.until {
@@ -632,10 +640,9 @@ impl<'a> Engine<'a> {
         }
         // The last wait is until the end.
         if flight.sent.len() >= SENDS {
-            let after = flight.until.saturating_duration_since(now);
             if let Some(flight) = self.flights.get_mut(place) {
                 flight.due = flight.until;
-                self.wheel.add(now, after, (place, flight.generation));
+                self.wheel.add(now, flight.due, (place, flight.generation));
             }
         } else {
             self.send(place, now);
@@ -796,7 +803,7 @@ impl<'a> Engine<'a> {
             flight.until = now + self.settings.timeout;
             flight.due = (sent + wait).max(now).min(flight.until);
             flight.wait = wait * 2;
-            self.wheel.add(now, flight.due.saturating_duration_since(now), (place, flight.generation));
+            self.wheel.add(now, flight.due, (place, flight.generation));
         }
     }
 
@@ -934,22 +941,33 @@ fn found(ever: bool, reason: Option<&str>) -> String {
     format!("{what}{why}: it was asked whether it is there, and then left alone")
 }
 
-/// What is asked for a query, into a list.
-fn put_walks(query: &Query, walks: &mut Vec<Walk>) {
-    walks.clear();
-    let mut walk = |text: &str, kinds: &[Kind]| {
-        // A host is a name; of one that were none nothing would be known. Label by label: hickory reads a text a letter
-        // at a time.
-        let mut labels = text.as_bytes().split(|letter| *letter == b'.');
-        let name = labels.try_fold(Name::new(), |name, label| name.append_label(label));
-        if let Ok(mut name) = name {
-            name.set_fqdn(true);
-            walks.extend(kinds.iter().map(|kind| Walk::new(name.clone(), *kind)));
-        }
+/// The order to ask in: that of the list, but names of one length together, for their questions can leave as one. With
+/// names of 15 to 40 characters 46 of them do instead of 6, and that is a seventh of all that a name costs.
+fn order(queries: &[Query]) -> Vec<usize> {
+    let length = |at: &usize| match queries.get(*at) {
+        Some(Query::Host(host)) => host.as_str().len(),
+        Some(Query::Service(service)) => service.to_string().len(),
+        None => 0,
     };
-    match query {
-        Query::Host(host) => walk(host.as_str(), &[Kind::A, Kind::AAAA]),
-        Query::Service(service) => walk(&service.to_string(), &[Kind::SRV]),
+    let mut order: Vec<usize> = (0..queries.len()).collect();
+    order.chunks_mut(TOGETHER).for_each(|part| part.sort_by_key(length));
+    order
+}
+
+/// What is asked for a query, into a list of walks that are over.
+fn put_walks(query: &Query, walks: &mut Vec<Walk>) {
+    let (name, kinds) = match query {
+        Query::Host(host) => (Labels::of(host.as_str()), [Kind::A, Kind::AAAA].as_slice()),
+        Query::Service(service) => (Labels::of(&service.to_string()), [Kind::SRV].as_slice()),
+    };
+    // A host is a name; of one that were none nothing would be known.
+    let kinds = if name.is_some() { kinds } else { &[] };
+    walks.truncate(kinds.len());
+    for (at, (kind, name)) in kinds.iter().zip(name.iter().cycle()).enumerate() {
+        match walks.get_mut(at) {
+            Some(walk) => walk.renew(name.clone(), *kind),
+            None => walks.push(Walk::new(name.clone(), *kind)),
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use hickory_resolver::proto::op::{
     DnsRequest, DnsRequestOptions, DnsResponse, Message, MessageType, Query, ResponseCode,
 };
-use hickory_resolver::proto::rr::{DNSClass, Name, RecordType as Kind};
-use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
+use hickory_resolver::proto::rr::{DNSClass, RecordType as Kind};
 use rand::Rng;
 
+use super::labels::Labels;
 use crate::resolve::Failure;
 
 /// Length of a message's header (RFC 1035, 4.1.1).
@@ -34,7 +34,7 @@ const BOGUS: std::ops::RangeInclusive<u16> = 6..=12;
 /// One question, and how it is put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Question {
-    pub(super) name: Name,
+    pub(super) name: Labels,
     pub(super) kind: Kind,
     /// With EDNS: all servers but those from before it.
     pub(super) edns: bool,
@@ -75,19 +75,19 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Record {
     /// Whose it is; nothing for the name that was asked for.
-    pub(super) owner: Option<Box<Name>>,
+    pub(super) owner: Option<Labels>,
     pub(super) data: Data,
 }
 
-/// What a record holds. Nearly all hold an address, so a name is behind a box.
+/// What a record holds.
 #[derive(Clone, Debug)]
 pub(super) enum Data {
     /// Of A and AAAA: an address, and its time to live in seconds.
     Address(IpAddr, u32),
     /// Of CNAME: where it leads, and how long that may be believed.
-    Alias(Box<Name>, u32),
+    Alias(Labels, u32),
     /// Of SRV: a target and its port.
-    Target(Box<Name>, u16),
+    Target(Labels, u16),
 }
 
 impl Data {
@@ -105,7 +105,7 @@ impl Data {
 impl Question {
     /// Whether anybody is there: the root's own name servers.
     pub(super) fn probe() -> Self {
-        Self { name: Name::root(), kind: Kind::NS, edns: true, unchecked: false }
+        Self { name: Labels::root(), kind: Kind::NS, edns: true, unchecked: false }
     }
 
     /// As a message: recursion desired, validation reported (AD; RFC 6840, 5.7), letters in random case
@@ -114,7 +114,7 @@ impl Question {
         let mut options = DnsRequestOptions::default();
         options.use_edns = self.edns;
         options.case_randomization = true;
-        let mut request = DnsRequest::from_query(Query::query(self.name.clone(), self.kind), options);
+        let mut request = DnsRequest::from_query(Query::query(self.name.to_name(), self.kind), options);
         request.metadata.authentic_data = true;
         request.metadata.checking_disabled = self.unchecked;
         request
@@ -125,39 +125,31 @@ impl Question {
     pub(super) fn put(&self, bytes: &mut Vec<u8>, random: &mut impl Rng) {
         bytes.clear();
         let flags = RECURSE | AUTHENTIC | if self.unchecked { UNCHECKED } else { 0 };
-        for word in [0, flags, 1, 0, 0, u16::from(self.edns)] {
-            bytes.extend_from_slice(&word.to_be_bytes());
-        }
-        let (mut bits, mut left) = (0, 0);
-        for label in self.name.iter() {
-            bytes.push(u8::try_from(label.len()).unwrap_or(0));
-            let begin = bytes.len();
-            bytes.extend_from_slice(label);
-            for letter in bytes.iter_mut().skip(begin) {
-                if left == 0 {
-                    (bits, left) = (random.next_u64(), 64);
-                }
-                // Without a branch: what chance decides nobody foresees, the processor neither.
-                *letter ^= (u8::from(bits & 1 == 1) & u8::from(letter.is_ascii_alphabetic())) << 5;
-                bits >>= 1;
-                left -= 1;
+        let [f0, f1] = flags.to_be_bytes();
+        bytes.extend_from_slice(&[0, 0, f0, f1, 0, 1, 0, 0, 0, 0, 0, u8::from(self.edns)]);
+        bytes.extend_from_slice(self.name.as_bytes());
+        for letters in bytes.get_mut(HEADER..).unwrap_or_default().chunks_mut(64) {
+            let bits = random.next_u64();
+            for (at, letter) in letters.iter_mut().enumerate() {
+                // Without a branch: what chance decides nobody foresees, the processor neither. The length of a label is
+                // no letter.
+                let other = u8::from(bits >> at & 1 == 1) & u8::from(letter.is_ascii_alphabetic());
+                *letter ^= other << 5;
             }
         }
-        bytes.push(0);
-        bytes.extend_from_slice(&u16::from(self.kind).to_be_bytes());
-        bytes.extend_from_slice(&u16::from(DNSClass::IN).to_be_bytes());
+        let [[k0, k1], [c0, c1]] = [u16::from(self.kind), u16::from(DNSClass::IN)].map(u16::to_be_bytes);
+        bytes.extend_from_slice(&[k0, k1, c0, c1]);
         if self.edns {
-            bytes.push(0);
-            for word in [u16::from(Kind::OPT), PAYLOAD, 0, 0, 0] {
-                bytes.extend_from_slice(&word.to_be_bytes());
-            }
+            let [[o0, o1], [p0, p1]] = [u16::from(Kind::OPT), PAYLOAD].map(u16::to_be_bytes);
+            bytes.extend_from_slice(&[0, o0, o1, p0, p1, 0, 0, 0, 0, 0, 0]);
         }
     }
 
     /// Whether a message that came over a stream is for this question, and what it says.
     pub(super) fn judge(&self, response: DnsResponse) -> Word {
         let (message, bytes) = response.into_parts();
-        let same = |asked: &Query| asked.name == self.name && asked.query_type == self.kind;
+        let name = self.name.to_name();
+        let same = |asked: &Query| asked.name == name && asked.query_type == self.kind;
         match message.queries.as_slice() {
             [asked] if same(asked) && message.message_type == MessageType::Response => {
                 Answer::read(&bytes, HEADER + question_length(&bytes)).map_or(Word::Garbled, Word::Message)
@@ -217,8 +209,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// The beginning of a record: whose it is and what.
 struct Head {
-    /// Nothing for a pointer to the question.
-    owner: Option<Name>,
+    /// Where the name stands that it is of; nothing for a pointer to the question.
+    owner: Option<usize>,
     kind: Kind,
     class: u16,
     ttl: u32,
@@ -233,8 +225,7 @@ impl Head {
         let (owner, behind) = if came.get(*at..)?.starts_with(&ASKED) {
             (None, *at + ASKED.len())
         } else {
-            let (owner, behind) = name_from(came, *at)?;
-            (Some(owner), behind)
+            (Some(*at), Labels::end(came, *at)?)
         };
         let [k0, k1, c0, c1, t0, t1, t2, t3, l0, l1] = *came.get(behind..)?.first_chunk()?;
         let (begin, length) = (behind + 10, usize::from(u16::from_be_bytes([l0, l1])));
@@ -260,30 +251,22 @@ impl Head {
         Some(Some(match self.kind {
             Kind::A => Data::Address(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?), ttl),
             Kind::AAAA => Data::Address(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?), ttl),
-            Kind::CNAME => Data::Alias(Box::new(name(0)?), ttl),
+            Kind::CNAME => Data::Alias(name(0)?, ttl),
             // Behind priority and weight.
-            Kind::SRV => Data::Target(Box::new(name(6)?), word(bytes, 4)?),
+            Kind::SRV => Data::Target(name(6)?, word(bytes, 4)?),
             _ => return Some(None),
         }))
     }
 }
 
-/// A name, and where it ends, apart from what it points to.
-fn name_from(came: &[u8], begin: usize) -> Option<(Name, usize)> {
-    let mut decoder = BinDecoder::new(came);
-    decoder.read_slice(begin).ok()?;
-    let name = Name::read(&mut decoder).ok()?;
-    Some((name, decoder.index()))
-}
-
 /// A name that reaches from one place to another.
-fn name_at(came: &[u8], begin: usize, end: usize) -> Option<Name> {
-    name_from(came, begin).filter(|(_, behind)| *behind == end).map(|(name, _)| name)
+fn name_at(came: &[u8], begin: usize, end: usize) -> Option<Labels> {
+    Labels::end(came, begin).filter(|behind| *behind == end).and_then(|_| Labels::read(came, begin))
 }
 
 impl Answer {
     /// Reads what stands behind the question; nothing when it is no message. hickory's reader makes a dozen lists of
-    /// every message, and that was most of what an answer cost; names are its business still.
+    /// every message, and that was most of what an answer cost.
     fn read(came: &[u8], behind: usize) -> Option<Self> {
         let flags = word(came, 2)?;
         let [asked, answers, authorities, additionals] =
@@ -291,7 +274,7 @@ impl Answer {
         let mut at = behind;
         // A server need not point; written in full, in whatever case, the name is the same.
         let name = LazyCell::new(|| name_at(came, HEADER, behind - 4).filter(|_| asked == 1));
-        let is_asked = |owner: &Name| name.as_ref().is_some_and(|name| same(name, owner));
+        let is_asked = |owner: &Labels| name.as_ref() == Some(owner);
         let mut records = Vec::with_capacity(usize::from(answers).min(16));
         for _ in 0..answers {
             let head = Head::read(came, &mut at)?;
@@ -299,7 +282,8 @@ impl Answer {
                 return None;
             }
             let Some(data) = head.data(came)? else { continue };
-            records.push(Record { owner: head.owner.filter(|owner| !is_asked(owner)).map(Box::new), data });
+            let owner = head.owner.and_then(|at| Labels::read(came, at)).filter(|owner| !is_asked(owner));
+            records.push(Record { owner, data });
         }
         let (mut soa, mut servers) = (false, false);
         for _ in 0..authorities {
@@ -353,14 +337,6 @@ fn is_bogus(mut options: &[u8]) -> bool {
     false
 }
 
-/// Whether two names are one, whatever the case of their letters. hickory compares label by label from the end and a
-/// letter at a time; that showed.
-pub(super) fn same(one: &Name, other: &Name) -> bool {
-    let mut labels = other.iter();
-    one.iter().all(|label| labels.next().is_some_and(|other| label.eq_ignore_ascii_case(other)))
-        && labels.next().is_none()
-}
-
 /// A TTL, in seconds: one with the top bit set is 0 (RFC 2181, 8).
 fn believed(ttl: u32) -> u32 {
     if ttl > i32::MAX.unsigned_abs() { 0 } else { ttl }
@@ -373,17 +349,18 @@ mod tests {
     #[test]
     fn questions_by_hand_are_those_of_the_library() {
         let mut random = rand::rng();
-        for name in [".", "a.b.", "Some-Long-Name.example.org.", &format!("{}.example.org.", "x".repeat(63))] {
+        for name in [".", "a.b", "Some-Long-Name.example.org", &format!("{}.example.org", "x".repeat(63))] {
             for (kind, edns, unchecked) in [(Kind::A, true, false), (Kind::AAAA, false, false), (Kind::SRV, true, true)]
             {
-                let question = Question { name: Name::from_ascii(name).unwrap(), kind, edns, unchecked };
+                let name = if name == "." { Labels::root() } else { Labels::of(name).unwrap() };
+                let question = Question { name: name.clone(), kind, edns, unchecked };
                 let mut bytes = Vec::new();
                 question.put(&mut bytes, &mut random);
                 set_id(&mut bytes, 7);
                 let mut whole = question.request().into_parts().0;
                 whole.metadata.id = 7;
-                assert_eq!(Message::from_vec(&bytes).unwrap(), whole, "{name}");
-                assert_eq!(bytes.len(), whole.to_vec().unwrap().len(), "{name}");
+                assert_eq!(Message::from_vec(&bytes).unwrap(), whole, "{name:?}");
+                assert_eq!(bytes.len(), whole.to_vec().unwrap().len(), "{name:?}");
                 assert_eq!(HEADER + question_length(&bytes), bytes.len() - if edns { 11 } else { 0 });
             }
         }
@@ -391,7 +368,7 @@ mod tests {
 
     #[test]
     fn letters_are_in_random_case() {
-        let name = Name::from_ascii("abcdefghijklmnopqrstuvwxyz.example.org.").unwrap();
+        let name = Labels::of("abcdefghijklmnopqrstuvwxyz.example.org").unwrap();
         let question = Question { name, kind: Kind::A, edns: true, unchecked: false };
         let (mut first, mut second) = (Vec::new(), Vec::new());
         question.put(&mut first, &mut rand::rng());
@@ -406,10 +383,11 @@ mod tests {
         use hickory_resolver::proto::op::Edns;
         use hickory_resolver::proto::rr::rdata::opt::EdnsOption;
         use hickory_resolver::proto::rr::rdata::{A, CNAME, NS, SRV};
-        use hickory_resolver::proto::rr::{RData, Record as Full};
+        use hickory_resolver::proto::rr::{Name, RData, Record as Full};
 
         let name = |text: &str| Name::from_ascii(text).unwrap();
-        let question = Question { name: name("a.example.org."), kind: Kind::A, edns: true, unchecked: false };
+        let labels = |text: &str| Labels::of(text).unwrap();
+        let question = Question { name: labels("a.example.org"), kind: Kind::A, edns: true, unchecked: false };
         let mut sent = Vec::new();
         question.put(&mut sent, &mut rand::rng());
         let mut message = Message::from_vec(&sent).unwrap();
@@ -431,13 +409,13 @@ mod tests {
         let Some(Word::Message(answer)) = read(&sent, &came) else { panic!("no answer") };
         assert!(answer.authentic && !answer.truncated && !answer.soa && answer.bogus);
         assert_eq!(answer.fault(), Some(Failure::Bogus));
-        let b = Some(Box::new(name("b.example.org.")));
+        let b = Some(labels("b.example.org"));
         let [alias, address, target] = answer.records.as_slice() else { panic!("{:?}", answer.records) };
         assert!(alias.owner.is_none() && matches!(&alias.data, Data::Alias(to, 60) if Some(to) == b.as_ref()));
         assert!(
             address.owner == b && matches!(address.data, Data::Address(ip, 60) if ip == IpAddr::from([192, 0, 2, 1]))
         );
-        assert!(matches!(&target.data, Data::Target(to, 443) if **to == name("c.example.org.")));
+        assert!(matches!(&target.data, Data::Target(to, 443) if *to == labels("c.example.org")));
 
         // Cut anywhere it is no message.
         for end in HEADER..came.len() {

@@ -178,8 +178,8 @@ mod batched {
             bytes: &mut [u8],
             lengths: &mut Vec<usize>,
         ) -> io::Result<()> {
-            let mut places: Vec<[IoSliceMut<'_>; 1]> =
-                bytes.chunks_mut(LONGEST).map(|room| [IoSliceMut::new(room)]).collect();
+            let mut rooms = bytes.chunks_mut(LONGEST);
+            let mut places: [_; BATCH] = std::array::from_fn(|_| [IoSliceMut::new(rooms.next().unwrap_or_default())]);
             let flags = MsgFlags::MSG_DONTWAIT;
             let received = recvmmsg(socket.as_raw_fd(), &mut self.messages, places.iter_mut(), flags, None)?;
             lengths.extend(received.map(|message| message.bytes));

@@ -2,11 +2,11 @@
 //! socket: it is told what came back, and says what to ask.
 
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RecordType as Kind};
+use hickory_resolver::proto::rr::RecordType as Kind;
 
 use super::CHAIN_MAX;
-use super::message::{Answer, Data, Question, Record, Word, same};
-use crate::host::Host;
+use super::labels::Labels;
+use super::message::{Answer, Data, Question, Record, Word};
 use crate::resolve::{Failure, Link};
 
 /// How a question is carried.
@@ -31,16 +31,16 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The name that is asked for now: the one that is wanted, or the last CNAME target.
-    name: Name,
+    name: Labels,
     /// The names before it.
-    earlier: Vec<Name>,
+    earlier: Vec<Labels>,
     kind: Kind,
     /// Who said something that counts, by place in the list.
     pub(super) by: Vec<usize>,
     /// The CNAME targets, as far as they could be followed.
     pub(super) chain: Vec<Link>,
-    /// What the records of the type asked for hold, at the end of the chain; never none.
-    pub(super) records: Result<Vec<Data>, Failure>,
+    /// The records of the type asked for, at the end of the chain; never none.
+    pub(super) records: Result<Vec<Record>, Failure>,
     /// Every message that was used had the AD bit.
     authentic: bool,
     /// Which server of the list is asked, and the how manieth time the list is gone down.
@@ -78,7 +78,7 @@ pub(super) trait List {
 }
 
 impl Walk {
-    pub(super) fn new(name: Name, kind: Kind) -> Self {
+    pub(super) fn new(name: Labels, kind: Kind) -> Self {
         Self {
             name,
             earlier: Vec::new(),
@@ -95,6 +95,14 @@ impl Walk {
             reason: None,
             over: false,
         }
+    }
+
+    /// Begins anew, with another name. There are lists that need not be made again.
+    pub(super) fn renew(&mut self, name: Labels, kind: Kind) {
+        let (mut by, mut chain) = (std::mem::take(&mut self.by), std::mem::take(&mut self.chain));
+        by.clear();
+        chain.clear();
+        *self = Self { by, chain, ..Self::new(name, kind) };
     }
 
     /// The question to put now.
@@ -247,13 +255,13 @@ impl Walk {
         Step::Done
     }
 
-    fn end_of(&mut self, answer: Answer) -> Result<Vec<Data>, Failure> {
+    fn end_of(&mut self, mut answer: Answer) -> Result<Vec<Record>, Failure> {
         let moved = self.chain_of(&answer.records)?;
         if answer.code == ResponseCode::NXDomain {
             return Err(Failure::NxDomain);
         }
-        let own = |record: &Record| record.data.kind() == self.kind && self.owns(record, moved);
-        Ok(answer.records.into_iter().filter(own).map(|record| record.data).collect())
+        answer.records.retain(|record| record.data.kind() == self.kind && self.owns(record, moved));
+        Ok(answer.records)
     }
 
     /// Goes down the chain; whether there was one.
@@ -271,12 +279,12 @@ impl Walk {
             if targets.any(|(other, _)| other != target) {
                 return Err(Failure::Malformed);
             }
-            if self.name == **target || self.earlier.contains(target) || self.chain.len() == CHAIN_MAX {
+            if self.name == *target || self.earlier.contains(target) || self.chain.len() == CHAIN_MAX {
                 return Err(Failure::Loop);
             }
             drop(targets);
-            self.chain.push(Link { host: host_of(target)?, ttl });
-            self.earlier.push(std::mem::replace(&mut self.name, (**target).clone()));
+            self.chain.push(Link { host: target.to_host()?, ttl });
+            self.earlier.push(std::mem::replace(&mut self.name, target.clone()));
             moved = true;
         }
         Ok(moved)
@@ -287,12 +295,7 @@ impl Walk {
     fn owns(&self, record: &Record, moved: bool) -> bool {
         match &record.owner {
             None => !moved,
-            Some(owner) => moved && same(owner, &self.name),
+            Some(owner) => moved && *owner == self.name,
         }
     }
-}
-
-/// A name out of a message. Text form with escapes, so no byte of a label can pass for a dot.
-pub(super) fn host_of(name: &Name) -> Result<Host, Failure> {
-    Host::parse(&name.to_ascii()).map_err(|_| Failure::Malformed)
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Width of a slot.
 const TICK: Duration = Duration::from_millis(2);
+/// Slots of a second.
+const TICKS: u64 = 500;
 const SLOTS: usize = 1024;
 
 /// Things that are due. Nothing is taken out early: whoever is told of a thing knows whether it still matters.
@@ -20,16 +22,15 @@ impl<T> Wheel<T> {
         Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), at: now, next: 0, held: 0 }
     }
 
-    /// Due `after` from now; what lies beyond the wheel is told early, to be put in again.
-    pub(super) fn add(&mut self, now: Instant, after: Duration, what: T) {
+    /// Due at a time; what lies beyond the wheel is told early, to be put in again.
+    pub(super) fn add(&mut self, now: Instant, due: Instant, what: T) {
         if self.held == 0 {
             self.at = self.at.max(now);
         }
-        // 64 bits are half a million years, and are divided in a tenth of the time of 128.
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let ahead = micros((now + after).saturating_duration_since(self.at)) / micros(TICK);
-        let ahead = usize::try_from(ahead).unwrap_or(SLOTS).min(SLOTS - 2) + 1;
-        if let Some(slot) = self.slots.get_mut((self.next + ahead) % SLOTS) {
+        let ahead = due.saturating_duration_since(self.at);
+        let ticks = ahead.as_secs() * TICKS + u64::from(ahead.subsec_nanos() / TICK.subsec_nanos());
+        let ticks = usize::try_from(ticks).unwrap_or(SLOTS).min(SLOTS - 2) + 1;
+        if let Some(slot) = self.slots.get_mut((self.next + ticks) % SLOTS) {
             slot.push(what);
             self.held += 1;
         }
@@ -65,7 +66,7 @@ mod tests {
         let ms = |n: u64| Duration::from_millis(n);
         let mut wheel = Wheel::new(begun);
         for after in [0, 1, 5, 100, 1000, 9000] {
-            wheel.add(begun, ms(after), after);
+            wheel.add(begun, begun + ms(after), after);
         }
         let mut told = Vec::new();
         let mut now = begun;
