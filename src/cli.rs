@@ -15,9 +15,9 @@ use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
 use crate::lock::Lock;
 use crate::profile::{self, Profile};
 use crate::report;
-use crate::source::{SourceId, Sources};
+use crate::source::{SourceId, Sources, Span};
 use crate::strict::Level;
-use crate::text::Id;
+use crate::text::{Id, decode};
 
 mod catalog_checks;
 mod catalog_verb;
@@ -182,6 +182,8 @@ struct Run {
     findings: Findings,
     format: Format,
     quiet: bool,
+    /// How many columns the terminal has that findings go to; none in a pipe, which gets the same bytes everywhere.
+    width: Option<usize>,
     catalog: Option<PathBuf>,
     /// What was read once for many sites.
     shared: Shared,
@@ -223,6 +225,7 @@ pub fn main() -> ExitCode {
         findings: Findings::default(),
         format: cli.global.format,
         quiet: cli.global.quiet,
+        width: prompt::columns(),
         catalog: cli.global.catalog,
         shared: Shared::default(),
         verbose: cli.global.verbose.then(|| (Vec::new(), Instant::now())),
@@ -290,6 +293,7 @@ impl Run {
             findings: Findings::default(),
             format: self.format,
             quiet: self.quiet,
+            width: self.width,
             catalog: self.catalog.clone(),
             shared: self.shared.clone(),
             verbose: None,
@@ -333,9 +337,14 @@ impl Run {
                 findings.iter().try_for_each(|d| writeln!(err, "{}", report::json::diagnostic(d, &self.sources)))
             }
             Format::Text | Format::Markdown | Format::Csv | Format::Junit => {
-                findings.iter().try_for_each(|d| report::terminal::print(d, &self.sources, &mut err))
+                findings.iter().try_for_each(|d| self.print(d, &mut err))
             }
         }
+    }
+
+    /// Prints a finding for people.
+    fn print(&self, finding: &Diagnostic, out: &mut impl Write) -> io::Result<()> {
+        report::terminal::print(finding, &self.sources, self.width, out)
     }
 
     /// Whether every error is a refusal: what was asked for is sound, and does not hold. That is an answer, not a failure
@@ -352,22 +361,23 @@ impl Run {
     /// Reads a text file into the sources.
     fn read(&mut self, path: &Path) -> Result<SourceId, Stop> {
         let shown = path.display();
-        match read_whole(path).map(String::from_utf8) {
+        match read_whole(path).map(decode) {
             Ok(Ok(text)) => {
-                let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
                 if let Some((lines, _)) = &mut self.verbose {
                     lines.push(format!("read {shown} ({} bytes)", text.len()));
                 }
                 Ok(self.sources.add(shown.to_string(), text))
             }
-            Ok(Err(error)) => {
-                let at = error.utf8_error().valid_up_to();
-                let line = 1 + error.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
-                let diagnostic = Diagnostic::new(
-                    Code::Unreadable,
-                    format!("{shown} is not UTF-8: line {line} holds a byte of another encoding"),
-                );
-                self.stop(diagnostic.help("save it as UTF-8"))
+            Ok(Err(foreign)) => {
+                let diagnostic = Diagnostic::new(Code::Unreadable, format!("{shown} {}", foreign.what));
+                let diagnostic = match foreign.shown {
+                    Some((text, range)) => {
+                        let source = self.sources.add(shown.to_string(), text);
+                        diagnostic.at(Span { source, range }, "")
+                    }
+                    None => diagnostic,
+                };
+                self.stop(diagnostic.help(foreign.help))
             }
             Err(error) => {
                 self.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {shown}: {}", plain(&error))))

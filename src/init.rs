@@ -156,10 +156,13 @@ pub fn slots<'a>(catalog: &'a Catalog, release: &'a KnownRelease<'a>, features: 
     slots
 }
 
-/// Whether a release has callouts of this origin.
+/// Whether these features of a release make callouts of this origin.
 #[must_use]
-pub fn has_origin(catalog: &Catalog, release: &KnownRelease<'_>, origin: Origin) -> bool {
-    catalog.of_release(release).any(|(callout, _)| callout.origins.contains(&origin))
+pub fn has_origin(catalog: &Catalog, release: &KnownRelease<'_>, features: &[String], origin: Origin) -> bool {
+    catalog.of_release(release).any(|(callout, _)| {
+        let of = |feature: &Id| features.iter().any(|word| word == feature.as_str());
+        callout.origins.contains(&origin) && callout.feature.as_ref().is_some_and(of)
+    })
 }
 
 /// A word or address as YAML: bare where it can be nothing else, and otherwise in quotes.

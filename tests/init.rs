@@ -13,12 +13,17 @@ use tempfile::TempDir;
 
 mod support;
 use support::nameserver::{Behaviour, Nameserver};
+use support::terminal::{self, has_python};
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
 fn run(folder: &Path, args: &[&str], input: &str) -> (i32, String, String) {
+    run_bytes(folder, args, input.as_bytes())
+}
+
+fn run_bytes(folder: &Path, args: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_outgate"))
         .arg("init")
         .args(args)
@@ -31,7 +36,7 @@ fn run(folder: &Path, args: &[&str], input: &str) -> (i32, String, String) {
         .spawn()
         .unwrap();
     // It may have ended before it read all.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(input);
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
@@ -339,42 +344,19 @@ fn it_asks_the_names_writes_the_rules_and_says_what_is_next() {
     assert!(folder.path().join("outgate.yaml").is_file() && !folder.path().join("outgate.lock").exists());
 }
 
-/// On a terminal of so many columns: how it ended, and the screen.
+/// On a terminal of so many columns, without colours: how it ended, and the screen.
 fn on_terminal(folder: &Path, columns: u16, args: &[&str], steps: &[(&str, &str)]) -> (i64, String) {
-    let steps: Vec<[&str; 2]> = steps.iter().map(|(wanted, typed)| [*wanted, *typed]).collect();
-    let driver = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/init/terminal.py");
-    let output = Command::new("python3")
-        .arg(driver)
-        .args([columns.to_string(), serde_json::to_string(&steps).unwrap(), env!("CARGO_BIN_EXE_outgate").to_owned()])
-        .arg("init")
-        .args(args)
-        .current_dir(folder)
-        .env("NO_COLOR", "1")
-        .env("TERM", "xterm")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
-    (value["exit"].as_i64().unwrap(), value["screen"].as_str().unwrap().to_owned())
+    terminal::run(folder, columns, &[&["init"], args].concat(), &[("NO_COLOR", "1")], steps)
 }
 
-fn has_python() -> bool {
-    let there = Command::new("python3").arg("-c").arg("import pty").output().is_ok_and(|o| o.status.success());
-    if !there {
-        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
-        // Straight to the terminal: the test harness keeps what tests print with macros.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: python3 is missing: nothing is asked on a terminal");
-    }
-    there
-}
-
-/// What is asked and typed, in order; the release at first wrongly.
-const TYPED: [(&str, &str); 11] = [
+/// What is asked and typed, in order; the release and a feature at first wrongly.
+const TYPED: [(&str, &str); 12] = [
     ("What is this site called?", "home\n"),
     ("Which release", "25.1\n"),
     ("Which release", "25.10.2\n"),
     ("Which addresses does the NAS", "192.0.2.10\n"),
     ("From which addresses", "\n"),
+    ("Which of these are in use?", "updtes\n"),
     ("Which of these are in use?", "updates\n"),
     ("Which dns servers?", "192.0.2.53\n"),
     ("Which ntp servers?", "\n"),
@@ -399,6 +381,7 @@ fn a_person_is_asked_again_and_sees_it_all_at_forty_columns() {
         let asked = screen.split("outgate.yaml\n").next().unwrap();
         let widest = asked.lines().map(|line| line.chars().count()).max().unwrap();
         assert!(widest <= usize::from(columns), "{widest} columns");
+        assert!(screen.contains("did you mean `updates`?"), "{screen}");
     }
 }
 
@@ -408,7 +391,7 @@ fn whoever_breaks_off_has_written_nothing() {
         return;
     }
     // At every question, by Ctrl-C and by Ctrl-D.
-    for at in [0, 3, 10] {
+    for at in [0, 3, 11] {
         for (key, exit) in [("\u{3}", 130), ("\u{4}", 2)] {
             let folder = folder();
             let mut steps: Vec<(&str, &str)> = TYPED[..=at].to_vec();
@@ -418,4 +401,42 @@ fn whoever_breaks_off_has_written_nothing() {
             assert!(is_empty(folder.path()), "{at} {key:?}");
         }
     }
+}
+
+#[test]
+fn what_cannot_be_an_answer_is_none() {
+    let folder = folder();
+    let said = |input: &[u8], why: &str| {
+        let (code, out, err) = run_bytes(folder.path(), &["--no-resolve"], input);
+        assert!(code == 2 && out.is_empty() && err.contains(why), "{out}{err}");
+        assert!(is_empty(folder.path()));
+    };
+    said(b"h\xf6me\n", "it is not UTF-8");
+    // A long line is one answer, and its end is not the next.
+    said(&[&[b'a'; 9000], "\n25.10\n".as_bytes()].concat(), "it is too long for an answer");
+    said(&[b'a'; 5000], "it is too long for an answer");
+    said(b"", "there is no answer to: What is this site called?");
+}
+
+#[test]
+fn jails_are_asked_of_where_they_are_in_use_and_the_usual_features_need_no_names() {
+    let folder = folder();
+    let input = "home\n13.3-U1.2\n192.0.2.10 2001:db8::10\n\nusual jails\n192.0.2.64/28 2001:db8:1::/64\n\n\nsquid\n\n";
+    let (code, _, err) = run(folder.path(), &["--no-resolve"], input);
+    assert_eq!(code, 0, "{err}");
+    let text = read(folder.path());
+    assert!(text.contains("  jails: [192.0.2.64/28, \"2001:db8:1::/64\"]\n"), "{text}");
+    assert!(text.contains("  - updates ") && text.contains("  - jails "), "{text}");
+    assert_eq!(taken(folder.path()), "");
+    // Nobody has jails on SCALE: the question is not in the transcripts of 25.10.
+    let folder = self::folder();
+    let (code, _, err) = run(folder.path(), &["--no-resolve"], ANSWERS);
+    assert!(code == 0 && !err.contains("jails"), "{err}");
+}
+
+#[test]
+fn quiet_leaves_out_what_is_next() {
+    let folder = folder();
+    let args = ["-q", "--yes", "--no-resolve", "--nas", "192.0.2.10,2001:db8::10"];
+    assert_eq!(run(folder.path(), &args, ""), (0, "outgate.yaml\n".to_owned(), String::new()));
 }

@@ -491,7 +491,7 @@ fn print(run: &Run, check: &Check) -> Result<(), Stop> {
             out.flush()?;
             let mut err = report::terminal::stderr();
             for finding in findings {
-                report::terminal::print(finding, &run.sources, &mut err)?;
+                run.print(finding, &mut err)?;
             }
         }
     }

@@ -197,7 +197,7 @@ fn print(run: &Run, diff: &diff::Diff, sides: &Sides<'_>, found: &Findings) -> R
         }
         Format::Text | Format::Csv | Format::Junit => {
             for finding in findings {
-                report::terminal::print(finding, &run.sources, &mut out)?;
+                run.print(finding, &mut out)?;
             }
             report::diff::text(diff, sides, &mut out)?;
         }
@@ -454,7 +454,7 @@ fn print_sites(run: &mut Run, compared: &[Outcome<Changed>]) -> Result<(), Stop>
         }
         Format::Text | Format::Csv | Format::Junit => {
             for finding in told {
-                report::terminal::print(finding, &run.sources, &mut out)?;
+                run.print(finding, &mut out)?;
             }
             report::diff::text_of_sites(&sites, &mut out)?;
         }

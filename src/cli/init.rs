@@ -1,6 +1,7 @@
 //! `outgate init`
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,10 @@ pub(super) fn run(run: &mut Run, args: &Init) -> Result<(), Stop> {
         let help = "change it in an editor (`outgate schema profile` helps it), or write another with -c FILE";
         return run.stop(Diagnostic::new(Code::BadUsage, message).help(help));
     }
+    let Some(name) = path.file_name().and_then(OsStr::to_str) else {
+        let message = format!("{} is no name for a profile", path.display());
+        return run.stop(Diagnostic::new(Code::BadUsage, message).help("name a file in UTF-8, such as outgate.yaml"));
+    };
     let catalog = run.catalog()?;
     let prompt = Prompt::new(args.yes);
     prompt.say(
@@ -94,8 +99,7 @@ pub(super) fn run(run: &mut Run, args: &Init) -> Result<(), Stop> {
     let text = init::text(&answers, &catalog, schema);
     read_back(run, path, &text, &answers, &catalog)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let staged = files::stage(folder, &[(name, text)].into(), &[]);
+    let staged = files::stage(folder, &[(name.to_owned(), text)].into(), &[]);
     // Somebody may have written one while the questions were answered.
     if path.symlink_metadata().is_ok() {
         let message = format!("{} came into being meanwhile", path.display());
@@ -104,17 +108,17 @@ pub(super) fn run(run: &mut Run, args: &Init) -> Result<(), Stop> {
     staged.and_then(files::Staged::commit).or_else(|e| run.stop(resolve::unwritable(&e)))?;
     writeln!(report::terminal::stdout(), "{}", path.display())?;
     if !args.no_resolve && make(run, args, path).is_err() {
-        next(args, path, &answers, false)?;
+        next(run, args, path, &answers, false)?;
         return Err(Stop::Found);
     }
-    next(args, path, &answers, !args.no_resolve)
+    next(run, args, path, &answers, !args.no_resolve)
 }
 
 /// Asks the names and writes the files, as `outgate generate --resolve` does.
 fn make(run: &mut Run, args: &Init, path: &Path) -> Result<(), Stop> {
-    let mut words = vec!["outgate".to_owned(), "generate".to_owned(), "--resolve".to_owned()];
-    words.extend(args.resolver.iter().map(|resolver| format!("--resolver={resolver}")));
-    words.push(format!("--config={}", path.display()));
+    let mut words: Vec<OsString> = ["outgate", "generate", "--resolve", "--config"].map(OsString::from).into();
+    words.push(path.into());
+    words.extend(args.resolver.iter().map(|resolver| format!("--resolver={resolver}").into()));
     match Cli::try_parse_from(words).map(|cli| cli.verb) {
         Ok(Verb::Generate(args)) => generate::run(run, &args),
         Ok(_) => Err(Stop::Found),
@@ -127,7 +131,10 @@ fn make(run: &mut Run, args: &Init, path: &Path) -> Result<(), Stop> {
 }
 
 /// What is to be done next, on the router and in git. The commands are those in the heads of the files.
-fn next(args: &Init, path: &Path, answers: &Answers, made: bool) -> Result<(), Stop> {
+fn next(run: &Run, args: &Init, path: &Path, answers: &Answers, made: bool) -> Result<(), Stop> {
+    if run.quiet {
+        return Ok(());
+    }
     let mut out = report::terminal::stdout();
     let c = if path == Path::new("outgate.yaml") { String::new() } else { format!(" -c {}", path.display()) };
     writeln!(out, "\nNext:")?;
@@ -250,8 +257,9 @@ fn ask(run: &mut Run, prompt: &Prompt, args: &Init, catalog: &Catalog) -> Result
     let release = catalog
         .release(&answers.release)
         .or_else(|(message, help)| run.stop(Diagnostic::new(Code::BadRelease, message).help(help)))?;
-    clients(run, prompt, args, catalog, &release, &mut answers)?;
+    clients(run, prompt, args, &mut answers)?;
     answers.features = features(run, prompt, args, &init::features(catalog, &release))?;
+    jails(run, prompt, args, catalog, &release, &mut answers)?;
     servers(run, prompt, args, catalog, &release, &mut answers)?;
     targets(run, prompt, args, catalog, &mut answers)?;
     answers.strict = strict(run, prompt, args, catalog, &release)?;
@@ -292,14 +300,7 @@ fn release(run: &mut Run, prompt: &Prompt, args: &Init, catalog: &Catalog) -> Re
     })
 }
 
-fn clients(
-    run: &mut Run,
-    prompt: &Prompt,
-    args: &Init,
-    catalog: &Catalog,
-    release: &KnownRelease<'_>,
-    answers: &mut Answers,
-) -> Result<(), Stop> {
+fn clients(run: &mut Run, prompt: &Prompt, args: &Init, answers: &mut Answers) -> Result<(), Stop> {
     let question = Question {
         ask: "Which addresses does the NAS have?",
         about: vec![
@@ -326,7 +327,19 @@ fn clients(
         flag: "--admin",
     };
     answers.admin = take(run, prompt, given(&args.admin), &question, addresses)?;
-    if init::has_origin(catalog, release, Origin::Jail) || !args.jails.is_empty() {
+    Ok(())
+}
+
+/// Addresses of jails, where what is in use has any.
+fn jails(
+    run: &mut Run,
+    prompt: &Prompt,
+    args: &Init,
+    catalog: &Catalog,
+    release: &KnownRelease<'_>,
+    answers: &mut Answers,
+) -> Result<(), Stop> {
+    if init::has_origin(catalog, release, &answers.features, Origin::Jail) || !args.jails.is_empty() {
         let question = Question {
             ask: "Which addresses do jails have?",
             about: vec!["Jails with addresses of their own are clients of their own.".to_owned()],
@@ -356,12 +369,17 @@ fn features(run: &mut Run, prompt: &Prompt, args: &Init, choices: &[Choice<'_>])
         about.push(format!("{number:>3} {id}: {title} ({hosts}{telemetry}); without: {cost}"));
     }
     let question = Question {
-        ask: "Which of these are in use? Names or numbers, or none.",
+        ask: "Which of these are in use? Names or numbers; usual for those in [ ]; or none.",
         about,
         default: Some(usual.join(" ")),
         flag: "--feature",
     };
-    take(run, prompt, given(&args.feature), &question, |answer| known(answer, &names))
+    take(run, prompt, given(&args.feature), &question, |answer| {
+        // Whoever wants one more need not name all.
+        let answer: Vec<String> =
+            words(answer).iter().map(|word| if word == "usual" { usual.join(" ") } else { word.clone() }).collect();
+        known(&answer.join(" "), &names)
+    })
 }
 
 fn servers(

@@ -431,7 +431,7 @@ pub(super) fn tell(run: &Run, findings: &[(Diagnostic, Vec<String>)]) -> Result<
         }
         Format::Text | Format::Markdown | Format::Csv | Format::Junit => {
             for finding in &told {
-                let _ = report::terminal::print(finding, &run.sources, &mut err);
+                let _ = run.print(finding, &mut err);
             }
         }
     }

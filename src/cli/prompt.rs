@@ -7,7 +7,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use super::{Run, Stop};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::report::terminal::{self, Tone, toned};
+use crate::report::terminal::{self, Tone, toned, wrap};
 use crate::text::quoted;
 
 /// Whoever answers.
@@ -34,12 +34,26 @@ pub(super) struct Question<'a> {
 /// Longest answer that is read.
 const MAX: u64 = 4096;
 
+/// How many columns the terminal has that standard error goes to: as COLUMNS says, or as the terminal does. `None` where it
+/// is no terminal.
+pub(super) fn columns() -> Option<usize> {
+    /// What is narrower, or says so, is none that a line fits on.
+    const LEAST: usize = 20;
+    if !terminal::is_watched() {
+        return None;
+    }
+    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let asked = || terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0));
+    // A terminal that does not know its size says 0.
+    said.filter(|&columns| columns > 0).or_else(asked).filter(|&columns| columns > 0).map(|columns| columns.max(LEAST))
+}
+
 impl Prompt {
     pub(super) fn new(defaults: bool) -> Self {
         /// Wider lines are hard to read.
         const WIDEST: usize = 100;
-        let width = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| usize::from(width.0));
-        Self { person: io::stdin().is_terminal(), defaults, width: width.clamp(20, WIDEST) }
+        let width = columns().unwrap_or(80).min(WIDEST);
+        Self { person: io::stdin().is_terminal(), defaults, width }
     }
 
     /// Asks until `check` takes the answer. A person is asked again; of a pipe a wrong answer is an error.
@@ -69,19 +83,21 @@ impl Prompt {
             write!(out, "> ")?;
             out.flush()?;
             let line = read()?;
-            if !self.person {
-                writeln!(out, "{}", line.as_deref().map(quoted).unwrap_or_default())?;
+            if !self.person || line.is_none() {
+                let typed = line.as_ref().map(|line| line.as_deref().unwrap_or_else(|why| why));
+                writeln!(out, "{}", typed.map(quoted).unwrap_or_default())?;
             }
             let Some(line) = line else {
                 let message = format!("there is no answer to: {}", question.ask);
                 let help = format!("answer it with {}, or take the defaults with --yes", question.flag);
                 return run.stop(Diagnostic::new(Code::BadUsage, message).help(help));
             };
-            let answer = match (line.trim(), &question.default) {
-                ("", Some(default)) => default.clone(),
-                (answer, _) => answer.to_owned(),
+            let answer = match (&line, &question.default) {
+                (Ok(line), Some(default)) if line.trim().is_empty() => default.clone(),
+                (Ok(line), _) => line.trim().to_owned(),
+                (Err(_), _) => String::new(),
             };
-            match check(&answer) {
+            match line.map_err(str::to_owned).and_then(|_| check(&answer)) {
                 Ok(value) => return Ok(value),
                 Err(why) if self.person => self.write(&mut out, &format!("{} {why}", toned(Tone::Bad, "No:")))?,
                 Err(why) => return wrong(run, question, &answer, &why),
@@ -108,49 +124,22 @@ fn wrong<T>(run: &mut Run, question: &Question<'_>, answer: &str, why: &str) -> 
     run.stop(Diagnostic::new(Code::BadUsage, message).help(format!("{why}; the flag is {}", question.flag)))
 }
 
-/// A line of standard input without its end; `None` where there is no more.
-fn read() -> io::Result<Option<String>> {
+/// A line of standard input without its end, or why it is no answer; `None` where there is no more.
+fn read() -> io::Result<Option<Result<String, &'static str>>> {
     let mut bytes = Vec::new();
-    let mut input = io::Read::take(io::stdin().lock(), MAX);
-    if input.read_until(b'\n', &mut bytes)? == 0 {
+    let mut input = io::stdin().lock();
+    let mut part = |bytes: &mut Vec<u8>| io::Read::take(&mut input, MAX).read_until(b'\n', bytes);
+    if part(&mut bytes)? == 0 {
         return Ok(None);
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned()))
-}
-
-/// Breaks a line at blanks. Behind a list's number or name, further lines stand under its text.
-fn wrap(line: &str, width: usize) -> Vec<String> {
-    let indent = line.len() - line.trim_start().len();
-    let hang = if indent > 0 { (indent + 2).min(width / 4) } else { 0 };
-    let (mut lines, mut now, mut length) = (Vec::new(), " ".repeat(indent), indent);
-    let mut empty = true;
-    for word in line.split_whitespace() {
-        // Colours take no room.
-        let long = word.chars().count() - if word.contains('\u{1b}') { word.len().min(9) } else { 0 };
-        if !empty && length + 1 + long > width {
-            lines.push(std::mem::replace(&mut now, " ".repeat(hang)));
-            (length, empty) = (hang, true);
+    // What is left of a line that was cut would be taken for the next answer.
+    if bytes.len() as u64 == MAX && !bytes.ends_with(b"\n") {
+        while !matches!(bytes.last(), None | Some(b'\n')) {
+            bytes.clear();
+            part(&mut bytes)?;
         }
-        if !empty {
-            now.push(' ');
-            length += 1;
-        }
-        now.push_str(word);
-        (length, empty) = (length + long, false);
+        return Ok(Some(Err("it is too long for an answer")));
     }
-    lines.push(now);
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrap;
-
-    #[test]
-    fn lines_are_broken_at_blanks() {
-        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
-        assert_eq!(wrap("  one two three", 9), ["  one two", "  three"]);
-        assert_eq!(wrap("a-word-that-is-long and", 8), ["a-word-that-is-long", "and"]);
-        assert_eq!(wrap("", 8), [""]);
-    }
+    let text = String::from_utf8(bytes).map(|line| line.trim_end_matches(['\n', '\r']).to_owned());
+    Ok(Some(text.map_err(|_| "it is not UTF-8")))
 }

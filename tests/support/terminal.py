@@ -13,6 +13,9 @@ import termios
 import fcntl
 import time
 
+# Enough for the slowest machine, and no more than a test may take.
+PATIENCE = 60
+
 columns, steps = int(sys.argv[1]), json.loads(sys.argv[2])
 child, terminal = pty.fork()
 if child == 0:
@@ -20,7 +23,7 @@ if child == 0:
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     os.execv(sys.argv[3], sys.argv[3:])
 
-seen, deadline = b"", time.monotonic() + 120
+seen, deadline = b"", time.monotonic() + PATIENCE
 
 
 def more():
