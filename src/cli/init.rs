@@ -226,6 +226,27 @@ fn take<T>(
     }
 }
 
+fn is_v6(addresses: &[String]) -> bool {
+    addresses.iter().any(|address| address.contains(':'))
+}
+
+fn is_v4(addresses: &[String]) -> bool {
+    addresses.iter().any(|address| !address.contains(':'))
+}
+
+/// Addresses of other clients than the NAS: in both families where it has both, or the one that is not named would get
+/// around the rules.
+fn in_step(answer: &str, nas: &[String]) -> Result<Vec<String>, String> {
+    let list = addresses(answer)?;
+    if !list.is_empty() && is_v6(nas) && !is_v6(&list) {
+        return Err("the NAS has IPv6 here, so name the IPv6 addresses of these too".to_owned());
+    }
+    if !list.is_empty() && !is_v4(&list) {
+        return Err("name their IPv4 addresses too, or IPv4 would not be limited at all".to_owned());
+    }
+    Ok(list)
+}
+
 fn addresses(answer: &str) -> Result<Vec<String>, String> {
     let list = words(answer);
     match list.iter().find_map(|word| parse_prefix(word).err().map(|error| format!("`{}` {error}", quoted(word)))) {
@@ -314,6 +335,7 @@ fn clients(run: &mut Run, prompt: &Prompt, args: &Init, answers: &mut Answers) -
     };
     let some = |answer: &str| match addresses(answer)? {
         list if list.is_empty() => Err("rules need an address to be for".to_owned()),
+        list if !is_v4(&list) => Err("name its IPv4 addresses too, or IPv4 would not be limited at all".to_owned()),
         list => Ok(list),
     };
     answers.nas = take(run, prompt, given(&args.nas), &question, some)?;
@@ -326,7 +348,9 @@ fn clients(run: &mut Run, prompt: &Prompt, args: &Init, answers: &mut Answers) -
         default: Some(String::new()),
         flag: "--admin",
     };
-    answers.admin = take(run, prompt, given(&args.admin), &question, addresses)?;
+    answers.admin = take(run, prompt, given(&args.admin), &question, |answer| in_step(answer, &answers.nas))?;
+    // The NAS decides: by IPv6 of its own or by none.
+    answers.deny_ipv6 = !is_v6(&answers.nas);
     Ok(())
 }
 
@@ -346,10 +370,8 @@ fn jails(
             default: Some(String::new()),
             flag: "--jails",
         };
-        answers.jails = take(run, prompt, given(&args.jails), &question, addresses)?;
+        answers.jails = take(run, prompt, given(&args.jails), &question, |answer| in_step(answer, &answers.nas))?;
     }
-    let all = || answers.nas.iter().chain(&answers.admin).chain(&answers.jails);
-    answers.deny_ipv6 = !all().any(|address| address.contains(':'));
     Ok(())
 }
 
