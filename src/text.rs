@@ -132,7 +132,12 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, Foreign> {
             let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
             let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
             let byte = bytes.get(at).copied().unwrap_or_default();
-            let guess = windows_1252(byte).map(|c| format!(", which is `{c}` in Windows-1252")).unwrap_or_default();
+            // What holds zeros is no text in any encoding of single bytes.
+            let is_text = !bytes.contains(&0);
+            let guess = windows_1252(byte)
+                .filter(|_| is_text)
+                .map(|c| format!(", which is `{c}` in Windows-1252"))
+                .unwrap_or_default();
             let shown = String::from_utf8_lossy(bytes).into_owned();
             Err(Foreign {
                 what: format!("is not UTF-8: line {line} holds the byte 0x{byte:02X}{guess}"),

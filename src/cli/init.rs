@@ -148,7 +148,8 @@ fn next(run: &Run, args: &Init, path: &Path, answers: &Answers, made: bool) -> R
     for target in TARGETS.iter().filter(|target| answers.targets.contains_key(target.name)) {
         let main = folder.join(target.name).join(target.main);
         let steps = folder.join(target.name).join("apply.md");
-        if steps.is_file() {
+        // Where nothing was written yet, a file without a head has its steps beside it all the same.
+        if steps.is_file() || main.extension().is_some_and(|ending| ending == "json") {
             writeln!(out, "- {}: {} has the steps, with the way back", target.name, steps.display())?;
             continue;
         }
