@@ -251,4 +251,21 @@ mod tests {
         }
         assert_eq!(Id::parse("update-scale-2").unwrap().underscored(), "update_scale_2");
     }
+
+    #[test]
+    fn other_encodings_are_named() {
+        let what = |bytes: &[u8]| decode(bytes.to_vec()).map_err(|foreign| foreign.what);
+        assert_eq!(what("\u{feff}site: Köln".as_bytes()), Ok("site: Köln".to_owned()));
+        assert_eq!(what(b""), Ok(String::new()));
+        for bytes in [b"\xff\xfes\0i\0".as_slice(), b"\xfe\xff\0s\0i", b"s\0i\0", b"\0s\0i"] {
+            assert_eq!(what(bytes), Err("is UTF-16 from line 1 on, and only UTF-8 is read".to_owned()), "{bytes:?}");
+        }
+        let said = |byte: &str| Err(format!("is not UTF-8: line 2 holds the byte {byte}"));
+        assert_eq!(what(b"a\nb\xf6"), said("0xF6, which is `ö` in Windows-1252"));
+        assert_eq!(what(b"a\nb\x93c"), said("0x93, which is `“` in Windows-1252"));
+        assert_eq!(what(b"a\nb\x81"), said("0x81"));
+        assert_eq!(what(b"a\n\0\xf6"), said("0xF6"));
+        let (text, range) = decode(b"a\nb\xf6c".to_vec()).unwrap_err().shown.unwrap();
+        assert_eq!(&text[range], "\u{fffd}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The program on a terminal of its own: `terminal.py` opens it and types; Python has it in its standard library.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
