@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::catalog::{self, Catalog};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
+use crate::lock::Lock;
 use crate::profile::{self, Profile};
 use crate::report;
-use crate::source::{SourceId, Sources};
+use crate::source::{SourceId, Sources, Span};
 use crate::strict::Level;
-use crate::text::Id;
+use crate::text::{Id, decode};
 
 #[cfg(unix)]
 mod apply;
@@ -27,12 +30,15 @@ mod drift;
 mod explain;
 mod generate;
 mod git;
+mod init;
 mod lists;
 mod loaded;
 mod machine;
 mod man;
+mod many;
 mod prefixes;
 mod progress;
+mod prompt;
 mod prove;
 mod resolve;
 mod schema;
@@ -67,6 +73,9 @@ struct Global {
     /// Print no notes, only warnings and errors
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// Say on standard error which files were read, and how long each step took
+    #[arg(short, long, global = true)]
+    verbose: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,6 +96,8 @@ enum Format {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Ask a few questions, or take flags, and write a first profile with comments; then resolve and generate
+    Init(init::Init),
     /// Write the targets' files from catalog, profile and lock
     Generate(generate::Generate),
     /// Ask DNS, read vendors' lists of prefixes, and write the lock; only this and what asks by it (`--resolve`, `--fresh`) goes to the network
@@ -124,7 +135,7 @@ enum Verb {
 }
 
 /// The site: a profile, or the few words of one.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct SiteArgs {
     /// The site's profile [default: outgate.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "release")]
@@ -159,6 +170,13 @@ struct SiteArgs {
     interface: Option<String>,
 }
 
+impl SiteArgs {
+    /// The same for a profile of many.
+    fn of(&self, profile: &Path) -> Self {
+        Self { config: Some(profile.to_owned()), ..self.clone() }
+    }
+}
+
 /// Why a verb ended early. What is wrong is in the findings already, or the reader went away.
 enum Stop {
     Found,
@@ -177,11 +195,30 @@ struct Run {
     findings: Findings,
     format: Format,
     quiet: bool,
+    /// How many columns the terminal has that findings go to; none in a pipe, which gets the same bytes everywhere.
+    width: Option<usize>,
     catalog: Option<PathBuf>,
+    /// What was read once for many sites.
+    shared: Shared,
+    /// What `--verbose` says, and since when the step is on that is next to be said.
+    verbose: Option<(Vec<String>, Instant)>,
     /// The one finding that makes the exit code 1, where a verb asks a single question.
     exit_by: Option<Code>,
     /// The exit code where nothing is wrong, for a verb whose findings are its answer.
     exit: Option<u8>,
+    /// It is for one of many sites.
+    many: bool,
+}
+
+/// What many sites have in common; a clone is the same.
+#[derive(Clone, Default)]
+struct Shared {
+    catalog: Option<Arc<Catalog>>,
+    /// Catalogs of git revisions, by revision.
+    revisions: Arc<BTreeMap<String, Arc<Catalog>>>,
+    /// Locks by path, or by path and git revision; `None` where there is none.
+    locks: Arc<BTreeMap<PathBuf, Option<Arc<Lock>>>>,
+    templates: Arc<crate::target::Templates>,
 }
 
 /// Runs the program with the process's arguments.
@@ -205,11 +242,16 @@ pub fn main() -> ExitCode {
         findings: Findings::default(),
         format: cli.global.format,
         quiet: cli.global.quiet,
+        width: prompt::columns(),
         catalog: cli.global.catalog,
+        shared: Shared::default(),
+        verbose: cli.global.verbose.then(|| (Vec::new(), Instant::now())),
         exit_by: None,
         exit: None,
+        many: false,
     };
     let result = match cli.verb {
+        Verb::Init(args) => init::run(&mut run, &args),
         Verb::Generate(args) => generate::run(&mut run, &args),
         Verb::Resolve(args) => resolve::run(&mut run, &args),
         Verb::Status(args) => status::run(&mut run, &args),
@@ -241,9 +283,6 @@ impl Run {
             return ExitCode::from(2);
         }
         let worst = self.findings.iter().map(Diagnostic::severity).max();
-        let counts =
-            |d: &&Diagnostic| self.exit_by.is_none_or(|code| d.code == code || d.severity() == Severity::Error);
-        let decisive = self.findings.iter().filter(counts).map(Diagnostic::severity).max();
         // Notes are about a result; where there is none, they would only hide the reason.
         let least = if self.quiet || worst == Some(Severity::Error) { Severity::Warning } else { Severity::Note };
         // Two targets may find the same.
@@ -256,12 +295,49 @@ impl Run {
             self.findings.iter().filter(|d| d.severity() >= least).filter(&mut is_new).collect();
         // A reader that went away has nothing to be told.
         let _ = self.tell(&findings);
-        match (result, decisive) {
-            (_, Some(Severity::Error)) if self.only_refused() => ExitCode::from(1),
-            (Err(_), _) | (_, Some(Severity::Error)) => ExitCode::from(2),
-            (Ok(()), _) if self.exit.is_some() => ExitCode::from(self.exit.unwrap_or_default()),
-            (Ok(()), Some(Severity::Warning)) => ExitCode::from(1),
-            (Ok(()), _) => ExitCode::SUCCESS,
+        if let Some((lines, _)) = &self.verbose {
+            let mut err = report::terminal::stderr();
+            let _ = lines.iter().try_for_each(|line| writeln!(err, "{line}"));
+        }
+        let failed = result.is_err() || worst == Some(Severity::Error);
+        match self.exit.filter(|_| !failed) {
+            Some(code) => ExitCode::from(code),
+            None => ExitCode::from(exit_code(&self.findings, failed, self.exit_by)),
+        }
+    }
+
+    /// A run of its own for one of many sites, with what they share.
+    fn of_site(&self) -> Self {
+        Self {
+            sources: self.sources.clone(),
+            findings: Findings::default(),
+            format: self.format,
+            quiet: self.quiet,
+            width: self.width,
+            catalog: self.catalog.clone(),
+            shared: self.shared.clone(),
+            verbose: None,
+            exit_by: None,
+            exit: None,
+            many: true,
+        }
+    }
+
+    /// Takes over what a run of its own has found.
+    fn take(&mut self, sources: &Sources, findings: Vec<Diagnostic>) {
+        for mut finding in findings {
+            for label in &mut finding.labels {
+                label.span.source = self.sources.adopt(sources, label.span.source);
+            }
+            self.findings.push(finding);
+        }
+    }
+
+    /// Ends a step, for `--verbose`.
+    fn step(&mut self, name: &str) {
+        if let Some((lines, since)) = &mut self.verbose {
+            lines.push(format!("took {:>6.1} ms: {name}", since.elapsed().as_secs_f64() * 1000.0));
+            *since = Instant::now();
         }
     }
 
@@ -281,15 +357,20 @@ impl Run {
                 findings.iter().try_for_each(|d| writeln!(err, "{}", report::json::diagnostic(d, &self.sources)))
             }
             Format::Text | Format::Markdown | Format::Csv | Format::Junit => {
-                findings.iter().try_for_each(|d| report::terminal::print(d, &self.sources, &mut err))
+                findings.iter().try_for_each(|d| self.print(d, &mut err))
             }
         }
+    }
+
+    /// Prints a finding for people.
+    fn print(&self, finding: &Diagnostic, out: &mut impl Write) -> io::Result<()> {
+        report::terminal::print(finding, &self.sources, self.width, out)
     }
 
     /// Whether every error is a refusal: what was asked for is sound, and does not hold. That is an answer, not a failure
     /// to give one.
     fn only_refused(&self) -> bool {
-        self.findings.iter().all(|d| d.severity() < Severity::Error || d.code.is_refusal())
+        only_refused(&self.findings)
     }
 
     fn stop<T>(&mut self, diagnostic: Diagnostic) -> Result<T, Stop> {
@@ -300,19 +381,23 @@ impl Run {
     /// Reads a text file into the sources.
     fn read(&mut self, path: &Path) -> Result<SourceId, Stop> {
         let shown = path.display();
-        match read_whole(path).map(String::from_utf8) {
+        match read_whole(path).map(decode) {
             Ok(Ok(text)) => {
-                let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+                if let Some((lines, _)) = &mut self.verbose {
+                    lines.push(format!("read {shown} ({} bytes)", text.len()));
+                }
                 Ok(self.sources.add(shown.to_string(), text))
             }
-            Ok(Err(error)) => {
-                let at = error.utf8_error().valid_up_to();
-                let line = 1 + error.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count();
-                let diagnostic = Diagnostic::new(
-                    Code::Unreadable,
-                    format!("{shown} is not UTF-8: line {line} holds a byte of another encoding"),
-                );
-                self.stop(diagnostic.help("save it as UTF-8"))
+            Ok(Err(foreign)) => {
+                let diagnostic = Diagnostic::new(Code::Unreadable, format!("{shown} {}", foreign.what));
+                let diagnostic = match foreign.shown {
+                    Some((text, range)) => {
+                        let source = self.sources.add(shown.to_string(), text);
+                        diagnostic.at(Span { source, range }, "")
+                    }
+                    None => diagnostic,
+                };
+                self.stop(diagnostic.help(foreign.help))
             }
             Err(error) => {
                 self.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {shown}: {}", plain(&error))))
@@ -333,12 +418,18 @@ impl Run {
         }
     }
 
-    fn catalog(&mut self) -> Result<Catalog, Stop> {
+    /// The catalog, read once.
+    fn catalog(&mut self) -> Result<Arc<Catalog>, Stop> {
+        if let Some(catalog) = &self.shared.catalog {
+            return Ok(Arc::clone(catalog));
+        }
         let files = match self.catalog.clone() {
             None => catalog::embedded::files(&mut self.sources),
             Some(folder) => self.catalog_folder(&folder)?,
         };
-        catalog::read(&self.sources, &files, &mut self.findings).ok_or(Stop::Found)
+        let catalog = catalog::read(&self.sources, &files, &mut self.findings).map(Arc::new).ok_or(Stop::Found)?;
+        self.shared.catalog = Some(Arc::clone(&catalog));
+        Ok(catalog)
     }
 
     fn catalog_folder(&mut self, folder: &Path) -> Result<catalog::Files, Stop> {
@@ -415,7 +506,7 @@ impl Run {
                     let diagnostic = Diagnostic::new(Code::Unreadable, "there is no outgate.yaml in this folder");
                     return self.stop(
                         diagnostic
-                            .help("name a profile with -c FILE, or do without one: --release 24.10 --nas 192.0.2.10"),
+                            .help("write one with `outgate init`, name one with -c FILE, or do without: --release 24.10 --nas 192.0.2.10"),
                     );
                 }
                 (self.read(path)?, PathBuf::new())
@@ -469,6 +560,23 @@ impl Run {
             );
         }
         Ok(replaced)
+    }
+}
+
+/// Whether every error among findings is a refusal.
+fn only_refused(findings: &Findings) -> bool {
+    findings.iter().all(|d| d.severity() < Severity::Error || d.code.is_refusal())
+}
+
+/// The exit code by what was found. `exit_by`: the one warning that counts.
+fn exit_code(findings: &Findings, failed: bool, exit_by: Option<Code>) -> u8 {
+    let counts = |d: &&Diagnostic| exit_by.is_none_or(|code| d.code == code || d.severity() == Severity::Error);
+    match findings.iter().filter(counts).map(Diagnostic::severity).max() {
+        Some(Severity::Error) if only_refused(findings) => 1,
+        Some(Severity::Error) => 2,
+        _ if failed => 2,
+        Some(Severity::Warning) => 1,
+        _ => 0,
     }
 }
 

@@ -10,7 +10,7 @@
 //! - **Vendors' lists**: [`ranges`] (a text → the prefixes it names, or why it is no such list).
 //! - **What files say**: [`callout`] (the shape of an entry), [`strict`] (what is blocked, excepted, decided),
 //!   [`settings`] (what may be said of each target), [`assertion`] (what must hold of the rules), [`catalog`] (what is documented), [`profile`] (what one site is and
-//!   wants).
+//!   wants), [`workspace`] (which sites there are).
 //! - **The pipe**: [`policy`] (catalog + profile → who may contact what, and who may not), [`resolve`] (names →
 //!   answers), [`lock`] (policy + answers + old lock + day → pinned answers), [`ruleset`] (policy + lock → what every
 //!   target reads), [`target`] (rule set → files, through templates).
@@ -18,6 +18,7 @@
 //!   address can hold), [`status`] (both, and what fails and what leaves next), [`proof`] (what stops each blocked callout
 //!   in which file, and what remains possible), [`verify`] (the rules held to what is asserted of them), [`diff`] (two
 //!   rule sets compared by what they let out), [`explain`] (why something is let out or not, and what it comes near to), [`check`] (what became of each part of a run for CI).
+//! - **To begin with**: [`init`] (what the catalog knows of a release, and answers → the text of a first profile).
 //! - **On the machine**: [`apply`] (how files are loaded, tried and taken back), [`drift`] (what is loaded against what
 //!   should be, by meaning).
 //! - **For editors**: [`schema`] (JSON Schemas of the files above, from the types they are read into).
@@ -51,6 +52,7 @@ pub mod explain;
 pub mod files;
 pub mod freshness;
 pub mod host;
+pub mod init;
 pub mod lock;
 pub mod policy;
 pub mod pool;
@@ -71,4 +73,5 @@ pub mod target;
 pub mod terms;
 pub mod text;
 pub mod verify;
+pub mod workspace;
 pub mod yaml;

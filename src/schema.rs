@@ -27,6 +27,7 @@ use crate::settings::{
 use crate::strict::{Choice, ChoiceWord, Level};
 use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
+use crate::workspace::RawWorkspace;
 use crate::yaml::Spanned;
 
 /// A kind of file that has a schema.
@@ -47,6 +48,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "pages", title: "outgate catalog: pages.yaml", schema: of::<RawPages> },
     Kind { name: "features", title: "outgate catalog: features.yaml", schema: of::<RawFeatures> },
     Kind { name: "profile", title: "outgate profile: outgate.yaml", schema: profile },
+    Kind { name: "sites", title: "outgate workspace: outgate-sites.yaml", schema: of::<RawWorkspace> },
     Kind { name: "lock", title: "outgate lock: outgate.lock", schema: of::<Document<'static>> },
 ];
 

@@ -1,6 +1,7 @@
 //! The texts that were read, and places in them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A place in one of the [`Sources`]: byte offsets, end excluded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,15 +25,28 @@ pub struct Source {
     pub text: String,
 }
 
-/// Every text of a run; diagnostics point into it.
+/// Every text of a run; diagnostics point into it. A clone has the same texts and shares them.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(Vec<Source>);
+pub struct Sources(Vec<Arc<Source>>);
 
 impl Sources {
     /// Takes a text in.
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> SourceId {
-        self.0.push(Source { path: path.into(), text: text.into() });
+        self.0.push(Arc::new(Source { path: path.into(), text: text.into() }));
         SourceId(self.0.len() - 1)
+    }
+
+    /// Takes over a text of another value, and gives its id here: the same, where it came here from one ancestor.
+    pub fn adopt(&mut self, other: &Self, id: SourceId) -> SourceId {
+        let text = &other.0[id.0];
+        let known = self.0.get(id.0).is_some_and(|own| Arc::ptr_eq(own, text));
+        match known.then_some(id.0).or_else(|| self.0.iter().rposition(|own| Arc::ptr_eq(own, text))) {
+            Some(at) => SourceId(at),
+            None => {
+                self.0.push(Arc::clone(text));
+                SourceId(self.0.len() - 1)
+            }
+        }
     }
 
     /// A text by its id, which must come from this value.

@@ -236,15 +236,40 @@ pub fn render(
     sources: &mut Sources,
     findings: &mut Findings,
 ) -> Option<Vec<File>> {
-    let mark = findings.mark();
-    let Plan { pages, mut losses } = (target.plan)(ruleset, findings)?;
-    losses.extend(loss::without_clients(ruleset));
-    loss::tell(target.name, &losses, ruleset.settings.losses_of(target.name), findings);
-    if findings.errors_since(mark) {
-        return None;
+    render_from(&Templates::default(), target, ruleset, replaced, sources, findings)
+}
+
+/// Templates of some targets, read once for many sites.
+#[derive(Default)]
+pub struct Templates(BTreeMap<&'static str, Parsed>);
+
+/// The templates of one target.
+struct Parsed {
+    env: Environment<'static>,
+    ids: BTreeMap<&'static str, SourceId>,
+}
+
+impl Templates {
+    /// Reads the templates of these targets into the sources that later renderings have. One that cannot be read is left
+    /// out here, and is a finding when its target is rendered.
+    pub fn of<'a>(
+        targets: impl IntoIterator<Item = &'a &'static Target>,
+        replaced: &BTreeMap<String, SourceId>,
+        sources: &mut Sources,
+    ) -> Self {
+        let mut unsaid = Findings::default();
+        let parsed = |target: &&'static Target| Some((target.name, parse(target, replaced, sources, &mut unsaid)?));
+        Self(targets.into_iter().filter_map(parsed).collect())
     }
-    let mut env = environment();
-    let mut ids = BTreeMap::new();
+}
+
+fn parse(
+    target: &Target,
+    replaced: &BTreeMap<String, SourceId>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Option<Parsed> {
+    let (mut env, mut ids) = (environment(), BTreeMap::new());
     for (path, text) in target.templates {
         let id = replaced.get(*path).copied().unwrap_or_else(|| sources.add(format!("templates/{path}"), *text));
         ids.insert(*path, id);
@@ -253,6 +278,33 @@ pub fn render(
             return None;
         }
     }
+    Some(Parsed { env, ids })
+}
+
+/// The same as [`render`], by templates that were read before where they are there.
+pub fn render_from(
+    templates: &Templates,
+    target: &Target,
+    ruleset: &Ruleset,
+    replaced: &BTreeMap<String, SourceId>,
+    sources: &mut Sources,
+    findings: &mut Findings,
+) -> Option<Vec<File>> {
+    let mark = findings.mark();
+    let Plan { pages, mut losses } = (target.plan)(ruleset, findings)?;
+    losses.extend(loss::without_clients(ruleset));
+    loss::tell(target.name, &losses, ruleset.settings.losses_of(target.name), findings);
+    if findings.errors_since(mark) {
+        return None;
+    }
+    let own;
+    let Parsed { env, ids } = match templates.0.get(target.name) {
+        Some(parsed) => parsed,
+        None => {
+            own = parse(target, replaced, sources, findings)?;
+            &own
+        }
+    };
     let mut files = vec![loss::file(target.name, &losses)];
     for page in pages {
         let rendered = env.get_template(page.template).and_then(|template| template.render(&page.values));

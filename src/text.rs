@@ -1,6 +1,7 @@
 //! Plain texts and names that may be printed into a rule file.
 
 use std::fmt;
+use std::ops::Range;
 
 /// One line that can stand in a comment of any target: no control characters, no quotes, no backslash, no characters
 /// that change how the rest of the line reads.
@@ -106,6 +107,67 @@ pub fn visible(text: &str) -> Result<&str, TextError> {
     }
 }
 
+/// Bytes that are no text of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// What they are instead; it goes on after the file's name.
+    pub what: String,
+    /// What is to be done.
+    pub help: String,
+    /// The text as far as it can be shown, and the place in it; none of it where every byte is foreign.
+    pub shown: Option<(String, Range<usize>)>,
+}
+
+/// Reads bytes as UTF-8, with or without a mark at the beginning.
+///
+/// # Errors
+/// What the bytes seem to be: editors on Windows write UTF-16 and Windows-1252, and neither is seen on their screens.
+pub fn decode(bytes: Vec<u8>) -> Result<String, Foreign> {
+    // Text of Western letters is every other byte 0 in UTF-16, and would be good UTF-8 as far as that goes.
+    let utf16 =
+        matches!(*bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=0x7f, ..] | [1..=0x7f, 0, ..]);
+    if utf16 {
+        let what = "is UTF-16 from line 1 on, and only UTF-8 is read".to_owned();
+        let help =
+            "save it as UTF-8; Notepad has that under Save As > Encoding, PowerShell as `-Encoding utf8`".to_owned();
+        return Err(Foreign { what, help, shown: None });
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+        Err(error) => {
+            let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+            let line = 1 + bytes[..at].iter().filter(|&&b| b == b'\n').count();
+            let byte = bytes.get(at).copied().unwrap_or_default();
+            // What holds zeros is no text in any encoding of single bytes.
+            let is_text = !bytes.contains(&0);
+            let guess = windows_1252(byte)
+                .filter(|_| is_text)
+                .map(|c| format!(", which is `{c}` in Windows-1252"))
+                .unwrap_or_default();
+            let shown = String::from_utf8_lossy(bytes).into_owned();
+            Err(Foreign {
+                what: format!("is not UTF-8: line {line} holds the byte 0x{byte:02X}{guess}"),
+                help: "save it as UTF-8".to_owned(),
+                shown: Some((shown, at..at + char::REPLACEMENT_CHARACTER.len_utf8())),
+            })
+        }
+    }
+}
+
+/// The letter or sign that a byte above ASCII is in Windows-1252, where it is one that texts have.
+fn windows_1252(byte: u8) -> Option<char> {
+    match byte {
+        0x80 => Some('€'),
+        0x85 => Some('…'),
+        0x91..=0x94 => ['‘', '’', '“', '”'].get(usize::from(byte - 0x91)).copied(),
+        0x96 => Some('–'),
+        0x97 => Some('—'),
+        // No-break space and soft hyphen cannot be seen.
+        0xa1..=0xac | 0xae..=0xff => Some(char::from(byte)),
+        _ => None,
+    }
+}
+
 /// Whether a line is one that `git merge` puts around what it could not join.
 #[must_use]
 pub fn is_conflict_marker(line: &str) -> bool {
@@ -194,5 +256,22 @@ mod tests {
             assert!(Id::parse(text).is_err(), "{text:?} was taken");
         }
         assert_eq!(Id::parse("update-scale-2").unwrap().underscored(), "update_scale_2");
+    }
+
+    #[test]
+    fn other_encodings_are_named() {
+        let what = |bytes: &[u8]| decode(bytes.to_vec()).map_err(|foreign| foreign.what);
+        assert_eq!(what("\u{feff}site: Köln".as_bytes()), Ok("site: Köln".to_owned()));
+        assert_eq!(what(b""), Ok(String::new()));
+        for bytes in [b"\xff\xfes\0i\0".as_slice(), b"\xfe\xff\0s\0i", b"s\0i\0", b"\0s\0i"] {
+            assert_eq!(what(bytes), Err("is UTF-16 from line 1 on, and only UTF-8 is read".to_owned()), "{bytes:?}");
+        }
+        let said = |byte: &str| Err(format!("is not UTF-8: line 2 holds the byte {byte}"));
+        assert_eq!(what(b"a\nb\xf6"), said("0xF6, which is `ö` in Windows-1252"));
+        assert_eq!(what(b"a\nb\x93c"), said("0x93, which is `“` in Windows-1252"));
+        assert_eq!(what(b"a\nb\x81"), said("0x81"));
+        assert_eq!(what(b"a\n\0\xf6"), said("0xF6"));
+        let (text, range) = decode(b"a\nb\xf6c".to_vec()).unwrap_err().shown.unwrap();
+        assert_eq!(&text[range], "\u{fffd}");
     }
 }

@@ -279,6 +279,7 @@ const KEYS: &[(&str, &str, &str, &str)] = &[
     ("docs/profile.md", "targets.dnsmasq.", "src/settings.rs", "RawNameServer"),
     ("docs/profile.md", "targets.rpz.", "src/settings.rs", "RawRpz"),
     ("docs/profile.md", "targets.hosts.", "src/settings.rs", "RawHosts"),
+    ("docs/sites.md", "", "src/workspace.rs", "RawWorkspace"),
     ("docs/catalog.md", "", "src/callout.rs", "RawCallout"),
     ("docs/catalog.md", "releases[].", "src/callout.rs", "RawInterval"),
     ("docs/catalog.md", "blocked.", "src/callout.rs", "RawBlocked"),

@@ -109,6 +109,35 @@ fn committed_files_are_what_is_generated() {
     }
 }
 
+#[test]
+fn the_committed_files_of_many_sites_are_what_one_run_writes() {
+    let example = root().join("examples/many-sites");
+    if std::env::var_os("SNAPSHOTS").is_some_and(|v| v == "overwrite") {
+        assert!(outgate(&["generate"], &example).status.success());
+    }
+    let output = outgate(&["generate", "--check"], &example);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let fresh = tempfile::tempdir().unwrap();
+    for (name, text) in tree(&example).iter().filter(|(name, _)| !name.contains("/out/")) {
+        let path = fresh.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let output = outgate(&["generate"], fresh.path());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_same(&example, fresh.path());
+    let output = outgate(&["check"], &example);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // And its lock is what the zone says.
+    let Some(server) = nsd::Nsd::serve(&root().join("examples/documentation.zone")) else { return };
+    fs::remove_file(fresh.path().join("outgate.lock")).unwrap();
+    let output = outgate(&["resolve", "--resolver", &server.addr.to_string()], fresh.path());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let [fresh, committed] =
+        [fresh.path(), &example].map(|folder| fs::read_to_string(folder.join("outgate.lock")).unwrap());
+    assert_eq!(answers(&fresh), answers(&committed));
+}
+
 /// A lock without what differs from run to run: the port the name server happened to have, and the sums over it.
 fn answers(lock: &str) -> String {
     let same = |line: &&str| !["\"note\"", "\"sum\"", "\"by\""].iter().any(|key| line.trim_start().starts_with(key));

@@ -46,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "yaml",
         ],
     ),
+    ("workspace", &["text", "source", "diagnostic", "yaml"]),
     (
         "policy",
         &[
@@ -117,6 +118,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "assertion",
             "catalog",
             "profile",
+            "workspace",
             "lock",
             "callout",
             "strict",
@@ -131,6 +133,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "yaml",
         ],
     ),
+    // Answers to a text: whoever asks is the command line.
+    ("init", &["catalog", "callout", "port", "strict", "text"]),
     ("diff", &["ruleset", "lock", "coverage", "callout", "host", "port", "addrs", "text", "diagnostic"]),
     // It looks for the rules that it names in the files themselves.
     ("proof", &["ruleset", "target", "lock", "callout", "host", "port", "addrs", "day", "text"]),
@@ -207,7 +211,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("futures_util", &["resolve/dns/"]),
     ("rustls", &["resolve/dns/secure.rs"]),
     ("rustls_native_certs", &["resolve/dns/secure.rs"]),
-    ("nix", &["resolve/dns/socket.rs", "cli/apply/watch.rs"]),
+    ("nix", &["files.rs", "resolve/dns/socket.rs", "cli/apply/watch.rs"]),
     ("rand", &["resolve/dns/engine.rs", "resolve/dns/message.rs"]),
     ("minijinja", &["target.rs"]),
     ("annotate_snippets", &["report/terminal.rs"]),
@@ -217,6 +221,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap_complete_nushell", &["cli/completions.rs"]),
     ("clap_mangen", &["cli/man.rs", "cli/man/"]),
     ("indicatif", &["cli/progress.rs"]),
+    ("terminal_size", &["cli/prompt.rs"]),
     ("jiff", &["day.rs"]),
     ("idna", &["host.rs"]),
     ("psl", &["host.rs"]),
@@ -252,7 +257,16 @@ const DOORS: &[(&str, &[&str])] = &[
 /// The one way a crate may be named elsewhere: to derive beside the types of a file format.
 const DERIVES: &[(&str, &[&str])] = &[(
     "use schemars::JsonSchema;",
-    &["assertion.rs", "callout.rs", "catalog.rs", "lock/file.rs", "profile.rs", "settings.rs", "strict.rs"],
+    &[
+        "assertion.rs",
+        "callout.rs",
+        "catalog.rs",
+        "lock/file.rs",
+        "profile.rs",
+        "settings.rs",
+        "strict.rs",
+        "workspace.rs",
+    ],
 )];
 
 /// What steps must not reach for: the clock, the disk, the environment, the terminal.

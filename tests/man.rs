@@ -42,10 +42,15 @@ fn plain(roff: &str) -> String {
 
 #[test]
 fn every_command_and_every_file_has_a_page() {
-    let mut expected: BTreeSet<String> =
-        ["man1/outgate.1", "man5/outgate.yaml.5", "man5/outgate.lock.5", "man5/outgate-catalog.5"]
-            .map(str::to_owned)
-            .into();
+    let mut expected: BTreeSet<String> = [
+        "man1/outgate.1",
+        "man5/outgate.yaml.5",
+        "man5/outgate-sites.yaml.5",
+        "man5/outgate.lock.5",
+        "man5/outgate-catalog.5",
+    ]
+    .map(str::to_owned)
+    .into();
     let top = commands(&[]);
     assert!(top.len() > 9, "{top:?}");
     for name in &top {
@@ -123,9 +128,12 @@ fn man_shows_a_page() {
 
 #[test]
 fn every_key_of_the_documentation_stands_in_its_page() {
-    for (document, page) in
-        [("profile.md", "outgate.yaml"), ("lock.md", "outgate.lock"), ("catalog.md", "outgate-catalog.5")]
-    {
+    for (document, page) in [
+        ("profile.md", "outgate.yaml"),
+        ("sites.md", "outgate-sites.yaml"),
+        ("lock.md", "outgate.lock"),
+        ("catalog.md", "outgate-catalog.5"),
+    ] {
         let document = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(document)).unwrap();
         let page = plain(&text(&outgate(&["man", page])));
         // A key is at the end of a path in the page; the lock's table has the last parts alone.
@@ -148,7 +156,8 @@ fn every_key_of_the_documentation_stands_in_its_page() {
                 None => ours = ours && line.starts_with("|---"),
             }
         }
-        assert!(count > 5, "only {count} keys were looked for");
+        // A workspace has three.
+        assert!(count >= 3, "only {count} keys were looked for");
     }
 }
 

@@ -18,6 +18,7 @@ use outgate::profile;
 use outgate::schema::{KINDS, Kind};
 use outgate::source::Sources;
 use outgate::text::Id;
+use outgate::workspace;
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
@@ -185,6 +186,11 @@ fn files() -> Vec<(PathBuf, String, Value)> {
     for example in list("examples").into_iter().filter(|path| path.join("outgate.yaml").exists()) {
         take(example.join("outgate.yaml"), "profile");
         take(example.join("outgate.lock"), "lock");
+    }
+    take(root().join("examples/many-sites/outgate-sites.yaml"), "sites");
+    take(root().join("examples/many-sites/outgate.lock"), "lock");
+    for site in ["berlin", "oslo"] {
+        take(root().join("examples/many-sites").join(site).join("outgate.yaml"), "profile");
     }
     for path in list("catalog/callouts").into_iter().filter(|path| is_yaml(path)) {
         take(path, "callouts");
@@ -375,6 +381,7 @@ fn good(name: &str) -> String {
         "pages" => PAGES.to_owned(),
         "features" => FEATURES.to_owned(),
         "profile" => complete().replacen("ranges:\n", RANGES, 1),
+        "sites" => "sites: [a/outgate.yaml, \"b/*.yaml\"]\nlock: all.lock\nout: out\n".to_owned(),
         "lock" => LOCK.to_owned(),
         other => panic!("write a good `{other}` file, with every key in it"),
     }
@@ -445,6 +452,9 @@ fn broken_files_are_refused_where_they_are_broken() {
         ("sources", "sha256: ef", "sha256: EF", ".sources[0].sha256: pattern"),
         ("features", "usual: true", "usual: yes please", ".features[0].usual: type"),
         ("features", "about:", "abuot:", ".features[0]: additionalProperties\n.features[0]: required"),
+        ("sites", "lock:", "lokc:", ": additionalProperties"),
+        ("sites", "[a/outgate.yaml, \"b/*.yaml\"]", "[]", ".sites: minItems"),
+        ("sites", "sites: [a/outgate.yaml, \"b/*.yaml\"]\n", "", ": required"),
         ("lock", "\"format\": 2", "\"format\": 3", ".format: enum"),
         ("lock", "\"timeout\"", "\"late\"", ".hosts._http._tcp.example.org.failed.SRV.how: enum"),
         ("lock", "\"SRV\":", "\"MX\":", ".hosts._http._tcp.example.org.failed: additionalProperties"),
@@ -475,6 +485,10 @@ fn read_by_program(name: &str, text: &str) -> Result<(), String> {
             let (families, features) = (vec![], vec![]);
             let known = Known { families, features, sources: vec!["page"], providers: &providers, strict: false };
             profile::read(&sources, id, &known, &mut findings).is_some()
+        }
+        "sites" => {
+            let id = add("sites");
+            workspace::read(&sources, id, &mut findings).is_some()
         }
         "lock" => {
             // What is judged is the content: the canonical form and the sums are no matter for a schema.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::diff::{self, Level};
 use super::generate::{self, Given, Rendered};
+use super::many::{self, Elsewhere, Outcome, Plan, Several};
 use super::{Format, Run, SiteArgs, Stop, prove, resolve, status, test};
 use crate::check::{Check, Item, Part};
 use crate::diagnostic::{Code, Diagnostic, Findings, Severity};
@@ -16,6 +18,7 @@ use crate::policy::{self, Policy};
 use crate::profile::Profile;
 use crate::proof::{self, Answer, Made, State as FileState};
 use crate::report;
+use crate::report::sites::{self as summary, Line, State as Of};
 use crate::ruleset::Ruleset;
 use crate::status::{Mark, Status};
 use crate::target::{File, Target};
@@ -24,6 +27,11 @@ use crate::{coverage, freshness};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
+    /// Profiles of many sites [default: those of outgate-sites.yaml, or the one of -c]
+    #[arg(value_name = "PROFILE", conflicts_with_all = ["config", "release"])]
+    profiles: Vec<PathBuf>,
+    #[command(flatten)]
+    several: Several,
     #[command(flatten)]
     site: SiteArgs,
     /// The files, as `generate` wrote them [default: out beside the profile]
@@ -51,17 +59,108 @@ pub(super) fn run(run: &mut Run, args: &CheckArgs) -> Result<(), Stop> {
         let diagnostic = Diagnostic::new(Code::BadUsage, "a check is of a profile, its lock and its files");
         return run.stop(diagnostic.help("write a profile; `outgate generate --release` needs none"));
     }
-    let mut checking = Checking { check: Check::default(), level: args.fail_on.severity() };
+    if let Some(plan) = many::plan(run, &args.profiles, &args.several, &args.site)? {
+        return sites(run, args, plan);
+    }
+    let files = Files { site: args.site.clone(), out: args.out.clone(), lock: args.lock.clone() };
+    let check = check(run, args, &files)?;
+    print(run, &check)?;
+    run.exit = Some(code(&check));
+    Ok(())
+}
+
+/// Where the files of a site lie, where they are not beside its profile.
+struct Files {
+    site: SiteArgs,
+    out: Option<PathBuf>,
+    lock: Option<PathBuf>,
+}
+
+/// All parts of one site.
+fn check(run: &mut Run, args: &CheckArgs, files: &Files) -> Result<Check, Stop> {
+    let mut checking = Checking { check: Check::default(), level: args.fail_on.severity(), files };
     checking.all(run, args)?;
     for name in PARTS.into_iter().skip(checking.check.parts.len()) {
         checking.check.parts.push(Part::skipped(name, "not run: see above"));
     }
-    print(run, &checking.check)?;
-    run.exit = Some(match checking.check.outcome() {
+    Ok(checking.check)
+}
+
+fn code(check: &Check) -> u8 {
+    match check.outcome() {
         crate::check::Outcome::Passes | crate::check::Outcome::Skipped => 0,
         crate::check::Outcome::Fails => 1,
         crate::check::Outcome::Impossible => 2,
+    }
+}
+
+/// Many sites, each by itself.
+fn sites(run: &mut Run, args: &CheckArgs, plan: Plan) -> Result<(), Stop> {
+    let elsewhere = Elsewhere { lock: args.lock.as_deref(), out: args.out.as_deref() };
+    let sites = many::sites(run, plan, &args.site, elsewhere)?;
+    generate::read_templates(run, &sites, &[], args.templates.as_deref())?;
+    if let Some(base) = &args.base {
+        diff::read_old(run, base, &sites)?;
+    }
+    let base = &*run;
+    let checked = many::each("checking", sites, |site| {
+        let files =
+            Files { site: args.site.of(&site.path), out: Some(site.out.clone()), lock: Some(site.lock.clone()) };
+        site.act_anew(base, |run| check(run, args, &files))
     });
+    run.step("checks");
+    print_sites(run, &checked)?;
+    run.exit = checked.iter().map(|site| site.value.as_ref().map_or(2, code)).max();
+    Ok(())
+}
+
+fn print_sites(run: &mut Run, checked: &[Outcome<Check>]) -> Result<(), Stop> {
+    let with_check = || checked.iter().filter_map(|site| Some((site, site.value.as_ref()?)));
+    let quiet = run.quiet;
+    let found = with_check().flat_map(|(site, check)| {
+        let broken = check.findings(Severity::Error).next().is_some();
+        let least = if quiet || broken { Severity::Warning } else { Severity::Note };
+        check.findings(least).map(|finding| (site.site.as_str(), &site.sources, finding))
+    });
+    let findings = many::grouped(run, found);
+    let state = |check: &Check| Of::of(code(check));
+    let mut out = report::terminal::stdout();
+    match run.format {
+        Format::Json => {
+            let sites: Vec<_> = with_check().map(|(site, check)| report::check::json(check, &site.sources)).collect();
+            let passes = with_check().all(|(_, check)| check.passes());
+            let version = report::json::FORMAT_VERSION;
+            writeln!(out, "{:#}", serde_json::json!({"format_version": version, "passes": passes, "sites": sites}))?;
+        }
+        Format::Junit => {
+            let all: Vec<_> = with_check().map(|(site, check)| (site.site.as_str(), check, &site.sources)).collect();
+            report::junit::documents(&all, &mut out)?;
+        }
+        Format::Sarif => many::tell(run, &findings)?,
+        Format::Github => {
+            drop(out);
+            many::tell(run, &findings)?;
+            let mut out = report::terminal::stdout();
+            for (site, check) in with_check() {
+                for line in report::check::lines(check) {
+                    writeln!(out, "{}", report::github::line(&format!("{}: {line}", site.site)))?;
+                }
+            }
+            return Ok(());
+        }
+        Format::Text | Format::Markdown | Format::Csv => {
+            let line = |(site, check): (&Outcome<Check>, &Check)| Line {
+                site: site.site.clone(),
+                state: state(check),
+                what: report::check::line(check),
+            };
+            let lines: Vec<Line> = with_check().map(line).collect();
+            let all = summary::counts(with_check().map(|(_, check)| state(check)));
+            summary::text(&lines, &all, run.quiet, &mut out)?;
+            out.flush()?;
+            many::tell(run, &findings)?;
+        }
+    }
     Ok(())
 }
 
@@ -86,12 +185,13 @@ struct Site {
 }
 
 /// A run on its way.
-struct Checking {
+struct Checking<'a> {
     check: Check,
     level: Severity,
+    files: &'a Files,
 }
 
-impl Checking {
+impl Checking<'_> {
     fn part(&mut self, name: &'static str, summary: String, items: Vec<Item>, found: &Findings) {
         let part = Part::of(name, summary, items, found.iter().cloned(), self.level, &self.check.parts);
         self.check.parts.push(part);
@@ -104,7 +204,7 @@ impl Checking {
 
     /// Every part, as far as it goes: one that fails keeps none from being looked at, but for what it is made of.
     fn all(&mut self, run: &mut Run, args: &CheckArgs) -> Result<(), Stop> {
-        let (site, found) = apart(run, |run| site(run, args))?;
+        let (site, found) = apart(run, |run| site(run, &self.files.site))?;
         let Some(site) = site else {
             self.impossible("profile", &found);
             return Ok(());
@@ -116,22 +216,22 @@ impl Checking {
         let summary = format!("site `{}`, release {release}, {} target{s}", policy.site, targets.len());
         self.part("profile", summary, Vec::new(), &found);
 
-        let (lock, found) = apart(run, |run| lock(run, args, &site))?;
+        let (lock, found) = apart(run, |run| lock(run, self.files, &site))?;
         let Some(lock) = lock else {
             self.impossible("lock", &found);
             return Ok(());
         };
-        self.lock(run, &site, lock.as_ref())?;
+        self.lock(run, &site, lock.as_deref())?;
 
-        let given = Given { policy, lock: lock.as_ref(), before: None, allow_stale: false };
+        let given = Given { policy, lock: lock.as_deref(), before: None, allow_stale: false };
         let (made, found) = apart(run, |run| generate::render(run, &given, targets, args.templates.as_deref()))?;
         match made {
             None => ["tests", "files", "proof"].into_iter().for_each(|name| self.impossible(name, &found)),
             Some((ruleset, rendered)) => {
-                self.tests(&site, &ruleset, lock.as_ref(), &rendered);
-                let out = args.out.clone().unwrap_or_else(|| site.folder.join("out"));
+                self.tests(&site, &ruleset, lock.as_deref(), &rendered);
+                let out = self.files.out.clone().unwrap_or_else(|| site.folder.join("out"));
                 self.files(run, &site, &out, rendered.clone(), found)?;
-                self.proof(run, &site, &ruleset, lock.as_ref(), &out, &rendered)?;
+                self.proof(run, &site, &ruleset, lock.as_deref(), &out, &rendered)?;
             }
         }
         self.changes(run, args)
@@ -142,7 +242,8 @@ impl Checking {
         let Some(lock) = lock else {
             if resolve::goes_by_address(&site.policy.settings) {
                 let mut found = Findings::default();
-                let message = format!("there is no lock {}", site.folder.join("outgate.lock").display());
+                let path = self.files.lock.clone().unwrap_or_else(|| site.folder.join("outgate.lock"));
+                let message = format!("there is no lock {}", path.display());
                 found.push(Diagnostic::new(Code::NotInLock, message.clone()).help("run `outgate resolve`"));
                 self.part("lock", message, Vec::new(), &found);
             } else {
@@ -310,7 +411,7 @@ impl Checking {
             self.check.parts.push(Part::skipped("changes", "no --base was named"));
             return Ok(());
         };
-        let (compared, found) = apart(run, |run| diff::since(run, base, &args.site))?;
+        let (compared, found) = apart(run, |run| diff::since(run, base, &self.files.site, self.files.lock.as_deref()))?;
         match compared {
             Some((summary, risks)) => self.part("changes", summary, Vec::new(), &risks),
             None => self.impossible("changes", &found),
@@ -319,18 +420,20 @@ impl Checking {
     }
 }
 
-fn site(run: &mut Run, args: &CheckArgs) -> Result<Site, Stop> {
+fn site(run: &mut Run, args: &SiteArgs) -> Result<Site, Stop> {
     let catalog = run.catalog()?;
-    let (profile, folder) = run.site(&args.site, &[], &catalog)?;
+    let (profile, folder) = run.site(args, &[], &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
     let targets = generate::chosen_targets(run, Vec::new(), &policy.settings)?;
     Ok(Site { profile, folder, policy, targets })
 }
 
-fn lock(run: &mut Run, args: &CheckArgs, site: &Site) -> Result<Option<Lock>, Stop> {
-    match &args.lock {
-        Some(path) => resolve::parse(run, path).map(Some),
-        None => resolve::read(run, &site.folder.join("outgate.lock")),
+fn lock(run: &mut Run, files: &Files, site: &Site) -> Result<Option<Arc<Lock>>, Stop> {
+    match &files.lock {
+        // Of many sites, whether it must be there was seen when it was read for all.
+        Some(path) if run.many => resolve::shared(run, path),
+        Some(path) => Ok(Some(Arc::new(resolve::parse(run, path)?))),
+        None => resolve::shared(run, &site.folder.join("outgate.lock")),
     }
 }
 
@@ -388,7 +491,7 @@ fn print(run: &Run, check: &Check) -> Result<(), Stop> {
             out.flush()?;
             let mut err = report::terminal::stderr();
             for finding in findings {
-                report::terminal::print(finding, &run.sources, &mut err)?;
+                run.print(finding, &mut err)?;
             }
         }
     }

@@ -133,7 +133,7 @@ fn finding(run: &Run, code: Code) -> Result<(), Stop> {
 
 /// What questions are held against.
 struct Site {
-    catalog: Catalog,
+    catalog: std::sync::Arc<Catalog>,
     profile: Profile,
     lock: Option<Lock>,
     lock_path: PathBuf,

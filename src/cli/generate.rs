@@ -7,26 +7,34 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::lists::{self, Places};
+use super::many::{self, Elsewhere, Outcome, Plan, Several, Site};
 use super::resolve::{self, DnsArgs};
 use super::{Format, Run, SiteArgs, Stop, plain, read_whole};
 use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
-use crate::files::{self, Difference};
+use crate::files::{self, Difference, Staged};
 use crate::freshness::{self, Age, ListAge};
 use crate::lock::{Lock, Wanted};
 use crate::policy::{self, Policy};
+use crate::profile::Profile;
 use crate::report;
+use crate::report::sites::{self as summary, Line, State};
 use crate::ruleset::{self, Ruleset};
-use crate::target::{self, File, Layer, TARGETS, Target, loss};
+use crate::target::{self, File, Layer, TARGETS, Target, Templates, loss};
 
 #[derive(Args)]
 pub(super) struct Generate {
+    /// Profiles of many sites [default: those of outgate-sites.yaml, or the one of -c]
+    #[arg(value_name = "PROFILE", conflicts_with_all = ["config", "release"])]
+    profiles: Vec<PathBuf>,
+    #[command(flatten)]
+    several: Several,
     #[command(flatten)]
     site: SiteArgs,
     /// Only this target; may be given several times [default: all the profile names]
     #[arg(long, value_name = "NAME")]
     target: Vec<String>,
-    /// Write below this folder [default: out beside the profile]
+    /// Write below this folder, for many sites in a folder each [default: out beside the profile]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print the main file of the one target instead of writing
@@ -53,6 +61,9 @@ pub(super) struct Generate {
 
 pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let named = named_targets(run, args)?;
+    if let Some(plan) = many::plan(run, &args.profiles, &args.several, &args.site)? {
+        return sites(run, args, &named, plan);
+    }
     if args.out.is_none() && !args.stdout && !args.check {
         run.keep_off_site(&args.site, "--out DIR or --stdout")?;
     }
@@ -74,8 +85,10 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         return run.stop(Diagnostic::new(Code::BadUsage, message).help("add --interface NAME"));
     }
     let catalog = run.catalog()?;
+    run.step("catalog");
     let (profile, folder) = run.site(&args.site, &args.target, &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
+    run.step("profile");
     let all = named.is_empty();
     let targets = chosen_targets(run, named, &policy.settings)?;
     if args.stdout && targets.len() != 1 {
@@ -95,12 +108,14 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         let fresh = resolve::ask(run, &wanted, lock.as_ref(), &args.dns, &places)?;
         before = lock.replace(fresh);
     }
+    run.step("lock");
     let given = Given { policy: &policy, lock: lock.as_ref(), before: before.as_ref(), allow_stale: args.allow_stale };
     let (_, mut rendered) = render(run, &given, &targets, args.templates.as_deref())?;
     // All or nothing: a router and a proxy of different days would not agree.
     if run.findings.has_errors() {
         return Err(Stop::Found);
     }
+    run.step("rules and files");
     let folder = args.out.clone().unwrap_or_else(|| folder.join("out"));
     let retired = if args.stdout { BTreeMap::new() } else { retire(run, &folder, &mut rendered, all)? };
     let output = Output::new(folder, rendered, all);
@@ -114,17 +129,201 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
         staged.push(resolve::stage(run, &lock_path, &lock)?);
     }
     if !args.stdout {
-        // First, so that a run that is killed half-way leaves no new file without the list of what was in the old one.
-        let first = files::stage(&output.folder, &retired, &[]);
-        staged.push(first.or_else(|e| run.stop(resolve::unwritable(&e)))?);
-        let files = files::stage(&output.folder, &output.files, &output.owned());
-        staged.push(files.or_else(|e| run.stop(resolve::unwritable(&e)))?);
+        staged.extend(stage(run, &output, &retired, files::stage)?);
     }
     let removed: Vec<PathBuf> = staged.iter().flat_map(|files| files.stale().to_vec()).collect();
     for files in staged {
         files.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
     }
+    run.step("writing");
     if args.stdout { print_main(&output) } else { print_paths(run, &output, &removed) }
+}
+
+/// How files are put beside their places.
+type Stage = fn(&Path, &BTreeMap<String, String>, &[&str]) -> Result<Staged, files::FileError>;
+
+/// Puts the files of a run beside their places, in the order they are to be put there.
+fn stage(
+    run: &mut Run,
+    output: &Output,
+    retired: &BTreeMap<String, String>,
+    stage: Stage,
+) -> Result<[Staged; 2], Stop> {
+    // First, so that a run that is killed half-way leaves no new file without the list of what was in the old one.
+    let first = stage(&output.folder, retired, &[]).or_else(|e| run.stop(resolve::unwritable(&e)))?;
+    let files = stage(&output.folder, &output.files, &output.owned());
+    Ok([first, files.or_else(|e| run.stop(resolve::unwritable(&e)))?])
+}
+
+/// What was made of one site of many.
+struct Made {
+    output: Output,
+    /// What waits to be put in its place; nothing with `--check`.
+    staged: Vec<Staged>,
+    removed: Vec<PathBuf>,
+    written: usize,
+    /// With `--check`: the targets whose files are not what they should be.
+    differ: Vec<&'static str>,
+}
+
+/// Many sites: each whole or not at all, and whatever becomes of one, the others are done.
+fn sites(run: &mut Run, args: &Generate, named: &[&'static Target], plan: Plan) -> Result<(), Stop> {
+    many::refuse(
+        run,
+        &[
+            (args.stdout, "--stdout", "name one profile with -c FILE"),
+            (args.resolve, "--resolve", "run `outgate resolve` first: it asks the names of all of them once"),
+        ],
+    )?;
+    let elsewhere = Elsewhere { lock: args.lock.as_deref(), out: args.out.as_deref() };
+    let sites = many::sites(run, plan, &args.site, elsewhere)?;
+    read_templates(run, &sites, named, args.templates.as_deref())?;
+    let base = &*run;
+    let make = |site: Site| {
+        let (out, lock) = (site.out.clone(), site.lock.clone());
+        site.act(base, |run, profile| make(run, args, named, &profile, (out, &lock)))
+    };
+    let mut made = many::each("generating", sites, make);
+    run.step("rules and files");
+    let all = made.iter().filter_map(|outcome| outcome.value.as_ref()).flat_map(|made| &made.staged);
+    files::sync(all).or_else(|e| run.stop(resolve::unwritable(&e)))?;
+    made = many::each("writing", made, put);
+    run.step("writing");
+    let findings = many::findings(run, &made);
+    print_sites(run, args, &made)?;
+    many::tell(run, &findings)?;
+    run.exit = made.iter().map(|outcome| outcome.code(args.check.then_some(Code::Differs))).max();
+    Ok(())
+}
+
+/// Reads the templates of every target that some site has, once for all of them.
+pub(super) fn read_templates(
+    run: &mut Run,
+    sites: &[Site],
+    named: &[&'static Target],
+    folder: Option<&Path>,
+) -> Result<(), Stop> {
+    // Templates of the user's own are read, and judged, with each site.
+    if folder.is_some() {
+        return Ok(());
+    }
+    let has = |target: &&&Target| sites.iter().filter_map(Site::settings).any(|settings| (target.chosen)(settings));
+    let used =
+        TARGETS.iter().filter(has).filter(|target| named.is_empty() || named.iter().any(|n| n.name == target.name));
+    run.shared.templates = Templates::of(used, &BTreeMap::new(), &mut run.sources).into();
+    Ok(())
+}
+
+/// The files of one site of many, beside their places.
+fn make(
+    run: &mut Run,
+    args: &Generate,
+    named: &[&'static Target],
+    profile: &Profile,
+    (folder, lock): (PathBuf, &Path),
+) -> Result<Made, Stop> {
+    let catalog = run.catalog()?;
+    let policy = policy::decide(&catalog, profile, &mut run.findings).ok_or(Stop::Found)?;
+    let all = named.is_empty();
+    let targets = chosen_targets(run, named.to_vec(), &policy.settings)?;
+    let lock = resolve::shared(run, lock)?;
+    let given = Given { policy: &policy, lock: lock.as_deref(), before: None, allow_stale: args.allow_stale };
+    let (_, mut rendered) = render(run, &given, &targets, args.templates.as_deref())?;
+    if run.findings.has_errors() {
+        return Err(Stop::Found);
+    }
+    let retired = retire(run, &folder, &mut rendered, all)?;
+    let output = Output::new(folder, rendered, all);
+    let (mut staged, mut differ) = (Vec::new(), Vec::new());
+    if args.check {
+        let differences = found_differences(run, &output)?;
+        differ = differences.iter().map(|(target, _)| *target).collect();
+        differ.dedup();
+        run.findings.extend(differences.into_iter().map(|(_, difference)| difference));
+    } else {
+        staged.extend(stage(run, &output, &retired, files::stage_unsynced)?);
+    }
+    let removed = staged.iter().flat_map(|files| files.stale().to_vec()).collect();
+    let written = staged.iter().map(Staged::written).sum();
+    Ok(Made { output, staged, removed, written, differ })
+}
+
+/// Puts the files of one site in their places.
+fn put(mut outcome: Outcome<Made>) -> Outcome<Made> {
+    let staged = outcome.value.as_mut().map(|made| std::mem::take(&mut made.staged)).unwrap_or_default();
+    for files in staged {
+        if let Err(error) = files.commit() {
+            outcome.findings.push(resolve::unwritable(&error));
+            outcome.value = None;
+            break;
+        }
+    }
+    // The texts were needed until here, and there are many.
+    if let Some(made) = &mut outcome.value {
+        made.output.files.retain(|path, _| path.ends_with(loss::PATH));
+    }
+    outcome
+}
+
+fn print_sites(run: &Run, args: &Generate, made: &[Outcome<Made>]) -> Result<(), Stop> {
+    let exit_by = args.check.then_some(Code::Differs);
+    let state = |outcome: &Outcome<Made>| State::of(outcome.code(exit_by));
+    let mut out = report::terminal::stdout();
+    if run.format == Format::Json {
+        let site = |outcome: &Outcome<Made>| {
+            let made = outcome.value.as_ref();
+            serde_json::json!({
+                "site": outcome.site,
+                "profile": outcome.path.display().to_string(),
+                "exit": outcome.code(exit_by),
+                "folder": made.map(|made| made.output.folder.display().to_string()),
+                "files": made.map(|made| made.output.count()),
+                "written": made.map(|made| made.written),
+                "removed": made.map(|made| made.removed.iter().map(|p| p.display().to_string()).collect::<Vec<_>>()),
+                "differ": made.map(|made| made.differ.clone()),
+                "losses": made.map(|made| losses(&made.output)),
+            })
+        };
+        let sites: Vec<_> = made.iter().map(site).collect();
+        let document = serde_json::json!({"format_version": report::json::FORMAT_VERSION, "sites": sites});
+        writeln!(out, "{document:#}")?;
+        return Ok(());
+    }
+    if matches!(run.format, Format::Sarif | Format::Github) {
+        return Ok(());
+    }
+    let line = |outcome: &Outcome<Made>| Line {
+        site: outcome.site.clone(),
+        state: state(outcome),
+        what: match &outcome.value {
+            None if args.check => outcome.why(),
+            None => format!("{}; nothing of it was changed", outcome.why()),
+            Some(made) => made.what(args.check),
+        },
+    };
+    let lines: Vec<Line> = made.iter().map(line).collect();
+    summary::text(&lines, &summary::counts(made.iter().map(state)), run.quiet, &mut out)?;
+    out.flush()?;
+    Ok(())
+}
+
+impl Made {
+    /// What was done, in words.
+    fn what(&self, check: bool) -> String {
+        let targets = self.output.targets.len();
+        let s = if targets == 1 { "" } else { "s" };
+        let mut text = format!("{targets} target{s}, {} files", self.output.count());
+        text += &match (check, self.differ.as_slice(), self.written) {
+            (true, [], _) => ": up to date".to_owned(),
+            (true, differ, _) => format!(": not up to date: {}", differ.join(", ")),
+            (false, _, 0) if self.removed.is_empty() => ": unchanged".to_owned(),
+            (false, _, written) => format!(": {written} written"),
+        };
+        if !self.removed.is_empty() {
+            text += &format!(", {} removed", self.removed.len());
+        }
+        text
+    }
 }
 
 /// The files of each target that could be rendered.
@@ -162,8 +361,9 @@ pub(super) fn render(
     }
     let replaced = run.templates(templates)?;
     let mut rendered = Rendered::new();
+    let read = std::sync::Arc::clone(&run.shared.templates);
     for target in targets {
-        let files = target::render(target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
+        let files = target::render_from(&read, target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
         rendered.extend(files.map(|files| (*target, files)));
     }
     Ok((ruleset, rendered))
@@ -226,6 +426,11 @@ struct Output {
 }
 
 impl Output {
+    /// How many files there are.
+    fn count(&self) -> usize {
+        self.targets.iter().map(|(_, files)| files).sum()
+    }
+
     fn new(folder: PathBuf, rendered: Rendered, all: bool) -> Self {
         let targets = rendered.iter().map(|(target, files)| (*target, files.len())).collect();
         let of_target = |(target, files): (&Target, Vec<File>)| {

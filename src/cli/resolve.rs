@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::lists::{self, Places};
+use super::many::{self, Several};
 use super::{Format, Run, SiteArgs, Stop, plain, progress};
 use crate::coverage;
 use crate::diagnostic::{Code, Diagnostic, suggest};
@@ -28,6 +30,8 @@ pub(super) struct Resolve {
     /// Profiles that share one lock [default: the one of -c]
     #[arg(value_name = "PROFILE", conflicts_with_all = ["config", "release"])]
     profiles: Vec<PathBuf>,
+    #[command(flatten)]
+    several: Several,
     #[command(flatten)]
     site: SiteArgs,
     #[command(flatten)]
@@ -77,7 +81,8 @@ pub(super) fn run(run: &mut Run, args: &Resolve) -> Result<(), Stop> {
     if args.lock.is_none() {
         run.keep_off_site(&args.site, "--lock FILE")?;
     }
-    let (policies, path, places) = policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
+    let (profiles, lock) = many::together(run, &args.profiles, &args.several, &args.site, args.lock.as_deref())?;
+    let (policies, path, places) = policies(run, &profiles, &args.site, lock.as_deref())?;
     let mut wanted = Wanted::of(&policies);
     // Held from before the old lock is read until the new one is in its place: of two runs, the second sees what the
     // first wrote.
@@ -145,7 +150,8 @@ pub(super) fn policies(
         (None, Some(folder)) if folders.is_empty() => folder.join("outgate.lock"),
         _ => {
             let diagnostic = Diagnostic::new(Code::BadUsage, "the profiles lie in several folders");
-            return run.stop(diagnostic.help("name the lock they share with --lock FILE"));
+            return run
+                .stop(diagnostic.help("name the lock they share with --lock FILE, or write an outgate-sites.yaml"));
         }
     };
     Ok((policies, path, places))
@@ -326,6 +332,14 @@ fn print(run: &Run, path: &Path, lock: &Lock, changes: &[Change], dry: bool) -> 
         )?;
     }
     Ok(())
+}
+
+/// The lock at a path, if there is one; the one that was read already, where many sites share it.
+pub(super) fn shared(run: &mut Run, path: &Path) -> Result<Option<Arc<Lock>>, Stop> {
+    match run.shared.locks.get(path) {
+        Some(lock) => Ok(lock.clone()),
+        None => Ok(read(run, path)?.map(Arc::new)),
+    }
 }
 
 /// The lock at a path, if there is one.

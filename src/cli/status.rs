@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::many::{self, Several};
 use super::{Format, Run, SiteArgs, Stop, lists, resolve};
 use crate::coverage::{self, percent};
 use crate::diagnostic::{Code, Diagnostic};
@@ -23,6 +24,8 @@ pub(super) struct StatusArgs {
     #[arg(value_name = "PROFILE", conflicts_with_all = ["config", "release"])]
     profiles: Vec<PathBuf>,
     #[command(flatten)]
+    several: Several,
+    #[command(flatten)]
     site: SiteArgs,
     /// The lock to read [default: outgate.lock beside the profile]
     #[arg(long, value_name = "FILE")]
@@ -33,7 +36,8 @@ pub(super) fn run(run: &mut Run, args: &StatusArgs) -> Result<(), Stop> {
     if args.lock.is_none() {
         run.keep_off_site(&args.site, "--lock FILE")?;
     }
-    let (policies, path, _) = resolve::policies(run, &args.profiles, &args.site, args.lock.as_deref())?;
+    let (profiles, lock) = many::together(run, &args.profiles, &args.several, &args.site, args.lock.as_deref())?;
+    let (policies, path, _) = resolve::policies(run, &profiles, &args.site, lock.as_deref())?;
     let Some(lock) = resolve::read(run, &path)? else {
         let diagnostic = Diagnostic::new(Code::NotInLock, format!("there is no lock {}", path.display()));
         return run.stop(diagnostic.help("run `outgate resolve`"));

@@ -139,7 +139,7 @@ fn print(run: &Run, report: &Report, found: &Findings) -> Result<(), Stop> {
             out.flush()?;
             let mut err = report::terminal::stderr();
             for finding in findings {
-                report::terminal::print(finding, &run.sources, &mut err)?;
+                run.print(finding, &mut err)?;
             }
         }
     }

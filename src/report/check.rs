@@ -33,6 +33,22 @@ pub fn lines(check: &Check) -> Vec<String> {
     check.parts.iter().map(line).collect()
 }
 
+/// All parts in one line: those that fail with why, or which were looked at.
+#[must_use]
+pub fn line(check: &Check) -> String {
+    let bad = check.parts.iter().filter(|part| matches!(part.outcome, Outcome::Fails | Outcome::Impossible));
+    let bad: Vec<String> = bad.map(|part| format!("{}: {}", part.name, summary(part))).collect();
+    if !bad.is_empty() {
+        return bad.join("; ");
+    }
+    let of = |outcome| {
+        let names = check.parts.iter().filter(|part| part.outcome == outcome).map(|part| part.name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let (good, skipped) = (of(Outcome::Passes), of(Outcome::Skipped));
+    if skipped.is_empty() { good } else { format!("{good}; nothing for {skipped}") }
+}
+
 /// A part in a line of its own, whatever stands in a message.
 fn summary(part: &Part) -> String {
     part.summary.lines().next().unwrap_or_default().to_owned()

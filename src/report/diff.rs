@@ -26,6 +26,118 @@ pub struct Sides<'a> {
     pub new: &'a str,
 }
 
+/// One site of many.
+pub struct Site<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What changed.
+    pub diff: &'a Diff,
+    /// What is compared.
+    pub sides: Sides<'a>,
+}
+
+/// How many sites change.
+fn summary_of_sites(sites: &[Site<'_>]) -> String {
+    let changed = sites.iter().filter(|site| !site.diff.is_empty()).count();
+    format!("{changed} of {} site{} change", sites.len(), if sites.len() == 1 { "" } else { "s" })
+}
+
+/// Prints many sites for a terminal: those that change, one after the other.
+///
+/// # Errors
+/// Those of the writer.
+pub fn text_of_sites(sites: &[Site<'_>], out: &mut impl Write) -> io::Result<()> {
+    for (names, site) in alike(sites) {
+        let names: Vec<&str> = names.iter().map(|site| site.name).collect();
+        writeln!(out, "== {}", super::some_of(&names, 8))?;
+        text(site.diff, &site.sides, out)?;
+        writeln!(out)?;
+    }
+    writeln!(out, "{}", summary_of_sites(sites))
+}
+
+/// The sites that change, those of one change together: what is new in a catalog is new at every site.
+fn alike<'a>(sites: &'a [Site<'a>]) -> Vec<(Vec<&'a Site<'a>>, &'a Site<'a>)> {
+    let mut groups: Vec<(Vec<&Site<'_>>, &Site<'_>)> = Vec::new();
+    let mut at: BTreeMap<(String, Vec<String>), usize> = BTreeMap::new();
+    for site in sites.iter().filter(|site| !site.diff.is_empty()) {
+        let clients = site.diff.clients.iter().map(client);
+        let changes = site.diff.changes.iter().map(|change| {
+            let cause = change.cause.as_str();
+            format!("{} {cause} {} {:?}", change.rule, line(change), change.what)
+        });
+        let key = (summary(site.diff), clients.chain(changes).collect());
+        match at.get(&key).and_then(|&at| groups.get_mut(at)) {
+            Some((names, _)) => names.push(site),
+            None => {
+                at.insert(key, groups.len());
+                groups.push((vec![site], site));
+            }
+        }
+    }
+    groups
+}
+
+/// Prints many sites as one comment: risks first, then a section for each that changes. What does not fit is counted.
+///
+/// # Errors
+/// Those of the writer.
+pub fn markdown_of_sites(
+    sites: &[Site<'_>],
+    findings: &[&Diagnostic],
+    sources: &Sources,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let mut page = Page::new();
+    page.must(&format!("### Egress: {}\n", code(&summary_of_sites(sites))));
+    risks(&mut page, findings, sources);
+    let groups = alike(sites);
+    let mut left = 0;
+    for (names, site) in &groups {
+        let names: Vec<&str> = names.iter().map(|site| site.name).collect();
+        let (summary, sides) = (code(&summary(site.diff)), &site.sides);
+        let head = format!(
+            "\n#### {}\n\n{summary}; {} → {}\n",
+            code(&super::some_of(&names, 8)),
+            code(sides.old),
+            code(sides.new)
+        );
+        let mut section = Page::new();
+        section.must(&head);
+        changes(&mut section, site.diff);
+        // A section that is cut would be read as a whole one.
+        if left > 0 || section.left > 0 || !page.fits(&section.text) {
+            left += names.len();
+            continue;
+        }
+        page.must(&section.text);
+    }
+    if left > 0 {
+        page.must(&format!("\n_{left} more sites do not fit into a comment; `outgate diff` prints all of them._\n"));
+    }
+    page.end(out)
+}
+
+/// The same for programs.
+#[must_use]
+pub fn json_of_sites(sites: &[Site<'_>], findings: &[&Diagnostic], sources: &Sources) -> Value {
+    let site = |site: &Site<'_>| {
+        let mut document = json(site.diff, &site.sides, &[], sources);
+        if let Value::Object(map) = &mut document {
+            map.remove("findings");
+            map.remove("format_version");
+            map.insert("site".to_owned(), site.name.into());
+        }
+        document
+    };
+    json!({
+        "format_version": FORMAT_VERSION,
+        "summary": summary_of_sites(sites),
+        "sites": sites.iter().map(site).collect::<Vec<_>>(),
+        "findings": findings.iter().map(|finding| super::json::diagnostic(finding, sources)).collect::<Vec<_>>(),
+    })
+}
+
 /// How much changed, in a line.
 #[must_use]
 pub fn summary(diff: &Diff) -> String {
@@ -95,8 +207,15 @@ pub fn markdown(
     sources: &Sources,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut page = Page { text: String::new(), left: 0 };
+    let mut page = Page::new();
     page.must(&format!("### Egress: {}\n\n{} → {}\n", code(&summary(diff)), code(sides.old), code(sides.new)));
+    risks(&mut page, findings, sources);
+    changes(&mut page, diff);
+    page.end(out)
+}
+
+/// A table of what was found.
+fn risks(page: &mut Page, findings: &[&Diagnostic], sources: &Sources) {
     if !findings.is_empty() {
         page.must("\n| | finding | where |\n|---|---|---|\n");
         for finding in findings {
@@ -113,6 +232,10 @@ pub fn markdown(
             page.line(&format!("| {mark} {} | {} | {place} |\n", finding.code.as_str(), code(&finding.message)));
         }
     }
+}
+
+/// Clients, intent, and churn folded.
+fn changes(page: &mut Page, diff: &Diff) {
     for change in &diff.clients {
         page.line(&format!("\n- {}\n", code(&client(change))));
     }
@@ -120,7 +243,7 @@ pub fn markdown(
     let intent = by_rule(diff, Cause::Intent);
     if !intent.is_empty() {
         page.must(&format!("\n**Intent**\n{table}"));
-        rows(&mut page, &intent);
+        rows(page, &intent);
         page.must("\n<details><summary>why</summary>\n\n");
         for (rule, changes) in &intent {
             let callout = &changes[0].callout;
@@ -135,14 +258,9 @@ pub fn markdown(
             "\n<details><summary>Churn: answers that moved, in {} rules</summary>\n{table}",
             churn.len()
         ));
-        rows(&mut page, &churn);
+        rows(page, &churn);
         page.must("\n</details>\n");
     }
-    if page.left > 0 {
-        page.text +=
-            &format!("\n_{} more lines do not fit into a comment; `outgate diff` prints all of them._\n", page.left);
-    }
-    out.write_all(page.text.as_bytes())
 }
 
 fn rows(page: &mut Page, groups: &[(String, Vec<&Change>)]) {
@@ -163,16 +281,34 @@ struct Page {
 }
 
 impl Page {
+    fn new() -> Self {
+        Self { text: String::new(), left: 0 }
+    }
+
+    fn fits(&self, text: &str) -> bool {
+        self.text.chars().count() + text.chars().count() + SPARE <= COMMENT_MAX
+    }
+
+    fn end(mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.left > 0 {
+            self.text += &format!(
+                "\n_{} more lines do not fit into a comment; `outgate diff` prints all of them._\n",
+                self.left
+            );
+        }
+        out.write_all(self.text.as_bytes())
+    }
+
     /// What holds the page together.
     fn must(&mut self, text: &str) {
         self.text += text;
     }
 
     fn line(&mut self, text: &str) {
-        if self.text.chars().count() + text.chars().count() + SPARE > COMMENT_MAX {
-            self.left += 1;
-        } else {
+        if self.fits(text) {
             self.text += text;
+        } else {
+            self.left += 1;
         }
     }
 }

@@ -16,13 +16,34 @@ use crate::verify::State;
 /// # Errors
 /// Those of the writer.
 pub fn document(check: &Check, sources: &Sources, out: &mut impl Write) -> io::Result<()> {
-    let suites: Vec<(&Part, Vec<Case>)> = check.parts.iter().map(|part| (part, cases(part, sources))).collect();
+    let suite = |part: &Part| (format!("outgate {}", part.name), cases(part, sources));
+    let suites: Vec<(String, Vec<Case>)> = check.parts.iter().map(suite).collect();
+    print(check.site.as_ref().map_or("outgate", crate::text::Text::as_str), &suites, out)
+}
+
+/// Prints the document of many sites, by name: a suite a site and part.
+///
+/// # Errors
+/// Those of the writer.
+pub fn documents(checks: &[(&str, &Check, &Sources)], out: &mut impl Write) -> io::Result<()> {
+    let mut suites = Vec::new();
+    for (site, check, sources) in checks {
+        for part in &check.parts {
+            let mut cases = cases(part, sources);
+            // Readers that put all suites together tell cases by class and name.
+            cases.iter_mut().for_each(|case| case.group = format!("{site}.{}", case.group));
+            suites.push((format!("outgate {site} {}", part.name), cases));
+        }
+    }
+    print("outgate", &suites, out)
+}
+
+fn print(name: &str, suites: &[(String, Vec<Case>)], out: &mut impl Write) -> io::Result<()> {
     let all = || suites.iter().flat_map(|(_, cases)| cases);
-    let site = check.site.as_ref().map_or("outgate", crate::text::Text::as_str);
     writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
-    writeln!(out, "<testsuites name=\"{}\"{}>", escape(site), counts(all()))?;
-    for (part, cases) in &suites {
-        writeln!(out, "  <testsuite name=\"{}\"{}>", escape(&format!("outgate {}", part.name)), counts(cases))?;
+    writeln!(out, "<testsuites name=\"{}\"{}>", escape(name), counts(all()))?;
+    for (suite, cases) in suites {
+        writeln!(out, "  <testsuite name=\"{}\"{}>", escape(suite), counts(cases))?;
         for case in cases {
             let file = case.file.as_ref().map(|file| format!(" file=\"{}\"", escape(file))).unwrap_or_default();
             let (group, name) = (escape(&case.group), escape(&case.name));

@@ -13,6 +13,9 @@ pub(crate) mod model;
 pub(crate) mod nameserver;
 pub(crate) mod nsd;
 
+// A person.
+pub(crate) mod terminal;
+
 // Rendered files read back, and the sites and packets they are tried with.
 pub(crate) mod readers;
 pub(crate) mod site;

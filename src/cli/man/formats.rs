@@ -14,12 +14,18 @@ struct Format {
     kinds: &'static [&'static str],
 }
 
-const FORMATS: [Format; 3] = [
+const FORMATS: [Format; 4] = [
     Format {
         name: "outgate.yaml",
         about: "what one site is and wants, for outgate",
         document: include_str!("../../../docs/profile.md"),
         kinds: &["profile"],
+    },
+    Format {
+        name: "outgate-sites.yaml",
+        about: "the sites of a repository that one run of outgate is for",
+        document: include_str!("../../../docs/sites.md"),
+        kinds: &["sites"],
     },
     Format {
         name: "outgate.lock",
@@ -36,7 +42,7 @@ const FORMATS: [Format; 3] = [
 ];
 
 /// The names of the pages.
-pub(super) const NAMES: [&str; 3] = [FORMATS[0].name, FORMATS[1].name, FORMATS[2].name];
+pub(super) const NAMES: [&str; 4] = [FORMATS[0].name, FORMATS[1].name, FORMATS[2].name, FORMATS[3].name];
 
 pub(super) fn pages(day: &str) -> impl Iterator<Item = Page> {
     FORMATS.iter().map(|format| Page { name: format.name.to_owned(), section: 5, text: page(format, day) })
