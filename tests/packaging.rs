@@ -182,7 +182,7 @@ fn workflows_have_the_least_rights() {
             jobs += 1;
         }
     }
-    assert_eq!(jobs, 5);
+    assert_eq!(jobs, 6);
 }
 
 #[test]
