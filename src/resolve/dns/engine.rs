@@ -416,6 +416,10 @@ impl<'a> Engine<'a> {
                 if *next % BATCH == 0 {
                     let coming = order.iter().skip(*next).take(BATCH).filter_map(|at| queries.get(*at));
                     black_box(coming.map(first_letter).fold(0, u8::wrapping_add));
+                    let jobs = self.free_jobs.iter().take(BATCH).filter_map(|id| self.jobs.get(*id));
+                    black_box(jobs.flat_map(|job| &job.walks).map(Walk::touch).fold(0, usize::wrapping_add));
+                    let flights = self.free_flights.iter().take(2 * BATCH).filter_map(|at| self.flights.get(*at));
+                    black_box(flights.filter_map(|flight| flight.bytes.first().copied()).fold(0, u8::wrapping_add));
                 }
                 let Some(query) = queries.get(place) else { break };
                 let job = self.new_job(place, upstream, query);
@@ -806,12 +810,12 @@ impl<'a> Engine<'a> {
         let room = self.spare.pop().unwrap_or_default();
         let Some(word) = read(&flight.bytes, datagram, room) else { return };
         let Some((_, _, at)) = flight.sent.get(nth).copied() else { return };
-        let (walk, took) = (flight.walk, now.saturating_duration_since(at));
+        let walk = flight.walk;
         let first = l.state == State::Unknown;
         if first {
-            l.pace.begin(took, now);
+            l.pace.begin(now.saturating_duration_since(at), now);
         } else if walk.is_some() {
-            l.pace.answered(took, now);
+            l.pace.answered(at, now);
         }
         self.land(place);
         self.lives(line, now);

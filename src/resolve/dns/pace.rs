@@ -101,15 +101,16 @@ impl Pace {
         self.stretch.full = true;
     }
 
-    /// An answer, and how long it took.
-    pub(super) fn answered(&mut self, took: Duration, now: Instant) {
+    /// An answer to what was asked at some time.
+    pub(super) fn answered(&mut self, asked: Instant, now: Instant) {
         // Nor how long answers take that stand behind others: by them alone the first full window were asked twice.
-        if self.begun.is_some_and(|begun| now.saturating_duration_since(begun) < took) {
+        if self.begun.is_some_and(|begun| asked < begun) {
             return;
         }
-        self.time(took.as_secs_f64());
+        let took = now.saturating_duration_since(asked).as_secs_f64();
+        self.time(took);
         self.stretch.answers += 1;
-        self.stretch.seconds += took.as_secs_f64();
+        self.stretch.seconds += took;
         self.judge(now);
     }
 
@@ -190,7 +191,11 @@ mod tests {
                 pace.held_back();
                 now += took / u32::try_from(window).unwrap();
                 asked += 1;
-                if loses > 0 && asked % loses == 0 { pace.lost(now) } else { pace.answered(took, now) }
+                if loses > 0 && asked % loses == 0 {
+                    pace.lost(now)
+                } else {
+                    pace.answered(now.checked_sub(took).unwrap(), now)
+                }
             }
         }
         (pace.window(), took)
