@@ -2,7 +2,7 @@
 //!
 //! A ```` ```console ```` block is run: each `$ outgate …` in a folder with a copy of `examples/`, its output compared
 //! with the lines below it, where `...` stands for any lines. What needs network or another machine stands in `sh`
-//! blocks, which are not run. A `yaml` block whose first line is `# folder/outgate.yaml` is written there first.
+//! blocks: they are read by a shell, and every command in them is one the program takes. A `yaml` block whose first line is `# folder/outgate.yaml` is written there first.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,6 +224,61 @@ fn a_command_that_fails_or_prints_something_else_is_seen() {
     assert!(fits(&lines("a\n...\nc"), &["a", "b", "b", "c"]) && fits(&lines("a\n...\nc"), &["a", "c"]));
     assert!(!fits(&lines("a\nc"), &["a", "b", "c"]) && !fits(&lines("a\n..."), &["b"]));
     assert!(!fits(&lines("a"), &["a", "b"]) && !fits(&lines("a\nb"), &["a"]));
+}
+
+// Commands that load rules, become root or ask the Internet stand in sh blocks and are not run here.
+
+/// Every sh block that a shell cannot read, and every command of ours in one that the program does not take: an option it
+/// does not have, a word too many, a value that is none. And how many commands there are.
+fn shell_faults(name: &str, page: &str) -> (Vec<String>, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for block in blocks(page).into_iter().filter(|block| block.word == "sh") {
+        let text = block.lines.join("\n");
+        let read = Command::new("bash").args(["-nc", &text]).output().unwrap();
+        if !read.status.success() {
+            faults.push(format!("{name}:{}: {}", block.line, String::from_utf8_lossy(&read.stderr)));
+        }
+        for part in text.split(['\n', ';', '|', '&', '<', '>', '(', ')']) {
+            let words = part.split(" #").next().unwrap().trim_end_matches('\\').trim();
+            let first = words.split(' ').position(|word| word == "outgate");
+            let before = |at: usize| words.split(' ').take(at).all(|word| word == "sudo" || word.contains('='));
+            let Some(at) = first.filter(|at| before(*at)) else { continue };
+            let arguments = words.split(' ').skip(at + 1).collect::<Vec<_>>().join(" ");
+            // With --help it takes the words apart and does nothing with them. No name is filled in by the shell.
+            let output = Command::new("sh")
+                .args(["-fc", &format!("\"$0\" {arguments} --help"), env!("CARGO_BIN_EXE_outgate")])
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            count += 1;
+            if !output.status.success() {
+                faults.push(format!("{name}: `outgate {arguments}`: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+    }
+    (faults, count)
+}
+
+#[test]
+fn commands_of_shell_blocks_are_those_the_program_takes() {
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for page in pages() {
+        let (more, n) = shell_faults(&page, &read(&page));
+        faults.extend(more);
+        count += n;
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n\n"));
+    assert!(count >= 50, "only {count} commands were looked at");
+    for (wrong, expected) in [
+        ("outgate resolve # asks", 0),
+        ("sudo outgate apply nftables && outgate apply --confirm", 0),
+        ("outgate resolve --nothing", 1),
+        ("outgate generate\nif x; then", 1),
+        ("sudo outgate apply router", 1),
+    ] {
+        assert_eq!(shell_faults("x", &format!("```sh\n{wrong}\n```\n")).0.len(), expected, "{wrong}");
+    }
 }
 
 // Keys.
