@@ -68,6 +68,11 @@ pub(super) struct ApplyArgs {
     out: Option<PathBuf>,
 }
 
+/// Whether the files of a target can be loaded by it.
+pub(super) fn loads(target: &str) -> bool {
+    Enforcer::from_str(target, false).is_ok()
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Enforcer {
     /// Our table, by nft

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser as _};
 
 use super::prompt::{Prompt, Question};
-use super::{Cli, Run, Stop, Verb, generate, resolve};
+use super::{Cli, Run, Stop, Verb, apply, generate, resolve};
 use crate::addrs::parse_prefix;
 use crate::callout::{Endpoint, Origin};
 use crate::catalog::{Catalog, KnownRelease};
@@ -154,6 +154,13 @@ fn next(run: &Run, args: &Init, path: &Path, answers: &Answers, made: bool) -> R
             continue;
         }
         writeln!(out, "- {}: copy {} to it; its head says more", target.name, main.display())?;
+        if apply::loads(target.name) {
+            writeln!(
+                out,
+                "    or on the machine itself, taken back unless you confirm: outgate apply {}{c}",
+                target.name
+            )?;
+        }
         for line in commands(&std::fs::read_to_string(&main).unwrap_or_default()) {
             writeln!(out, "    {line}")?;
         }

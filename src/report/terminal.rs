@@ -99,7 +99,8 @@ pub fn print(diagnostic: &Diagnostic, sources: &Sources, width: Option<usize>, o
 #[must_use]
 pub fn wrap(line: &str, width: usize) -> Vec<String> {
     let indent = line.len() - line.trim_start().len();
-    let hang = if indent > 0 { (indent + 2).min(width / 4) } else { 0 };
+    let number = line.trim_start().split(' ').next().filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+    let hang = if indent > 0 { (indent + number.map_or(2, |number| number.len() + 1)).min(width / 4) } else { 0 };
     let (mut lines, mut now, mut length) = (Vec::new(), " ".repeat(indent), indent);
     let mut empty = true;
     for word in words(line, width.saturating_sub(hang)) {
