@@ -698,7 +698,7 @@ mod tests {
     use super::*;
     use crate::profile::RawProfile;
 
-    /// A file that only the general reader takes is read at a twentieth of the speed, and nothing else shows it.
+    /// A file that only the general reader takes is read at a fraction of the speed, and nothing else shows it.
     #[test]
     fn what_we_write_ourselves_is_read_quickly() {
         for (path, text) in embedded::texts() {
