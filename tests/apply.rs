@@ -241,6 +241,23 @@ fn what_is_confirmed_stays_and_nobody_else_loads_meanwhile() {
 }
 
 #[test]
+fn while_another_run_prepares_nobody_loads() {
+    let Some(nas) = Nas::new() else { return };
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    nas.more();
+    let before = nas.loaded();
+    // As a run does that has loaded nothing yet: it holds the lock, and there is nothing to confirm.
+    let lock = fs::File::open(nas.site.path().join("state/lock")).unwrap();
+    lock.lock().unwrap();
+    let (code, log) = nas.apply(&["--yes"]);
+    assert!(code == Some(2) && log.contains("E064"), "{code:?} {log}");
+    assert_eq!(nas.loaded(), before);
+    drop(lock);
+    assert_eq!(nas.apply(&["--yes"]).0, Some(0));
+    assert!(nas.same() && nas.is_clear());
+}
+
+#[test]
 fn rules_that_lock_out_dns_are_taken_back_at_once() {
     let Some(nas) = Nas::new() else { return };
     // The first time there is nothing to go back to.

@@ -282,8 +282,7 @@ fn load(run: &mut Run, args: &ApplyArgs, target: Enforcer, room: &Room) -> Resul
         return run.stop(Diagnostic::new(Code::NoEnforcer, message).help("run it on the machine the rules are for"));
     };
     let Some(lock) = room.lock().or_else(|why| run.stop(Diagnostic::new(Code::Unwritable, why)))? else {
-        let diagnostic =
-            Diagnostic::new(Code::ApplyPending, "another run has loaded something and waits for its confirmation");
+        let diagnostic = Diagnostic::new(Code::ApplyPending, "another run loads, or waits for its confirmation");
         return run.stop(diagnostic.help("`outgate apply --confirm` keeps it, `outgate apply --revert` takes it back"));
     };
     if room.pending().is_some() {

@@ -3,7 +3,8 @@
 //! the type, is [`Unusual`]; then `serde_saphyr` reads the text from its beginning, and all errors are its own.
 //!
 //! serde_saphyr needs 470 instructions a byte of the built-in catalog, which was seven tenths of a small run: with this
-//! one the whole run needs 55 million instructions instead of 125. Tests hold it to serde_saphyr: what this accepts, that accepts, with the same values and places.
+//! one the whole run needs 55 million instructions instead of 125. Tests hold it to serde_saphyr: what this accepts, that
+//! accepts, with the same values and places.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
