@@ -145,9 +145,7 @@ fn read_site(run: &mut Run, args: &Explain) -> Result<Site, Stop> {
     let named: Vec<String> = args.target.clone();
     let (profile, folder) = run.site(&args.site, &named, &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
-    let lock_path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
-    let lock =
-        if args.lock.is_some() { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
+    let (lock_path, lock) = resolve::named_or_beside(run, args.lock.as_deref(), &folder)?;
     let ruleset = ruleset::build(&policy, lock.as_ref(), &mut run.findings);
     if run.findings.has_errors() { Err(Stop::Found) } else { Ok(Site { catalog, profile, lock, lock_path, ruleset }) }
 }

@@ -53,10 +53,7 @@ impl Loaded {
         let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
         let named = target::find(target).into_iter().collect();
         let targets = generate::chosen_targets(run, named, &policy.settings)?;
-        let lock = match &self.lock {
-            Some(path) => Some(resolve::parse(run, path)?),
-            None => resolve::read(run, &folder.join("outgate.lock"))?,
-        };
+        let (_, lock) = resolve::named_or_beside(run, self.lock.as_deref(), &folder)?;
         let given = Given { policy: &policy, lock: lock.as_ref(), before: None, allow_stale: self.allow_stale };
         let (ruleset, rendered) = generate::render(run, &given, &targets, self.templates.as_deref())?;
         if run.findings.has_errors() {

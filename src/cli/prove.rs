@@ -43,9 +43,7 @@ pub(super) fn run(run: &mut Run, args: &Prove) -> Result<(), Stop> {
     let (profile, folder) = run.site(&args.site, &[], &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
     let targets = generate::chosen_targets(run, Vec::new(), &policy.settings)?;
-    let lock_path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
-    let lock =
-        if args.lock.is_some() { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
+    let (_, lock) = resolve::named_or_beside(run, args.lock.as_deref(), &folder)?;
     let given = Given { policy: &policy, lock: lock.as_ref(), before: None, allow_stale: args.allow_stale };
     let (ruleset, rendered) = generate::render(run, &given, &targets, args.templates.as_deref())?;
     // What is refused is a claim that does not hold; anything else that is wrong leaves nothing to prove.

@@ -363,6 +363,17 @@ pub(super) fn parse(run: &mut Run, path: &Path) -> Result<Lock, Stop> {
     Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))
 }
 
+/// The lock of a site, and its path: one that is named must be there, and the one beside the profile need not.
+pub(super) fn named_or_beside(
+    run: &mut Run,
+    named: Option<&Path>,
+    folder: &Path,
+) -> Result<(PathBuf, Option<Lock>), Stop> {
+    let path = named.map_or_else(|| folder.join("outgate.lock"), Path::to_owned);
+    let lock = if named.is_some() { Some(parse(run, &path)?) } else { read(run, &path)? };
+    Ok((path, lock))
+}
+
 /// Asks the names that are wanted.
 pub(super) fn ask(
     run: &mut Run,

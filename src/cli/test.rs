@@ -38,9 +38,7 @@ pub(super) fn run(run: &mut Run, args: &Test) -> Result<(), Stop> {
     let (profile, folder) = run.site(&args.site, &[], &catalog)?;
     let policy = policy::decide(&catalog, &profile, &mut run.findings).ok_or(Stop::Found)?;
     let targets = generate::chosen_targets(run, Vec::new(), &policy.settings)?;
-    let lock_path = args.lock.clone().unwrap_or_else(|| folder.join("outgate.lock"));
-    let lock =
-        if args.lock.is_some() { Some(resolve::parse(run, &lock_path)?) } else { resolve::read(run, &lock_path)? };
+    let (_, lock) = resolve::named_or_beside(run, args.lock.as_deref(), &folder)?;
     let mut found = Findings::default();
     let subject = Subject { policy: &policy, profile: &profile, lock: lock.as_ref() };
     let report = judge(run, &subject, &targets, args.templates.as_deref(), &mut found)?;

@@ -336,13 +336,6 @@ impl<'de> Value<'_, 'de> {
         self.reader.scalar(self.place)
     }
 
-    fn visit_text<V: Visitor<'de>>(self, visitor: V) -> Outcome<V::Value> {
-        match self.scalar()?.text {
-            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-            Cow::Owned(text) => visitor.visit_string(text),
-        }
-    }
-
     /// A whole number without a sign, as everybody writes it.
     fn number(self) -> Outcome<u64> {
         let scalar = self.scalar()?;
@@ -395,11 +388,14 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Outcome<V::Value> {
-        self.visit_text(visitor)
+        match self.scalar()?.text {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Outcome<V::Value> {
-        self.visit_text(visitor)
+        self.deserialize_str(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Outcome<V::Value> {
@@ -407,11 +403,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Outcome<V::Value> {
-        if name == SPANNED {
-            visitor.visit_seq(Spanning { value: Some(self), range: 0..0, said: 0 })
-        } else {
-            visitor.visit_newtype_struct(self)
-        }
+        newtype(self, name, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -516,6 +508,19 @@ impl<'de> Placed<'de> for Key<'de> {
     }
 }
 
+/// What a newtype is made of: the value, or the value with its place.
+fn newtype<'de, P, V>(placed: P, name: &str, visitor: V) -> Outcome<V::Value>
+where
+    P: Placed<'de> + Deserializer<'de, Error = Unusual>,
+    V: Visitor<'de>,
+{
+    if name == SPANNED {
+        visitor.visit_seq(Spanning { value: Some(placed), range: 0..0, said: 0 })
+    } else {
+        visitor.visit_newtype_struct(placed)
+    }
+}
+
 /// A value and its place: the value, then first byte and last.
 struct Spanning<P> {
     value: Option<P>,
@@ -556,11 +561,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Outcome<V::Value> {
-        if name == SPANNED {
-            visitor.visit_seq(Spanning { value: Some(self), range: 0..0, said: 0 })
-        } else {
-            visitor.visit_newtype_struct(self)
-        }
+        newtype(self, name, visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -415,11 +415,11 @@ impl<'a> Engine<'a> {
                 // Those to come are looked at together, for the same reason as a batch of answers.
                 if *next % BATCH == 0 {
                     let coming = order.iter().skip(*next).take(BATCH).filter_map(|at| queries.get(*at));
-                    black_box(coming.map(first_letter).fold(0, u8::wrapping_add));
+                    look(coming.map(first_letter));
                     let jobs = self.free_jobs.iter().take(BATCH).filter_map(|id| self.jobs.get(*id));
-                    black_box(jobs.flat_map(|job| &job.walks).map(Walk::touch).fold(0, usize::wrapping_add));
+                    look(jobs.flat_map(|job| &job.walks).map(Walk::touch));
                     let flights = self.free_flights.iter().take(2 * BATCH).filter_map(|at| self.flights.get(*at));
-                    black_box(flights.filter_map(|flight| flight.bytes.first().copied()).fold(0, u8::wrapping_add));
+                    look(flights.filter_map(|flight| flight.bytes.first().copied().map(usize::from)));
                 }
                 let Some(query) = queries.get(place) else { break };
                 let job = self.new_job(place, upstream, query);
@@ -785,12 +785,12 @@ impl<'a> Engine<'a> {
             }
         }
         let flights = || places.iter().filter_map(|place| self.flights.get(*place));
-        let walks = || flights().filter_map(|flight| self.jobs.get(flight.walk? / 2)?.walks.get(flight.walk? % 2));
-        black_box(flights().map(|flight| flight.generation).fold(0, u32::wrapping_add));
+        let walks = flights().filter_map(|flight| self.jobs.get(flight.walk? / 2)?.walks.get(flight.walk? % 2));
+        look(flights().filter_map(|flight| usize::try_from(flight.generation).ok()));
         let ends =
             flights().filter_map(|flight| flight.bytes.first().zip(flight.bytes.last()).zip(flight.sent.first()));
-        black_box(ends.map(|((first, last), sent)| u16::from(first ^ last) ^ sent.1).fold(0, u16::wrapping_add));
-        black_box(walks().map(Walk::touch).fold(0, usize::wrapping_add));
+        look(ends.map(|((first, last), sent)| usize::from(first ^ last) ^ usize::from(sent.1)));
+        look(walks.map(Walk::touch));
     }
 
     /// A datagram: what it is an answer to, if to anything, goes on at once, so that no answer waits in a list.
@@ -977,9 +977,14 @@ fn found(ever: bool, reason: Option<&str>) -> String {
     format!("{what}{why}: it was asked whether it is there, and then left alone")
 }
 
-fn first_letter(query: &Query) -> u8 {
+/// Looks at each, so that what it is part of is near afterwards.
+fn look(parts: impl Iterator<Item = usize>) {
+    black_box(parts.fold(0, usize::wrapping_add));
+}
+
+fn first_letter(query: &Query) -> usize {
     match query {
-        Query::Host(host) => host.as_str().as_bytes().first().copied().unwrap_or(0),
+        Query::Host(host) => host.as_str().as_bytes().first().copied().map_or(0, usize::from),
         Query::Service(_) => 0,
     }
 }
