@@ -80,6 +80,11 @@ pub fn short(net: &IpNet) -> String {
     text
 }
 
+/// The same behind a text.
+pub fn push_short(text: &mut String, net: &IpNet) {
+    list::push(text, net);
+}
+
 /// IPv4 blocks of special use, by the IANA special-purpose registries (RFC 6890 and its successors).
 const SPECIAL_V4: &[(&str, SpecialUse)] = {
     use SpecialUse::{Documentation, LinkLocal, Loopback, Multicast, Private, Reserved, Transition};
@@ -386,14 +391,14 @@ impl Bits for u128 {
 fn normal<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
     // By the first address alone: comparing both takes twice as long, and what is joined comes out the same.
     ranges.sort_unstable_by_key(|&(first, _)| first);
-    let mut joined: Ranges<T> = Vec::with_capacity(ranges.len());
-    for (first, last) in ranges {
-        match joined.last_mut() {
-            Some(open) if open.1.next().is_none_or(|edge| first <= edge) => open.1 = open.1.max(last),
-            _ => joined.push((first, last)),
+    ranges.dedup_by(|&mut (first, last), open| {
+        let joins = open.1.next().is_none_or(|edge| first <= edge);
+        if joins {
+            open.1 = open.1.max(last);
         }
-    }
-    joined
+        joins
+    });
+    ranges
 }
 
 fn union<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {

@@ -11,6 +11,7 @@ use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde::Serialize;
 
+use crate::addrs;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::digest::sha256;
@@ -345,6 +346,7 @@ fn environment() -> Environment<'static> {
     // The way around the guard that minijinja brings.
     env.remove_filter("safe");
     env.add_filter("block", block);
+    env.add_filter("escaped_lines", escaped_lines);
     env
 }
 
@@ -378,23 +380,27 @@ fn check(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Template filter: many lines at once, each looked at, each behind the same indent. One value a set, for a loop over
-/// a million elements in the template would cost more than all else.
-fn block(text: &str, indent: Option<&str>) -> Result<Value, Error> {
-    let indent = indent.unwrap_or("");
-    if !indent.bytes().all(|b| matches!(b, b' ' | b'\t')) {
-        return Err(Error::new(ErrorKind::InvalidOperation, "an indent is made of spaces and tabs"));
-    }
+/// Template filter: many lines at once, each looked at, each behind the same beginning, such as an indent. One value a
+/// set, for a loop over a million elements in the template would cost more than all else.
+fn block(text: &str, beginning: Option<&str>) -> Result<Value, Error> {
+    let beginning = beginning.unwrap_or("");
+    check(beginning.trim_start_matches('\t'))?;
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for (i, line) in text.lines().enumerate() {
         check(line)?;
         if i > 0 {
             out.push('\n');
         }
-        out.push_str(indent);
+        out.push_str(beginning);
         out.push_str(line);
     }
     Ok(Value::from_safe_string(out))
+}
+
+/// Template filter: many lines, each looked at, as one of a JSON text.
+fn escaped_lines(text: &str) -> Result<Value, Error> {
+    text.lines().try_for_each(check)?;
+    Ok(Value::from_safe_string(text.lines().collect::<Vec<_>>().join("\\n")))
 }
 
 fn explain(error: &Error, source: SourceId, sources: &Sources, values: &Value) -> Diagnostic {
@@ -459,6 +465,11 @@ impl Header {
             losses: loss::lines(losses),
         }
     }
+
+    /// The same as a value that many pages share.
+    fn once(&self) -> Value {
+        Value::from(Serde(self))
+    }
 }
 
 /// Why a rule is there, for a comment above it.
@@ -470,7 +481,8 @@ struct Why {
     reason: String,
     class: &'static str,
     source: String,
-    names: Vec<String>,
+    /// Where it leads, a line each: one value, for a rule may lead to many.
+    names: String,
 }
 
 impl Why {
@@ -482,7 +494,7 @@ impl Why {
             reason: rule.reason.clone(),
             class: rule.callout.class.as_str(),
             source: rule.callout.first_source(),
-            names: rule.destinations.iter().map(|d| d.endpoint.to_string()).collect(),
+            names: joined(rule.destinations.iter().map(|d| &d.endpoint), "\n"),
         }
     }
 
@@ -491,13 +503,27 @@ impl Why {
         let mut why = Self::of(rule);
         for id in rule.lists() {
             let Some(list) = ruleset.lists.get(id) else { continue };
-            let names: Vec<String> =
-                rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| d.endpoint.to_string()).collect();
-            let size = list.addrs.size();
-            why.names.push(format!("with {size} of list {id}, {}, for {}", list.from, names.join(", ")));
+            let widened = rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| &d.endpoint);
+            let (size, names) = (list.addrs.size(), joined(widened, ", "));
+            why.names += &format!("\nwith {size} of list {id}, {}, for {names}", list.from);
         }
         why
     }
+}
+
+/// Endpoints as they are written.
+fn joined<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, between: &str) -> String {
+    let mut text = String::new();
+    for endpoint in endpoints {
+        if !text.is_empty() {
+            text += between;
+        }
+        match endpoint {
+            Endpoint::Net(net) => addrs::push_short(&mut text, net),
+            Endpoint::Name(_) | Endpoint::Service(_) => text += &endpoint.to_string(),
+        }
+    }
+    text
 }
 
 /// The lines of one rule of the model, with why they are there.
@@ -692,11 +718,18 @@ mod tests {
                 assert!(print(template, hostile).is_err(), "{template} printed {hostile:?}");
             }
         }
-        assert!(print("{{ 'a' | block(value) }}", "\n\"flush ruleset").is_err());
-        for hostile in ["a\"b", "x\na\"b", "a\rb", "a\u{85}b"] {
-            assert!(print("{{ value | block }}", hostile).is_err(), "block printed {hostile:?}");
+        for hostile in ["\n\"flush ruleset", "\n", "\t\n", "#\t"] {
+            assert!(print("{{ 'a' | block(value) }}", hostile).is_err(), "block began with {hostile:?}");
         }
+        for hostile in ["a\"b", "x\na\"b", "a\rb", "a\u{85}b", "a\\nb"] {
+            for filter in ["block", "escaped_lines"] {
+                let template = format!("{{{{ value | {filter} }}}}");
+                assert!(print(&template, hostile).is_err(), "{filter} printed {hostile:?}");
+            }
+        }
+        assert_eq!(print("{{ value | escaped_lines }}", "a\nb").unwrap(), "a\\nb");
         assert_eq!(print("{{ value | block('  ') }}", "a\nb").unwrap(), "  a\n  b");
+        assert_eq!(print("{{ value | block('\t# ') }}", "a\nb").unwrap(), "\t# a\n\t# b");
     }
 
     #[test]

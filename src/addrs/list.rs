@@ -130,6 +130,12 @@ impl AddrSet {
         joined(self.v6_prefixes().into_iter().map(IpNet::V6), between)
     }
 
+    /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
+    #[must_use]
+    pub fn singles_list(&self, between: &str) -> String {
+        joined(self.singles().map(IpNet::from), between)
+    }
+
     /// Every single IPv4 address.
     #[must_use]
     pub fn v4_singles(&self, between: &str) -> String {
@@ -178,9 +184,41 @@ fn push_v4(out: &mut String, addr: Ipv4Addr) {
 }
 
 fn push_v6(out: &mut String, addr: Ipv6Addr) {
-    use fmt::Write as _;
-    // A string takes whatever is written.
-    let _ = write!(out, "{addr}");
+    if let Some(mapped) = addr.to_ipv4_mapped() {
+        out.push_str("::ffff:");
+        return push_v4(out, mapped);
+    }
+    let groups = addr.segments();
+    // The longest run of zeros is left out, the first of several, and a single zero never (RFC 5952, 4.2).
+    let (mut gap, mut run) = (0..0, 0..0);
+    for (place, &group) in groups.iter().enumerate() {
+        run = if group == 0 { if run.is_empty() { place..place + 1 } else { run.start..place + 1 } } else { 0..0 };
+        if run.len() > gap.len() {
+            gap = run.clone();
+        }
+    }
+    if gap.len() < 2 {
+        gap = 8..8;
+    }
+    for (place, &group) in groups.iter().enumerate() {
+        if gap.contains(&place) {
+            if place == gap.start {
+                out.push_str("::");
+            }
+            continue;
+        }
+        if place > 0 && place != gap.end {
+            out.push(':');
+        }
+        push_hex(out, group);
+    }
+}
+
+fn push_hex(out: &mut String, number: u16) {
+    let digits = (u16::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.extend(char::from_digit(u32::from(number >> (4 * digit) & 15), 16));
+    }
 }
 
 fn push_number(out: &mut String, number: u8) {
@@ -238,6 +276,16 @@ mod tests {
                 IpNet::V6(_) => unreachable!("it has no colon"),
             });
             prop_assert_eq!(ours, theirs);
+        }
+
+        #[test]
+        fn ipv6_is_written_as_the_library_writes_it(groups in prop::array::uniform8(prop_oneof![
+            3 => Just(0_u16), 1 => Just(0xffff), 1 => 0..=0x100_u16, 1 => any::<u16>(),
+        ])) {
+            let addr = Ipv6Addr::from(groups);
+            let mut text = String::new();
+            push_v6(&mut text, addr);
+            prop_assert_eq!(text, addr.to_string());
         }
 
         #[test]

@@ -127,17 +127,20 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let limited_from = sources(&mut sets, &clients("limited", &limited, ruleset, settings));
     let (mut denied, mut allowed, mut by_dns) = (Vec::new(), Vec::new(), Vec::new());
     let mut open_sets = BTreeMap::new();
-    let mut watched = limited.clone();
+    // Most rules are for the same clients.
+    let mut senders = BTreeMap::new();
     for rule in super::seen_on_host(ruleset, settings.hook == Hook::Output, &mut losses) {
         let origins = ruleset.bound(rule);
-        let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
-        if clients.addrs.is_empty() {
+        let sources = senders.entry(origins).or_insert_with_key(|origins| {
+            let clients = clients(&ruleset.group_name(origins), origins, ruleset, settings);
+            if clients.addrs.is_empty() { Vec::new() } else { sources(&mut sets, &clients) }
+        });
+        if sources.is_empty() {
             continue;
         }
-        watched.extend(origins);
         let (names, open) = fed_sets(rule, settings);
         let why = Why::by_address(rule, ruleset);
-        let group = group(rule, why, &clients, open.iter().map(|set| (set.kind, set.name.clone())), &mut sets);
+        let group = group(rule, why, sources, open.iter().map(|set| (set.kind, set.name.clone())), &mut sets);
         open_sets.extend(open.into_iter().map(|set| (set.name.clone(), set)));
         by_dns.extend(names);
         match rule.action {
@@ -145,6 +148,8 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             Action::Allow => allowed.push(group),
         }
     }
+    let seen = senders.into_iter().filter(|(_, sources)| !sources.is_empty());
+    let watched: BTreeSet<Origin> = seen.flat_map(|(origins, _)| origins).chain(limited.iter().copied()).collect();
     let same = ruleset.clients_of(&watched) == ruleset.clients_of(&limited) && !settings.marks.contains_key(&Origin::Browser);
     let watched = if same { limited_from.clone() } else { sources(&mut sets, &clients("watched", &watched, ruleset, settings)) };
     let mut values = Values {
@@ -398,18 +403,17 @@ fn sources(sets: &mut BTreeMap<String, Set>, clients: &Clients<'_>) -> Vec<From>
 fn group(
     rule: &Rule,
     why: Why,
-    clients: &Clients<'_>,
+    sources: &[From],
     open: impl Iterator<Item = (&'static str, String)>,
     sets: &mut BTreeMap<String, Set>,
 ) -> Group<Line> {
-    let sources = sources(sets, clients);
     let own = server_sets(rule);
     let servers: Vec<(&str, String)> = own.iter().map(|set| (set.kind, set.name.clone())).chain(open).collect();
     sets.extend(own.into_iter().map(|set| (set.name.clone(), set)));
     let mut lines = Vec::new();
     for (kind, name) in servers {
         let family = if kind == "ipv4_addr" { "ip" } else { "ip6" };
-        for from in &sources {
+        for from in sources {
             if matches!(from, From::Address { family: of, .. } if *of != family) {
                 continue;
             }

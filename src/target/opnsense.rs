@@ -4,7 +4,7 @@
 mod retired;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ use super::{
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
+use crate::callout::Origin;
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -76,7 +77,8 @@ struct Alias {
     name: String,
     kind: &'static str,
     counters: u8,
-    content: Vec<String>,
+    /// What it holds, one a line.
+    content: String,
     description: String,
 }
 
@@ -138,7 +140,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             (&bare, losses)
         }
     };
-    let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new() };
+    let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new(), senders: BTreeMap::new() };
     for rule in &ruleset.rules {
         plan.rule(rule);
     }
@@ -266,17 +268,18 @@ struct Draft<'a> {
     aliases: BTreeMap<String, Alias>,
     clashes: Vec<String>,
     rows: Vec<Row>,
+    /// The aliases of clients that are there: most rules are for the same.
+    senders: BTreeMap<BTreeSet<Origin>, String>,
 }
 
 impl Draft<'_> {
     fn rule(&mut self, rule: &Rule) {
         let origins = self.ruleset.bound(rule);
-        let clients = self.ruleset.clients_of(&origins);
-        if clients.is_empty() {
+        if self.ruleset.clients_of(&origins).is_empty() {
             return;
         }
         let Some((destination, families)) = self.destination(rule) else { return };
-        let source = self.clients(&self.ruleset.group_name(&origins), &clients);
+        let source = self.sender(origins);
         let why = Why::of(rule);
         let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
         let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
@@ -364,30 +367,41 @@ impl Draft<'_> {
             _ => "P",
         };
         let name = self.name(kind, &rule.key.underscored());
-        let content = ports.iter().map(|port| port.numbers(":")).collect();
-        self.alias(name, "port", content, &format!("ports of {}", rule.key))
+        let content: Vec<String> = ports.iter().map(|port| port.numbers(":")).collect();
+        self.alias(name, "port", content.join("\n"), &format!("ports of {}", rule.key))
+    }
+
+    fn sender(&mut self, origins: BTreeSet<Origin>) -> String {
+        if let Some(alias) = self.senders.get(&origins) {
+            return alias.clone();
+        }
+        let alias = self.clients(&self.ruleset.group_name(&origins), &self.ruleset.clients_of(&origins));
+        self.senders.insert(origins, alias.clone());
+        alias
     }
 
     fn clients(&mut self, group: &str, clients: &AddrSet) -> String {
         let name = self.name("C", group);
-        let content = clients.shorts();
+        let content = clients.to_list("\n");
         self.alias(name, "network", content, &format!("clients: {}", group.replace('_', " and ")))
     }
 
     /// The alias of a rule's destinations, and the families it can hold.
     fn destination(&mut self, rule: &Rule) -> Option<(String, Vec<&'static str>)> {
         let by_name = self.settings.resolve == ResolveAt::Firewall;
-        let nets = rule.nets().shorts();
-        let mut hosts: Vec<String> = Vec::new();
-        if by_name {
-            hosts.extend(rule.names().iter().filter(|n| matches!(n, NamePattern::Exact(_))).map(ToString::to_string));
+        let nets = rule.nets().to_list("\n");
+        let hosts = if by_name {
+            let names = rule.names();
+            let names = names.iter().filter(|name| matches!(name, NamePattern::Exact(_))).map(ToString::to_string);
             // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
             let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
             let pinned: AddrSet = accepted.chain([&rule.literals()]).collect();
-            hosts.extend(pinned.minus(&rule.nets()).singles().map(|a| a.to_string()));
+            let pinned = pinned.minus(&rule.nets()).singles_list("\n");
+            let lines: Vec<String> = names.chain([pinned]).filter(|line| !line.is_empty()).collect();
+            lines.join("\n")
         } else {
-            hosts.extend(rule.hosts().singles().map(|a| a.to_string()));
-        }
+            rule.hosts().singles_list("\n")
+        };
         let all = rule.addrs();
         let named = by_name && rule.destinations.iter().any(|d| !d.names.is_empty());
         let families = [(named || all.has_v4(), "inet"), (named || all.has_v6(), "inet6")];
@@ -407,7 +421,7 @@ impl Draft<'_> {
         match (host, net) {
             (Some(host), Some(net)) => {
                 let name = self.name("", &key);
-                Some((self.alias(name, "networkgroup", vec![host, net], &about), families))
+                Some((self.alias(name, "networkgroup", format!("{host}\n{net}"), &about), families))
             }
             (host, net) => Some((host.or(net)?, families)),
         }
@@ -418,7 +432,7 @@ impl Draft<'_> {
         fit(&format!("{}{kind}_{name}", self.settings.prefix), ALIAS_MAX)
     }
 
-    fn alias(&mut self, name: String, kind: &'static str, content: Vec<String>, about: &str) -> String {
+    fn alias(&mut self, name: String, kind: &'static str, content: String, about: &str) -> String {
         let alias = Alias {
             label: uuid(&format!("outgate/alias/{name}")),
             name: name.clone(),

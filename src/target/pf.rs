@@ -1,9 +1,11 @@
 //! pf of FreeBSD and OpenBSD: an anchor file and a file for each table.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::wall::Wall;
-use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit};
+use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Value, Why, address_losses, fit};
 use crate::addrs::AddrSet;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
@@ -49,7 +51,7 @@ const ENTRIES_MAX: usize = 200_000;
 
 #[derive(Serialize)]
 struct Values<'a> {
-    header: Header,
+    header: Value,
     anchor: &'a str,
     folder: &'a str,
     openbsd: bool,
@@ -67,6 +69,8 @@ struct Values<'a> {
 struct Table {
     name: String,
     about: String,
+    /// For its own file.
+    #[serde(skip)]
     entries: String,
     #[serde(skip)]
     count: usize,
@@ -82,8 +86,9 @@ struct Line {
 
 #[derive(Serialize)]
 struct TablePage<'a> {
-    header: Header,
+    header: &'a Value,
     table: &'a Table,
+    entries: &'a str,
 }
 
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
@@ -91,33 +96,38 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let settings = ruleset.settings.pf.as_ref().unwrap_or(&default);
     let mut losses = address_losses("pf", ruleset, findings);
     let mut tables = vec![client_table("limited", &ruleset.limited())];
+    // Most rules are for the same clients.
+    let mut senders = BTreeMap::new();
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
     for rule in super::seen_on_host(ruleset, settings.side == Side::Host, &mut losses) {
         let origins = ruleset.bound(rule);
-        let (name, clients) = (ruleset.group_name(&origins), ruleset.clients_of(&origins));
-        let servers = rule.addrs();
-        if clients.is_empty() || servers.is_empty() {
-            continue;
-        }
-        let clients = client_table(&name, &clients);
-        let table = table(fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX), &format!("{}: {}", rule.key, rule.callout.title), &entries(rule));
+        let clients = senders.entry(origins).or_insert_with_key(|origins| {
+            let clients = ruleset.clients_of(origins);
+            (!clients.is_empty()).then(|| client_table(&ruleset.group_name(origins), &clients))
+        });
+        let (hosts, nets) = (rule.hosts(), rule.nets());
+        let Some(clients) = clients.as_ref().filter(|_| !hosts.is_empty() || !nets.is_empty()) else { continue };
+        let name = fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX);
+        let table = table(name, format!("{}: {}", rule.key, rule.callout.title), entries(&hosts, &nets));
         let group = Group { why: Why::by_address(rule, ruleset), lines: lines(rule, &clients.name, &table.name) };
-        tables.extend([clients, table]);
+        tables.push(table);
         match rule.action {
             Action::Deny => denied.push(group),
             Action::Allow => allowed.push(group),
         }
     }
+    tables.extend(senders.into_values().flatten());
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     tables.dedup_by(|a, b| a.name == b.name && a.entries == b.entries);
     check_limits(&tables, settings.dialect, findings);
-    let header = Header::new(ruleset, &losses);
+    let header = Header::new(ruleset, &losses).once();
     let pages = tables.iter().map(|table| {
-        Page::new(format!("tables/{}.txt", table.name), "pf/table.txt.j2", TablePage { header: header.clone(), table })
+        let values = TablePage { header: &header, table, entries: &table.entries };
+        Page::new(format!("tables/{}.txt", table.name), "pf/table.txt.j2", values)
     });
     let mut pages: Vec<Page> = pages.collect();
     let values = Values {
-        header: header.clone(),
+        header,
         anchor: &settings.anchor,
         folder: &settings.tables,
         openbsd: settings.dialect == Dialect::Openbsd,
@@ -169,19 +179,21 @@ fn client_name(group: &str) -> String {
 }
 
 fn client_table(group: &str, clients: &AddrSet) -> Table {
-    table(client_name(group), &format!("clients: {}", group.replace('_', ", ")), &clients.shorts())
+    table(client_name(group), format!("clients: {}", group.replace('_', ", ")), clients.to_list("\n"))
 }
 
-fn table(name: String, about: &str, list: &[String]) -> Table {
-    Table { name, about: about.to_owned(), entries: list.join("\n"), count: list.len() }
+fn table(name: String, about: String, entries: String) -> Table {
+    let count = entries.lines().count();
+    Table { name, about, entries, count }
 }
 
 /// Single addresses one by one, so that a refresh touches only what moved; prefixes merged.
-fn entries(rule: &Rule) -> Vec<String> {
-    let hosts = rule.hosts();
-    let nets = rule.nets();
-    let singles = hosts.singles().map(|addr| addr.to_string());
-    singles.chain(nets.shorts()).collect()
+fn entries(hosts: &AddrSet, nets: &AddrSet) -> String {
+    let (mut lines, nets) = (hosts.singles_list("\n"), nets.to_list("\n"));
+    if !lines.is_empty() && !nets.is_empty() {
+        lines.push('\n');
+    }
+    lines + &nets
 }
 
 fn lines(rule: &Rule, clients: &str, servers: &str) -> Vec<Line> {

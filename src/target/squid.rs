@@ -148,8 +148,8 @@ struct List {
     names: bool,
     /// Names that Squid's dot form would take with a wildcard though the wildcard does not mean them.
     bare: Vec<String>,
-    /// Addresses the site names itself.
-    literals: Vec<String>,
+    /// Addresses the site names itself, one a line.
+    literals: String,
     entries: Vec<Entry>,
     whys: Vec<Why>,
 }
@@ -373,7 +373,7 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         tls: carrier == Carrier::Tls,
         names: !patterns.is_empty(),
         bare,
-        literals: literals.shorts(),
+        literals: literals.to_list("\n"),
         entries: entries.collect(),
         whys: rules.iter().map(|rule| Why::of(rule)).collect(),
     }
