@@ -269,6 +269,12 @@ impl AddrSet {
         Self { v4: both(&self.v4, &other.v4), v6: both(&self.v6, &other.v6) }
     }
 
+    /// Whether an address is in both sets.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        meet(&self.v4, &other.v4) || meet(&self.v6, &other.v6)
+    }
+
     /// Every single address, IPv4 first, sorted. For sets of answers, which are small; a prefix is better left one.
     pub fn singles(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let v4 = self.v4.iter().flat_map(|&(first, last)| (first..=last).map(|a| IpAddr::V4(a.into())));
@@ -444,6 +450,15 @@ fn both<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
     common
 }
 
+/// Whether [`both`] would find something.
+fn meet<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> bool {
+    let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    small.iter().any(|&(first, last)| {
+        let before = large.partition_point(|&(_, end)| end < first);
+        large.get(before).is_some_and(|&(start, _)| start <= last)
+    })
+}
+
 fn holds<T: Bits>(ranges: &Ranges<T>, addr: T) -> bool {
     let after = ranges.partition_point(|&(first, _)| first <= addr);
     after.checked_sub(1).and_then(|i| ranges.get(i)).is_some_and(|&(_, last)| addr <= last)
@@ -546,6 +561,7 @@ mod tests {
         ) {
             let (set_a, set_b): (AddrSet, AddrSet) = (a.iter().copied().collect(), b.iter().copied().collect());
             let (union, minus, and) = (set_a.union(&set_b), set_a.minus(&set_b), set_a.and(&set_b));
+            prop_assert_eq!(set_a.meets(&set_b), !and.is_empty());
             for addr in universe() {
                 let (in_a, in_b) = (a.iter().any(|n| n.contains(&addr)), b.iter().any(|n| n.contains(&addr)));
                 prop_assert_eq!(set_a.contains(addr), in_a);

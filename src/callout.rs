@@ -751,14 +751,14 @@ impl Context<'_> {
     }
 
     fn endpoints(&mut self, hosts: &[Spanned<String>]) -> BTreeSet<Endpoint> {
-        let mut endpoints = BTreeSet::new();
+        let mut endpoints = Vec::with_capacity(hosts.len());
         for host in hosts {
             match Endpoint::parse(&host.value) {
-                Ok(endpoint) => _ = endpoints.insert(endpoint),
+                Ok(endpoint) => endpoints.push(endpoint),
                 Err((code, message)) => self.fail(Diagnostic::new(code, message).at(host.span(self.source), "")),
             }
         }
-        endpoints
+        endpoints.into_iter().collect()
     }
 
     fn published(&mut self, raw: &RawPublished) -> Option<Source> {

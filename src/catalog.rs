@@ -4,6 +4,7 @@
 //! `callouts/` says who contacts what. Nothing here knows of a site.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -40,7 +41,7 @@ pub struct Catalog {
     /// Features a site may use, by id.
     pub features: BTreeMap<Id, Feature>,
     /// Callouts, by id.
-    pub callouts: BTreeMap<Id, Callout>,
+    pub callouts: BTreeMap<Id, Arc<Callout>>,
     /// Pages of the vendor that list callouts.
     pub pages: Vec<Page>,
     /// What a document lists though nothing ever contacts it, by id.
@@ -188,7 +189,7 @@ impl Catalog {
     }
 
     /// The callouts of a release, each with how much of the release it holds for; by id.
-    pub fn of_release<'a>(&'a self, known: &'a KnownRelease<'a>) -> impl Iterator<Item = (&'a Callout, Overlap)> {
+    pub fn of_release<'a>(&'a self, known: &'a KnownRelease<'a>) -> impl Iterator<Item = (&'a Arc<Callout>, Overlap)> {
         self.callouts.values().filter_map(|callout| {
             let overlaps = callout
                 .releases
@@ -529,7 +530,7 @@ fn check_subjects(subjects: &[(SourceId, RawSubject)], catalog: &mut Catalog, id
     }
     for callout in callouts {
         if ids.claim("entry", callout.id.as_str(), &callout.span) {
-            catalog.callouts.insert(callout.id.clone(), callout);
+            catalog.callouts.insert(callout.id.clone(), Arc::new(callout));
         }
     }
     catalog.not_callouts.extend(not_callouts);

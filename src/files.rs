@@ -54,11 +54,14 @@ pub struct Staged {
 struct NewFolders(Vec<PathBuf>);
 
 impl NewFolders {
-    fn make(&mut self, folder: &Path) -> io::Result<()> {
+    /// Makes a folder and those above it. Says whether it was not there, so that nothing can be in it.
+    fn make(&mut self, folder: &Path) -> io::Result<bool> {
         let missing = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        let new = !missing.is_empty();
         self.0.extend(missing.into_iter().rev());
-        fs::create_dir_all(folder)
+        fs::create_dir_all(folder)?;
+        Ok(new)
     }
 }
 
@@ -124,6 +127,9 @@ pub fn stage_unsynced(folder: &Path, files: &BTreeMap<String, String>, owned: &[
     stage_with(folder, files, owned, !SYNCS_AT_ONCE)
 }
 
+/// From so many files of one run on, they are put on disk together and not one by one.
+const MANY: usize = 64;
+
 /// Whether [`sync`] does anything here.
 const SYNCS_AT_ONCE: bool = cfg!(target_os = "linux");
 
@@ -165,24 +171,41 @@ fn stage_with(
     sync: bool,
 ) -> Result<Staged, FileError> {
     let mut staged = Staged::default();
+    let each = sync && (files.len() < MANY || !SYNCS_AT_ONCE);
+    // Folders that files go to, by their full path, and whether they are new: a site may have ten thousand files in one.
+    let mut folders: BTreeMap<PathBuf, (PathBuf, bool)> = BTreeMap::new();
     for (name, text) in files {
         let path = folder.join(name);
-        if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
-            continue;
-        }
         let parent = path.parent().unwrap_or(folder);
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        staged.folders.make(parent).map_err(on(parent))?;
-        if path.is_dir() {
-            return Err(FileError { path, error: io::Error::from(io::ErrorKind::IsADirectory) });
+        if !folders.get(parent).is_some_and(|(_, new)| *new) {
+            match fs::read(&path) {
+                Ok(old) if old == text.as_bytes() => continue,
+                Err(error) if error.kind() != io::ErrorKind::NotFound && path.is_dir() => {
+                    return Err(FileError { path, error: io::Error::from(io::ErrorKind::IsADirectory) });
+                }
+                // What cannot be read can be replaced all the same, or it is said below why not.
+                Ok(_) | Err(_) => {}
+            }
         }
-        let mut temporary = tempfile::Builder::new().prefix(".outgate-").tempfile_in(parent).map_err(on(parent))?;
+        let folder = match folders.get(parent) {
+            Some((folder, _)) => folder,
+            None => {
+                let new = staged.folders.make(parent).map_err(on(parent))?;
+                let folder = std::path::absolute(parent).map_err(on(parent))?;
+                &folders.entry(parent.to_owned()).or_insert((folder, new)).0
+            }
+        };
+        let mut temporary = tempfile::Builder::new().prefix(".outgate-").tempfile_in(folder).map_err(on(parent))?;
         temporary.write_all(text.as_bytes()).map_err(on(&path))?;
-        if sync {
+        if each {
             temporary.as_file().sync_all().map_err(on(&path))?;
         }
-        readable(temporary.path()).map_err(on(&path))?;
+        readable(temporary.as_file()).map_err(on(&path))?;
         staged.ready.push((temporary.into_temp_path(), path));
+    }
+    if sync && !each {
+        self::sync([&staged])?;
     }
     staged.stale = stale(folder, files, owned)?;
     Ok(staged)
@@ -291,13 +314,13 @@ fn stale(folder: &Path, files: &BTreeMap<String, String>, owned: &[&str]) -> Res
 
 /// Temporary files are private; rule files are read by the services they are for.
 #[cfg(unix)]
-fn readable(path: &Path) -> io::Result<()> {
+fn readable(file: &fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+    file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
-fn readable(_: &Path) -> io::Result<()> {
+fn readable(_: &fs::File) -> io::Result<()> {
     Ok(())
 }
 

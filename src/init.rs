@@ -110,7 +110,7 @@ pub struct Strictness {
 /// The levels of strict mode, with what each does at a release.
 #[must_use]
 pub fn levels(catalog: &Catalog, release: &KnownRelease<'_>) -> Vec<Strictness> {
-    let callouts: Vec<&Callout> = catalog.of_release(release).map(|(callout, _)| callout).collect();
+    let callouts: Vec<&Callout> = catalog.of_release(release).map(|(callout, _)| callout.as_ref()).collect();
     let of = |(word, strict, about): (&'static str, Level, &'static str)| {
         let blocked: Vec<&&Callout> = callouts.iter().filter(|callout| strict.blocks(callout)).collect();
         let felt = blocked.iter().filter(|callout| callout.blocked != BlockedLevel::None).count();

@@ -4,6 +4,7 @@
 //! mode is nothing but more denials here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -38,7 +39,7 @@ pub struct Policy {
     /// Callouts of origins that have no clients, so that there is no rule for them.
     pub uncovered: BTreeSet<(Origin, Id)>,
     /// Every callout that strict mode blocks here, whether or not its origins have clients, each with why.
-    pub blocked: BTreeMap<Id, (Callout, String)>,
+    pub blocked: BTreeMap<Id, (Arc<Callout>, String)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
     /// What the site decided for allowed endpoints that share an address with a blocked name.
@@ -114,7 +115,7 @@ pub struct Decision {
     /// Why.
     pub reason: String,
     /// The callout.
-    pub callout: Callout,
+    pub callout: Arc<Callout>,
     /// Whose traffic: origins that have clients, at least one.
     pub origins: BTreeSet<Origin>,
     /// Where it leads; every endpoint on every port.
@@ -429,7 +430,7 @@ struct Builder<'a> {
     extras: BTreeMap<Id, Span>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
-    blocked: BTreeMap<Id, (Callout, String)>,
+    blocked: BTreeMap<Id, (Arc<Callout>, String)>,
 }
 
 impl Builder<'_> {
@@ -477,7 +478,7 @@ impl Builder<'_> {
     }
 
     /// Takes an entry of the release into the policy, if the site makes that call or blocks it. Says whether it did.
-    fn catalog_entry(&mut self, callout: &Callout) -> bool {
+    fn catalog_entry(&mut self, callout: &Arc<Callout>) -> bool {
         let blocked = self.blocked(callout);
         let servers = callout.slot.as_ref().and_then(|slot| self.servers.get(slot).copied());
         let in_use = callout.feature.as_ref().is_none_or(|f| self.features.contains(f)) || servers.is_some();
@@ -519,9 +520,12 @@ impl Builder<'_> {
 
     /// The exceptions that except something; the others are words left over.
     fn exceptions(&mut self) -> BTreeMap<Id, Text> {
-        let extras = self.profile.extra.iter().map(|callout| (&callout.id, callout));
-        let callouts: BTreeMap<&Id, &Callout> = self.catalog.callouts.iter().chain(extras).collect();
         let mut excepted = BTreeMap::new();
+        if self.excepted.is_empty() {
+            return excepted;
+        }
+        let extras = self.profile.extra.iter().map(|callout| (&callout.id, callout));
+        let callouts: BTreeMap<&Id, &Arc<Callout>> = self.catalog.callouts.iter().chain(extras).collect();
         for (id, (reason, span)) in &self.excepted {
             if callouts.get(id).is_some_and(|callout| self.profile.strict.blocks(callout).is_some()) {
                 excepted.insert(id.clone(), reason.clone());
@@ -534,7 +538,7 @@ impl Builder<'_> {
         excepted
     }
 
-    fn extra(&mut self, callout: &Callout) {
+    fn extra(&mut self, callout: &Arc<Callout>) {
         if let Some(first) = self.catalog.callouts.get(&callout.id) {
             self.findings.push(
                 Diagnostic::new(Code::DuplicateId, format!("the catalog has an entry `{}` already", callout.id))
@@ -564,7 +568,7 @@ impl Builder<'_> {
         Terms { special: [SpecialUse::Private].into(), own_network: true, ..Terms::default() }
     }
 
-    fn site_servers(&mut self, callout: &Callout, action: Action, reason: &str, servers: &[Server]) -> bool {
+    fn site_servers(&mut self, callout: &Arc<Callout>, action: Action, reason: &str, servers: &[Server]) -> bool {
         let mut by_ports: BTreeMap<Vec<Port>, BTreeSet<Endpoint>> = BTreeMap::new();
         for server in servers {
             let ports = server.ports.clone().unwrap_or_else(|| callout.ports.clone());
@@ -610,7 +614,7 @@ impl Builder<'_> {
     #[expect(clippy::too_many_arguments, reason = "the parts of one value, gathered here alone")]
     fn push(
         &mut self,
-        callout: &Callout,
+        callout: &Arc<Callout>,
         action: Action,
         reason: String,
         endpoints: BTreeSet<Endpoint>,
@@ -629,7 +633,7 @@ impl Builder<'_> {
             }
         }
         if action == Action::Deny {
-            self.blocked.insert(callout.id.clone(), (callout.clone(), reason.clone()));
+            self.blocked.insert(callout.id.clone(), (Arc::clone(callout), reason.clone()));
         }
         if covered.is_empty() {
             return false;
@@ -654,7 +658,7 @@ impl Builder<'_> {
             key,
             action,
             reason,
-            callout: callout.clone(),
+            callout: Arc::clone(callout),
             origins: covered,
             endpoints,
             ports,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -44,7 +45,7 @@ pub struct Profile {
     /// Entries of the catalog that are left out, as written, each with its reason.
     pub left_out: Vec<(Spanned<String>, Text)>,
     /// Callouts of its own.
-    pub extra: Vec<Callout>,
+    pub extra: Vec<Arc<Callout>>,
     /// What it asserts of its own rules.
     pub tests: Vec<Test>,
     /// On what terms answers are believed.
@@ -332,7 +333,8 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let losses = settings::losses(&raw.losses, id, check.findings);
     let settings = Settings { losses, ..raw.targets.check(id, check.findings) };
     let tests = assertion::check(&raw.tests, id, check.findings);
-    let extra = raw.extra.iter().filter_map(|raw| callout::check(raw, known, id, findings)).collect();
+    let extra =
+        raw.extra.into_iter().filter_map(|raw| callout::check(&raw, known, id, findings).map(Arc::new)).collect();
     let good = !findings.errors_since(mark);
     good.then_some(Profile {
         site: site?,

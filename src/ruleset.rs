@@ -3,6 +3,7 @@
 //! Sets are aggregated, names checked, notes one line each. What a rule cannot say by address is kept as a gap, so
 //! that a target can refuse it or report it; nothing is widened to make it fit.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -53,7 +54,7 @@ pub struct Ruleset {
     /// Blocked and allowed endpoints that rules by address cannot tell apart, and that the site did not decide on.
     pub meetings: Meetings,
     /// Every callout that strict mode blocks here, whether or not its origins have clients, each with why.
-    pub blocked: BTreeMap<Id, (Callout, String)>,
+    pub blocked: BTreeMap<Id, (Arc<Callout>, String)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
     /// What is done about IPv6 where clients have none.
@@ -337,7 +338,10 @@ impl Ruleset {
 
     /// The same without vendors' lists, for whoever asks DNS himself.
     #[must_use]
-    pub fn without_lists(&self) -> Self {
+    pub fn without_lists(&self) -> Cow<'_, Self> {
+        if self.lists.is_empty() {
+            return Cow::Borrowed(self);
+        }
         let mut bare = self.clone();
         bare.lists.clear();
         for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations) {
@@ -349,20 +353,31 @@ impl Ruleset {
             }
         }
         bare.meetings = sharing::find(&bare);
-        bare
+        Cow::Owned(bare)
     }
 
     /// The same for whoever turns names into addresses himself: without names that are reached through the proxy, and
     /// without denials of names where that would deny what the site accepts.
     #[must_use]
-    pub fn names_as_addresses(&self) -> Self {
-        let mut bare = self.clone();
-        for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations) {
-            if matches!(destination.gap, Some(Gap::Proxied(_))) || destination.accepted.is_some() {
-                destination.names.clear();
-            }
+    pub fn names_as_addresses(&self) -> Cow<'_, Self> {
+        let nameless = |d: &Destination| matches!(d.gap, Some(Gap::Proxied(_))) || d.accepted.is_some();
+        if !self.rules.iter().flat_map(|rule| &rule.destinations).any(nameless) {
+            return Cow::Borrowed(self);
         }
-        bare
+        let mut bare = self.clone();
+        for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations).filter(|d| nameless(d)) {
+            destination.names.clear();
+        }
+        Cow::Owned(bare)
+    }
+
+    /// Both at once: what is left for whoever asks DNS himself and makes addresses of what he hears.
+    #[must_use]
+    pub fn asked_elsewhere(&self) -> Cow<'_, Self> {
+        match self.without_lists() {
+            Cow::Borrowed(same) => same.names_as_addresses(),
+            Cow::Owned(bare) => Cow::Owned(bare.names_as_addresses().into_owned()),
+        }
     }
 
     /// The names that a name's answers lead through; none of a wildcard, whose names nobody can ask for.
@@ -443,7 +458,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
             key: decision.key.clone(),
             action: decision.action,
             reason: decision.reason.clone(),
-            callout: Arc::new(decision.callout.clone()),
+            callout: Arc::clone(&decision.callout),
             origins: decision.origins.clone(),
             ports: decision.ports.clone(),
             destinations,

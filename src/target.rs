@@ -310,7 +310,11 @@ pub fn render_from(
     for page in pages {
         let rendered = env.get_template(page.template).and_then(|template| template.render(&page.values));
         match (rendered, ids.get(page.template)) {
-            (Ok(text), _) => files.push(File { path: page.path, text }),
+            (Ok(mut text), _) => {
+                // It grew by doubling, and every text of a run is kept until all are done.
+                text.shrink_to_fit();
+                files.push(File { path: page.path, text });
+            }
             (Err(error), Some(&id)) => {
                 findings.push(explain(&error, id, sources, &page.values));
                 return None;

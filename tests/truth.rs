@@ -175,7 +175,7 @@ fn lines() -> Vec<(String, String, Vec<&'static Callout>)> {
 fn callouts(release: &str) -> BTreeMap<&'static str, &'static Callout> {
     let known = CATALOG.release(release).unwrap_or_else(|(message, _)| panic!("{message}"));
     let ids: Vec<_> = CATALOG.of_release(&known).map(|(callout, _)| callout.id.clone()).collect();
-    ids.iter().map(|id| &CATALOG.callouts[id]).map(|callout| (callout.id.as_str(), callout)).collect()
+    ids.iter().map(|id| &CATALOG.callouts[id]).map(|callout| (callout.id.as_str(), callout.as_ref())).collect()
 }
 
 /// What the catalog says, without what only the site can name.

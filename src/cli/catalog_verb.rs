@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -127,7 +128,7 @@ fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
     if let Some(origin) = &args.origin {
         known(run, "origin", origin, Origin::ALL.iter().map(|origin| origin.as_str()))?;
     }
-    let wanted = |callout: &&Callout| {
+    let wanted = |callout: &&Arc<Callout>| {
         let on_page = catalog
             .pages
             .iter()
@@ -141,8 +142,10 @@ fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
             && args.class.as_ref().is_none_or(|c| callout.class.as_str() == c)
     };
     let callouts: Vec<&Callout> = match &release {
-        Some(release) => catalog.of_release(release).map(|(callout, _)| callout).filter(wanted).collect(),
-        None => catalog.callouts.values().filter(wanted).collect(),
+        Some(release) => {
+            catalog.of_release(release).map(|(callout, _)| callout).filter(wanted).map(Arc::as_ref).collect()
+        }
+        None => catalog.callouts.values().filter(wanted).map(Arc::as_ref).collect(),
     };
     let mut out = report::terminal::stdout();
     if run.format == Format::Json {

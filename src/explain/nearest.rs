@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -211,7 +212,7 @@ fn other_clients(explainer: &Explainer<'_>, question: &Question, answer: &Answer
 /// Callouts of the catalog that lead there, and of which the site has no rule.
 #[must_use]
 pub fn documented(explainer: &Explainer<'_>, to: &To, catalog: &Catalog, profile: &Profile) -> Vec<Near> {
-    let leads = |callout: &&Callout| {
+    let leads = |callout: &&Arc<Callout>| {
         callout.endpoints.iter().any(|endpoint| match (endpoint, to) {
             (Endpoint::Name(pattern), To::Name(host)) => pattern.covers(&NamePattern::Exact(host.clone())),
             (Endpoint::Net(net), To::Addr(addr)) => net.contains(addr),

@@ -49,7 +49,8 @@ pub fn find(ruleset: &Ruleset) -> Meetings {
             let leads = leads(ruleset, destination);
             // Most have nothing in common with anything that is blocked.
             let apart = destination.lists.is_empty()
-                && destination.all().and(&all).is_empty()
+                && !destination.addrs.meets(&all)
+                && !destination.listed.meets(&all)
                 && leads.iter().all(|host| !aliases.contains(host) && !covered(&wildcards, host));
             if apart {
                 continue;

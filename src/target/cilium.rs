@@ -4,7 +4,6 @@
 //! A pod that the policy selects is denied the rest. Denials are by address alone: a name that is blocked is simply not
 //! opened, and the addresses the lock knows of it are denied, which also holds against other policies.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -101,7 +100,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let settings = ruleset.settings.cilium.as_ref().unwrap_or(&default);
     let help = "nothing is needed: what a lookup returns is opened; packet filters have the list";
     let mut losses = lists_left_out("pods reach what their own lookups return", help, ruleset);
-    let ruleset = &ruleset.without_lists().names_as_addresses();
+    let ruleset = &*ruleset.asked_elsewhere();
     let (ours, others): (Vec<&Rule>, Vec<&Rule>) =
         ruleset.rules.iter().partition(|rule| !rule.origins.is_disjoint(&settings.origins));
     let origins: Vec<&'static str> = settings.origins.iter().map(|origin| origin.as_str()).collect();
@@ -155,7 +154,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
 /// What it makes of traffic: that of pods, which are no clients with addresses, by what their own lookups return.
 fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
     Some(Wall {
-        ruleset: Cow::Owned(ruleset.without_lists().names_as_addresses()),
+        ruleset: ruleset.asked_elsewhere(),
         sight: Sight::Lookup { wildcards: true },
         pods: ruleset.settings.cilium.as_ref().map(|cilium| cilium.origins.clone()),
         ..Wall::by_address(ruleset)

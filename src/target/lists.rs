@@ -3,7 +3,6 @@
 //! A list knows neither ports nor clients. So there is one for each set of clients and ports, named by both, and none
 //! that joins two: whoever uses it in a rule with the clients and ports of its name opens what the model opens.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -116,7 +115,7 @@ fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
     let wall = Wall { no_interface: true, ..Wall::by_address(ruleset) };
     Some(match ruleset.settings.lists.as_ref().map(|lists| lists.hold) {
         Some(Hold::Names) => Wall {
-            ruleset: Cow::Owned(ruleset.without_lists().names_as_addresses()),
+            ruleset: ruleset.asked_elsewhere(),
             sight: Sight::Name { addresses: false },
             ..wall
         },
@@ -129,12 +128,13 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
     let mut losses = Vec::new();
     // Whoever reads a list of names may be a router, which makes addresses of them.
-    let mut ruleset = ruleset.names_as_addresses();
-    if settings.hold == Hold::Names {
-        losses.extend(lists_left_out("names alone are held", "use `hold: both`", &ruleset));
-        ruleset = ruleset.without_lists();
-    }
-    let ruleset = &ruleset;
+    let ruleset = if settings.hold == Hold::Names {
+        losses.extend(lists_left_out("names alone are held", "use `hold: both`", ruleset));
+        ruleset.asked_elsewhere()
+    } else {
+        ruleset.names_as_addresses()
+    };
+    let ruleset = &*ruleset;
     losses.extend(self::losses(ruleset, settings.hold, findings));
     let header = Header::new(ruleset, &losses);
     let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;

@@ -3,7 +3,6 @@
 
 mod retired;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -135,9 +134,9 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             // Its answers are minutes old and of its own place.
             let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
             let mut losses = lists_left_out("OPNsense looks the names up itself", help, ruleset);
-            bare = ruleset.without_lists().names_as_addresses();
+            bare = ruleset.asked_elsewhere();
             losses.extend(alias_losses(&bare, findings));
-            (&bare, losses)
+            (&*bare, losses)
         }
     };
     let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new(), senders: BTreeMap::new() };
@@ -186,7 +185,7 @@ fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
     Some(match ruleset.settings.opnsense.as_ref().map(|opnsense| opnsense.resolve) {
         Some(ResolveAt::Lock) => wall,
         Some(ResolveAt::Firewall) | None => Wall {
-            ruleset: Cow::Owned(ruleset.without_lists().names_as_addresses()),
+            ruleset: ruleset.asked_elsewhere(),
             sight: Sight::Lookup { wildcards: false },
             ..wall
         },
@@ -452,10 +451,17 @@ impl Draft<'_> {
 
 /// A description OPNsense takes in a CSV cell, in JSON and in a pf label's comment: plain ASCII, one length.
 fn describe(text: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || " ._:/()-".contains(c) { c } else { ' ' };
-    let words: String = text.chars().map(plain).collect();
-    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.chars().take(DESCRIPTION_MAX).collect::<String>().trim_end().to_owned()
+    let mut words = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() || "._:/()-".contains(c) {
+            words.push(c);
+        } else if !words.is_empty() && !words.ends_with(' ') {
+            words.push(' ');
+        }
+    }
+    words.truncate(DESCRIPTION_MAX);
+    words.truncate(words.trim_end().len());
+    words
 }
 
 /// A UUID that is the same for the same rule in every run, so an upload updates and does not add. Version nibble 4,
