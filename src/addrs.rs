@@ -340,6 +340,15 @@ impl AddrSet {
     }
 }
 
+impl From<IpNet> for AddrSet {
+    fn from(net: IpNet) -> Self {
+        match net {
+            IpNet::V4(net) => Self { v4: vec![(net.network().into(), net.broadcast().into())], v6: Vec::new() },
+            IpNet::V6(net) => Self { v4: Vec::new(), v6: vec![(net.network().into(), net.broadcast().into())] },
+        }
+    }
+}
+
 impl FromIterator<IpNet> for AddrSet {
     fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -261,7 +262,7 @@ pub struct Callout {
     /// The feature that makes the call; `None` when the base system makes it by itself.
     pub feature: Option<Id>,
     /// Where it leads, its providers' hosts among them. Every endpoint is contacted on every port.
-    pub endpoints: BTreeSet<Endpoint>,
+    pub endpoints: Arc<BTreeSet<Endpoint>>,
     /// The providers whose hosts it uses.
     pub providers: BTreeSet<Id>,
     /// The kind of the site's own servers that take the place of the endpoints.
@@ -634,7 +635,7 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
     };
     let mut sources: Vec<_> = raw.sources.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
     // Pages before source trees, then by line: the first is the one a rule names, whatever the order in the file.
-    sources.sort_by_key(|c: &Citation| (c.path.is_some(), c.source.clone(), c.first_line(), c.to_string()));
+    sources.sort_by_cached_key(|c: &Citation| (c.path.is_some(), c.source.clone(), c.first_line(), c.to_string()));
     let mut corrections = Vec::new();
     for raw in &raw.corrections {
         let evidence = raw.evidence.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
@@ -686,7 +687,7 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         class,
         origins,
         feature,
-        endpoints,
+        endpoints: Arc::new(endpoints),
         providers,
         slot,
         ports,

@@ -70,7 +70,7 @@ pub fn features<'a>(catalog: &'a Catalog, release: &'a KnownRelease<'a>) -> Vec<
         }
     }
     let choice = |(id, callouts): (&'a Id, Vec<&'a Callout>)| {
-        let hosts: BTreeSet<_> = callouts.iter().flat_map(|callout| &callout.endpoints).collect();
+        let hosts: BTreeSet<_> = callouts.iter().flat_map(|callout| callout.endpoints.iter()).collect();
         let telemetry = callouts.iter().filter(|callout| callout.class != Class::Function).count();
         let worst = callouts.iter().max_by_key(|callout| (level(callout.blocked), callout.class == Class::Function));
         let cost = worst.and_then(|callout| callout.blocked_effect.as_ref());

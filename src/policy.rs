@@ -119,7 +119,7 @@ pub struct Decision {
     /// Whose traffic: origins that have clients, at least one.
     pub origins: BTreeSet<Origin>,
     /// Where it leads; every endpoint on every port.
-    pub endpoints: BTreeSet<Endpoint>,
+    pub endpoints: Arc<BTreeSet<Endpoint>>,
     /// The ports.
     pub ports: Vec<Port>,
     /// On what terms the answers for its names are believed.
@@ -306,7 +306,7 @@ fn ranges(
     findings: &mut Findings,
 ) -> BTreeMap<Id, Range> {
     let names_of = |action: Action| -> BTreeSet<&NamePattern> {
-        let endpoints = decisions.iter().filter(|d| d.action == action).flat_map(|d| &d.endpoints);
+        let endpoints = decisions.iter().filter(|d| d.action == action).flat_map(|d| d.endpoints.iter());
         endpoints.filter_map(|e| if let Endpoint::Name(name) = e { Some(name) } else { None }).collect()
     };
     let (allowed, denied) = (names_of(Action::Allow), names_of(Action::Deny));
@@ -582,7 +582,7 @@ impl Builder<'_> {
                 callout,
                 action,
                 format!("{reason}, servers of this site"),
-                endpoints,
+                Arc::new(endpoints),
                 ports,
                 Self::own_terms(),
                 number,
@@ -617,7 +617,7 @@ impl Builder<'_> {
         callout: &Arc<Callout>,
         action: Action,
         reason: String,
-        endpoints: BTreeSet<Endpoint>,
+        endpoints: Arc<BTreeSet<Endpoint>>,
         ports: Vec<Port>,
         built_in: Terms,
         number: Option<usize>,

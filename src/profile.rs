@@ -333,8 +333,9 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let losses = settings::losses(&raw.losses, id, check.findings);
     let settings = Settings { losses, ..raw.targets.check(id, check.findings) };
     let tests = assertion::check(&raw.tests, id, check.findings);
-    let extra =
-        raw.extra.into_iter().filter_map(|raw| callout::check(&raw, known, id, findings).map(Arc::new)).collect();
+    let extra = raw.extra.iter().filter_map(|raw| Some(Arc::new(callout::check(raw, known, id, findings)?))).collect();
+    // As large as all of the profile that is kept.
+    drop(raw.extra);
     let good = !findings.errors_since(mark);
     good.then_some(Profile {
         site: site?,

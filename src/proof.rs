@@ -324,7 +324,7 @@ fn let_out(ruleset: &Ruleset, denial: &Rule, known: &AddrSet) -> Option<String> 
 fn remains_of(ruleset: &Ruleset, rule: &Rule, known: &AddrSet) -> Vec<String> {
     let mut remains = Vec::new();
     for destination in &rule.destinations {
-        if let Some(accepted) = destination.accepted.as_ref().filter(|accepted| !accepted.at.is_empty()) {
+        if let Some(accepted) = destination.accepted.as_deref().filter(|accepted| !accepted.at.is_empty()) {
             let why: Vec<&str> = accepted.reasons.iter().map(Text::as_str).collect();
             let text = format!(
                 "{} by address at {}: accepted: {}",

@@ -140,11 +140,11 @@ pub struct Destination {
     /// What is missing.
     pub gap: Option<Gap>,
     /// Of a denial: where it is not denied, for an allowed name has these addresses as well, and the site accepts that.
-    pub accepted: Option<Accepted>,
+    pub accepted: Option<Box<Accepted>>,
 }
 
 /// Addresses at which a blocked name can be reached, as the site accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// The addresses; none where the two have an alias in common and no address.
     pub at: AddrSet,
@@ -401,7 +401,7 @@ impl Ruleset {
                     Some(Gap::Dropped(why)) => Some(format!("{name} ({key}) is let out nowhere: {why}")),
                     _ => None,
                 });
-                lines.extend(destination.accepted.as_ref().map(|Accepted { at, reasons }| {
+                lines.extend(destination.accepted.as_deref().map(|Accepted { at, reasons }| {
                     let at = match at.is_empty() {
                         true => "where an alias leads it to an allowed name's address, of which there is none now"
                             .to_owned(),
@@ -581,7 +581,7 @@ fn destination(
         accepted: None,
     };
     match endpoint {
-        Endpoint::Net(net) => bare(Vec::new(), [*net].into_iter().collect(), None),
+        Endpoint::Net(net) => bare(Vec::new(), AddrSet::from(*net), None),
         Endpoint::Name(pattern @ NamePattern::Below(_)) => {
             bare(vec![pattern.clone()], AddrSet::new(), Some(Gap::Wildcard))
         }

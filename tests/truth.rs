@@ -184,7 +184,7 @@ fn said() -> Contacts {
     for (family, line, callouts) in lines() {
         for callout in callouts {
             for origin in &callout.origins {
-                for endpoint in &callout.endpoints {
+                for endpoint in callout.endpoints.iter() {
                     for port in ports(&callout.ports) {
                         let contact = Contact {
                             family: family.clone(),
@@ -300,7 +300,7 @@ fn beyond(decision: &Decision, family: &str, line: &str, facts: &Contacts) -> Ve
             .collect()
     };
     let mut beyond = Vec::new();
-    for endpoint in &decision.endpoints {
+    for endpoint in decision.endpoints.iter() {
         let host = group(endpoint);
         if decision.callout.slot.is_some() && host == SERVER {
             continue;

@@ -34,7 +34,7 @@ pub(super) struct Coverage {
 pub(super) fn lint(run: &mut Run, catalog: &Catalog) -> Result<(), Stop> {
     doubts::check(catalog, &mut run.findings);
     let mut out = report::terminal::stdout();
-    let (callouts, hosts) = (catalog.callouts.len(), catalog.callouts.values().flat_map(|c| &c.endpoints));
+    let (callouts, hosts) = (catalog.callouts.len(), catalog.callouts.values().flat_map(|c| c.endpoints.iter()));
     let hosts: std::collections::BTreeSet<_> = hosts.collect();
     if run.format == Format::Json {
         let version = report::json::FORMAT_VERSION;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Accepted, Action, Destination, Gap, Rule, Ruleset, list_of};
+use super::{Action, Destination, Gap, Rule, Ruleset, list_of};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -175,8 +175,7 @@ pub(super) fn accept(ruleset: &mut Ruleset, shared: &BTreeMap<Endpoint, Shared>,
         for destination in denials.flat_map(|rule| &mut rule.destinations).filter(|d| d.endpoint == *blocked) {
             // Where the two have one alias, the others may be the allowed name's tomorrow: then that lock has them for both.
             destination.addrs = destination.addrs.minus(&meeting.addrs);
-            let accepted =
-                destination.accepted.get_or_insert_with(|| Accepted { at: AddrSet::new(), reasons: BTreeSet::new() });
+            let accepted = destination.accepted.get_or_insert_default();
             accepted.at = accepted.at.union(&meeting.addrs);
             accepted.reasons.insert(reason.clone());
         }

@@ -64,6 +64,8 @@ struct Values<'a> {
     /// Tells these rules from others, so that sets are refilled for the rules they are for.
     version: String,
     sets: Vec<Set>,
+    /// Their names, one a line.
+    set_names: String,
     /// Sets that dnsmasq fills. They are never emptied: it adds no address that is in its cache.
     open_sets: Vec<Set>,
     watched: Vec<From>,
@@ -171,6 +173,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             Ipv6::Clients => "",
         },
         version: String::new(),
+        set_names: sets.keys().map(String::as_str).collect::<Vec<_>>().join("\n"),
         sets: sets.into_values().collect(),
         open_sets: open_sets.into_values().collect(),
         watched,
