@@ -361,4 +361,28 @@ mod tests {
         assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file was left");
     }
+
+    #[test]
+    fn many_files_are_written_as_few_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |round: usize| -> BTreeMap<String, String> {
+            (0..2 * MANY).map(|i| (format!("tables/our_{i}.txt"), format!("{i} {}", i % 3 == round))).collect()
+        };
+        let mut before = BTreeMap::new();
+        for round in 0..3 {
+            let files = text(round);
+            let staged = stage(folder.path(), &files, &["tables/our_*.txt"]).unwrap();
+            let changed = files.iter().filter(|(name, text)| before.get(*name) != Some(*text)).count();
+            assert_eq!(staged.written(), changed, "round {round}");
+            staged.commit().unwrap();
+            assert!(compare(folder.path(), &files, &[]).unwrap().is_empty());
+            before = files;
+        }
+        fs::remove_file(folder.path().join("tables/our_9.txt")).unwrap();
+        fs::create_dir(folder.path().join("tables/our_9.txt")).unwrap();
+        let error = write(folder.path(), &text(0), &[]).unwrap_err();
+        assert!(error.path.ends_with("tables/our_9.txt"));
+        assert_eq!(fs::read_dir(folder.path().join("tables")).unwrap().count(), 2 * MANY, "a temporary file was left");
+        assert_eq!(fs::read_to_string(folder.path().join("tables/our_0.txt")).unwrap(), "0 false");
+    }
 }

@@ -389,7 +389,8 @@ fn check(text: &str) -> Result<(), Error> {
 fn block(text: &str, beginning: Option<&str>) -> Result<Value, Error> {
     let beginning = beginning.unwrap_or("");
     check(beginning.trim_start_matches('\t'))?;
-    let mut out = String::with_capacity(text.len() + text.len() / 8);
+    // Shorter lines than this are few, and then there are few of them.
+    let mut out = String::with_capacity(text.len() + (text.len() / 8 + 1) * beginning.len());
     for (i, line) in text.lines().enumerate() {
         check(line)?;
         if i > 0 {
@@ -498,7 +499,7 @@ impl Why {
             reason: rule.reason.clone(),
             class: rule.callout.class.as_str(),
             source: rule.callout.first_source(),
-            names: joined(rule.destinations.iter().map(|d| &d.endpoint), "\n"),
+            names: joined(rule.destinations.iter().map(|d| &d.endpoint), rule.destinations.len(), "\n"),
         }
     }
 
@@ -508,16 +509,16 @@ impl Why {
         for id in rule.lists() {
             let Some(list) = ruleset.lists.get(id) else { continue };
             let widened = rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| &d.endpoint);
-            let (size, names) = (list.addrs.size(), joined(widened, ", "));
+            let (size, names) = (list.addrs.size(), joined(widened, 1, ", "));
             why.names += &format!("\nwith {size} of list {id}, {}, for {names}", list.from);
         }
         why
     }
 }
 
-/// Endpoints as they are written.
-fn joined<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, between: &str) -> String {
-    let mut text = String::new();
+/// About so many endpoints as they are written.
+fn joined<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, about: usize, between: &str) -> String {
+    let mut text = String::with_capacity(20 * about);
     for endpoint in endpoints {
         if !text.is_empty() {
             text += between;

@@ -121,36 +121,37 @@ impl AddrSet {
     /// The IPv4 half as the fewest prefixes.
     #[must_use]
     pub fn v4_list(&self, between: &str) -> String {
-        joined(self.v4_prefixes().into_iter().map(IpNet::V4), between)
+        joined(self.v4_prefixes().into_iter().map(IpNet::V4), self.v4.len(), between)
     }
 
     /// The IPv6 half as the fewest prefixes.
     #[must_use]
     pub fn v6_list(&self, between: &str) -> String {
-        joined(self.v6_prefixes().into_iter().map(IpNet::V6), between)
+        joined(self.v6_prefixes().into_iter().map(IpNet::V6), self.v6.len(), between)
     }
 
     /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
     #[must_use]
     pub fn singles_list(&self, between: &str) -> String {
-        joined(self.singles().map(IpNet::from), between)
+        joined(self.singles().map(IpNet::from), self.v4.len() + self.v6.len(), between)
     }
 
     /// Every single IPv4 address.
     #[must_use]
     pub fn v4_singles(&self, between: &str) -> String {
-        joined(self.singles().filter(IpAddr::is_ipv4).map(IpNet::from), between)
+        joined(self.singles().filter(IpAddr::is_ipv4).map(IpNet::from), self.v4.len(), between)
     }
 
     /// Every single IPv6 address.
     #[must_use]
     pub fn v6_singles(&self, between: &str) -> String {
-        joined(self.singles().filter(IpAddr::is_ipv6).map(IpNet::from), between)
+        joined(self.singles().filter(IpAddr::is_ipv6).map(IpNet::from), self.v6.len(), between)
     }
 }
 
-fn joined(nets: impl Iterator<Item = IpNet>, between: &str) -> String {
-    let mut out = String::with_capacity(16 * nets.size_hint().0);
+/// `about`: how many there are, as far as it is known.
+fn joined(nets: impl Iterator<Item = IpNet>, about: usize, between: &str) -> String {
+    let mut out = String::with_capacity(18 * about);
     for net in nets {
         if !out.is_empty() {
             out.push_str(between);
