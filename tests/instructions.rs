@@ -63,7 +63,7 @@ fn networks(count: u32, skip: u32) -> String {
 }
 
 /// Names of the site, and addresses of each.
-const NAMES: u32 = 200;
+const NAMES: u32 = 100;
 const EACH: u32 = 10;
 
 /// Address `k` of name `i`, scattered; `turn` makes others of one in twenty.
@@ -90,11 +90,8 @@ fn write_site(folder: &Path, turn: u32) {
     for i in 0..NAMES {
         // The second policy lets one host less out, and one more.
         let name = format!("h{}.example.net", if i == 0 { turn * NAMES } else { i });
-        writeln!(
-            profile,
-            "  - {{id: host-{i}, purpose: A host., origin: [nas], hosts: [{name}], ports: [443/tcp]}}"
-        )
-        .unwrap();
+        writeln!(profile, "  - {{id: host-{i}, purpose: A host., origin: [nas], hosts: [{name}], ports: [443/tcp]}}")
+            .unwrap();
         let seen = || Seen { first: day, missing: None, by: Default::default() };
         let addresses = (0..EACH).map(|k| (IpAddr::V4(address(i, k, turn)), seen())).collect();
         hosts.insert(Query::Host(Host::parse(&name).unwrap()), Entry { addresses, ..Entry::default() });
@@ -133,11 +130,11 @@ fn no_run_needs_a_tenth_more_than_it_did() {
     fs::write(old.join("questions"), questions()).unwrap();
     let counts = BTreeMap::from([
         ("generate --check".to_owned(), count(&example, &["generate", "--check", "-q"], None)),
-        ("generate, 200 names, 2,000 addresses, four targets".to_owned(), count(&old, &["generate", "-q"], None)),
+        ("generate, 100 names, 1,000 addresses, four targets".to_owned(), count(&old, &["generate", "-q"], None)),
         ("explain ghcr.io:443".to_owned(), count(&example, &["explain", "ghcr.io:443"], None)),
-        ("explain, 4,000 lines".to_owned(), count(&old, &["explain", "--each", "-"], Some("questions"))),
+        ("explain, 2,000 lines".to_owned(), count(&old, &["explain", "--each", "-"], Some("questions"))),
         ("diff, two lists of 10,000 networks".to_owned(), count(folder.path(), &["diff", "a", "b"], None)),
-        ("diff, two policies of 200 names".to_owned(), count(folder.path(), &["diff", "old", "new"], None)),
+        ("diff, two policies of 100 names".to_owned(), count(folder.path(), &["diff", "old", "new"], None)),
     ]);
 
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
