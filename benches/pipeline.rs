@@ -219,7 +219,7 @@ fn mixed(i: u32) -> u32 {
 fn overlapping_v4(prefixes: u32) -> Vec<IpNet> {
     let net = |i: u32| {
         let length = [20, 22, 24, 24, 24, 24, 24, 26, 28, 32][(mixed(i + 7) >> 8) as usize % 10];
-        let addr = 0x0B00_0000 + (u64::from(mixed(i)) * u64::from(prefixes) * 256 >> 32) as u32;
+        let addr = 0x0B00_0000 + ((u64::from(mixed(i)) * u64::from(prefixes) * 256) >> 32) as u32;
         IpNet::V4(Ipv4Net::new(addr.into(), length).unwrap().trunc())
     };
     (0..prefixes).map(net).collect()
@@ -228,7 +228,7 @@ fn overlapping_v4(prefixes: u32) -> Vec<IpNet> {
 fn overlapping_v6(prefixes: u32) -> Vec<IpNet> {
     let net = |i: u32| {
         let length = [44, 48, 48, 52, 56, 64][(mixed(i + 7) >> 8) as usize % 6];
-        let site = u128::from(u64::from(mixed(i)) * u64::from(prefixes) * 2 >> 32);
+        let site = u128::from((u64::from(mixed(i)) * u64::from(prefixes) * 2) >> 32);
         let addr = (0x2A00_u128 << 112) + (site << 80) + (u128::from(mixed(i + 3) >> 16) << 64);
         IpNet::V6(Ipv6Net::new(Ipv6Addr::from(addr), length).unwrap().trunc())
     };

@@ -69,7 +69,7 @@ const EACH: u32 = 10;
 /// Address `k` of name `i`, scattered; `turn` makes others of one in twenty.
 fn address(i: u32, k: u32, turn: u32) -> Ipv4Addr {
     let n = i * EACH + k;
-    let n = if n % 20 == 0 { n + turn * 100_000 } else { n };
+    let n = if n.is_multiple_of(20) { n + turn * 100_000 } else { n };
     (n.wrapping_mul(2_654_435_761) & 0x0FFF_FFFF | 0x2000_0000).into()
 }
 
