@@ -57,7 +57,10 @@ fn scripts_are_sound_shell() {
     }
     for entry in fs::read_dir(root().join("scripts")).unwrap() {
         let path = entry.unwrap().path();
-        assert_eq!(check(&[], &path), "", "{}", path.display());
+        // What is Python's is run by a test of its own.
+        if !fs::read_to_string(&path).unwrap().starts_with("#!/usr/bin/env python3\n") {
+            assert_eq!(check(&[], &path), "", "{}", path.display());
+        }
     }
 }
 
