@@ -375,7 +375,11 @@ fn guard(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(
 }
 
 fn check(text: &str) -> Result<(), Error> {
-    match text::forbidden(text) {
+    refuse(text::forbidden(text))
+}
+
+fn refuse(forbidden: Option<char>) -> Result<(), Error> {
+    match forbidden {
         Some(c) => Err(Error::new(
             ErrorKind::InvalidOperation,
             format!("refusing to write {} into a rule file", text::describe(c)),
@@ -391,8 +395,8 @@ fn block(text: &str, beginning: Option<&str>) -> Result<Value, Error> {
     check(beginning.trim_start_matches('\t'))?;
     // Shorter lines than this are few, and then there are few of them.
     let mut out = String::with_capacity(text.len() + (text.len() / 8 + 1) * beginning.len());
+    refuse(text::forbidden_in_lines(text))?;
     for (i, line) in text.lines().enumerate() {
-        check(line)?;
         if i > 0 {
             out.push('\n');
         }
@@ -404,7 +408,7 @@ fn block(text: &str, beginning: Option<&str>) -> Result<Value, Error> {
 
 /// Template filter: many lines, each looked at, as one of a JSON text.
 fn escaped_lines(text: &str) -> Result<Value, Error> {
-    text.lines().try_for_each(check)?;
+    refuse(text::forbidden_in_lines(text))?;
     Ok(Value::from_safe_string(text.lines().collect::<Vec<_>>().join("\\n")))
 }
 

@@ -27,12 +27,23 @@ impl std::error::Error for TextError {}
 /// quotes, backslash, backtick, and the invisible ones that turn the order of a line around.
 #[must_use]
 pub fn forbidden(text: &str) -> Option<char> {
-    // Nearly every text is plain ASCII, and files have millions of bytes: by bytes, all of them together, it takes a tenth.
-    let plain = |b: u8| (b' '..=b'~').contains(&b) & !matches!(b, b'"' | b'\'' | b'`' | b'\\');
-    if text.bytes().fold(true, |all, b| all & plain(b)) {
+    if is_plain(text, |_| false) {
         return None;
     }
     text.chars().find(|&c| matches!(c, '"' | '\'' | '`' | '\\') || is_invisible(c))
+}
+
+/// The same of a text of many lines: what stands in one of them.
+#[must_use]
+pub fn forbidden_in_lines(text: &str) -> Option<char> {
+    if is_plain(text, |byte| byte == b'\n') { None } else { text.lines().find_map(forbidden) }
+}
+
+/// Whether a text is of ASCII that may be printed, as nearly every one is, and of `more`. Files have millions of bytes:
+/// looking at all of them together takes a tenth.
+fn is_plain(text: &str, more: impl Fn(u8) -> bool) -> bool {
+    let plain = |b: u8| (b' '..=b'~').contains(&b) & !matches!(b, b'"' | b'\'' | b'`' | b'\\');
+    text.bytes().fold(true, |all, b| all & (plain(b) | more(b)))
 }
 
 /// Control, format, separator and non-characters: nothing a reader of the file could see.

@@ -133,30 +133,40 @@ impl AddrSet {
     /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
     #[must_use]
     pub fn singles_list(&self, between: &str) -> String {
-        joined(self.singles().map(IpNet::from), self.v4.len() + self.v6.len(), between)
+        let (mut list, v6) = (self.v4_singles(between), self.v6_singles(between));
+        if !list.is_empty() && !v6.is_empty() {
+            list.push_str(between);
+        }
+        list + &v6
     }
 
     /// Every single IPv4 address.
     #[must_use]
     pub fn v4_singles(&self, between: &str) -> String {
-        joined(self.singles().filter(IpAddr::is_ipv4).map(IpNet::from), self.v4.len(), between)
+        let singles = self.v4.iter().flat_map(|&(first, last)| first..=last);
+        listed(singles, self.v4.len(), between, |out, addr| push_v4(out, addr.into()))
     }
 
     /// Every single IPv6 address.
     #[must_use]
     pub fn v6_singles(&self, between: &str) -> String {
-        joined(self.singles().filter(IpAddr::is_ipv6).map(IpNet::from), self.v6.len(), between)
+        let singles = self.v6.iter().flat_map(|&(first, last)| first..=last);
+        listed(singles, self.v6.len(), between, |out, addr| push_v6(out, addr.into()))
     }
 }
 
-/// `about`: how many there are, as far as it is known.
 fn joined(nets: impl Iterator<Item = IpNet>, about: usize, between: &str) -> String {
+    listed(nets, about, between, |out, net| push(out, &net))
+}
+
+/// `about`: how many there are, as far as it is known.
+fn listed<T>(items: impl Iterator<Item = T>, about: usize, between: &str, push: impl Fn(&mut String, T)) -> String {
     let mut out = String::with_capacity(18 * about);
-    for net in nets {
+    for item in items {
         if !out.is_empty() {
             out.push_str(between);
         }
-        push(&mut out, &net);
+        push(&mut out, item);
     }
     out
 }
@@ -176,12 +186,19 @@ pub(super) fn push(out: &mut String, net: &IpNet) {
 // The machinery of `format!` takes ten times as long as these, and a list has a million of them.
 
 fn push_v4(out: &mut String, addr: Ipv4Addr) {
-    for (place, octet) in addr.octets().into_iter().enumerate() {
-        if place > 0 {
-            out.push('.');
+    // Digits one by one into the text take twice as long as all of them at once.
+    let (mut text, mut length) = ([b'.'; 16], 0);
+    for octet in addr.octets() {
+        for (least, place) in [(100, 100), (10, 10), (0, 1)] {
+            if octet >= least {
+                text[length] = b'0' + octet / place % 10;
+                length += 1;
+            }
         }
-        push_number(out, octet);
+        // The point is there already.
+        length += 1;
     }
+    out.push_str(str::from_utf8(&text[..length - 1]).unwrap_or_default());
 }
 
 fn push_v6(out: &mut String, addr: Ipv6Addr) {
