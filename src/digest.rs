@@ -6,8 +6,18 @@ use sha2::Digest;
 /// The hash of a text, as 64 hexadecimal digits in lower case.
 #[must_use]
 pub fn sha256(text: &str) -> String {
+    sha256_of(&[text])
+}
+
+/// The same of several texts, one behind the other.
+#[must_use]
+pub fn sha256_of(texts: &[&str]) -> String {
+    let mut hasher = sha2::Sha256::new();
+    for text in texts {
+        hasher.update(text.as_bytes());
+    }
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
-    sha2::Sha256::digest(text.as_bytes()).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    hasher.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

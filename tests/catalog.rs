@@ -63,7 +63,7 @@ fn every_citation_of_the_page_quotes_it() {
 fn a_misspelt_name_reaches_no_rule_and_is_corrected() {
     let catalog = model::catalog();
     for callout in catalog.callouts.values() {
-        for endpoint in &callout.endpoints {
+        for endpoint in callout.endpoints.iter() {
             let text = endpoint.to_string();
             assert!(!MISSPELT.iter().any(|wrong| text.contains(wrong)), "{}: {text}", callout.id);
         }
@@ -117,7 +117,7 @@ fn hosts_live_in_the_catalog_alone() {
     let hosts: BTreeSet<String> = catalog
         .callouts
         .values()
-        .flat_map(|c| &c.endpoints)
+        .flat_map(|c| c.endpoints.iter())
         .filter_map(|e| if let Endpoint::Name(NamePattern::Exact(host)) = e { Some(host.to_string()) } else { None })
         .collect();
     assert!(hosts.len() > 40);
