@@ -127,41 +127,74 @@ const SPECIAL_V6: &[(&str, SpecialUse)] = {
     ]
 };
 
-/// The tables as prefixes. They are asked for every address of a lock.
-static SPECIAL: LazyLock<[Vec<(IpNet, SpecialUse)>; 2]> = LazyLock::new(|| {
-    [SPECIAL_V4, SPECIAL_V6]
-        .map(|table| table.iter().filter_map(|&(text, kind)| Some((text.parse().ok()?, kind))).collect())
+/// The tables as ranges of numbers. They are asked for every address of a lock, and numbers are compared
+/// quicker than prefixes.
+static SPECIAL_RANGES: LazyLock<(Kinds<u32>, Kinds<u128>)> = LazyLock::new(|| {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for &(net, kind) in SPECIAL_V4.iter().chain(SPECIAL_V6) {
+        match net.parse() {
+            Ok(IpNet::V4(net)) => v4.push((net.network().into(), net.broadcast().into(), kind)),
+            Ok(IpNet::V6(net)) => v6.push((net.network().into(), net.broadcast().into(), kind)),
+            Err(_) => {}
+        }
+    }
+    (v4, v6)
 });
 
-fn special_table(v4: bool) -> &'static [(IpNet, SpecialUse)] {
-    let [of_v4, of_v6] = &*SPECIAL;
-    if v4 { of_v4 } else { of_v6 }
+/// First and last address of each block.
+type Kinds<T> = Vec<(T, T, SpecialUse)>;
+
+fn kind_of<T: Bits>(addr: T, kinds: &Kinds<T>) -> Option<SpecialUse> {
+    kinds.iter().find(|&&(first, last, _)| first <= addr && addr <= last).map(|&(.., kind)| kind)
 }
 
+/// All IPv6 but global unicast.
+const NOT_GLOBAL_V6: &[&str] = &["::/3", "4000::/2", "8000::/1"];
+
 /// Global unicast IPv6; nothing else has been given out (RFC 4291, 2.4).
-const GLOBAL_V6: &str = "2000::/3";
+static GLOBAL_V6: LazyLock<Option<Ipv6Net>> = LazyLock::new(|| "2000::/3".parse().ok());
 
 /// Why an address can never be where an Internet host is, by the IANA special-purpose registries
 /// (RFC 6890 and its successors). `None` for ordinary unicast addresses.
 #[must_use]
 pub fn special_use(addr: IpAddr) -> Option<SpecialUse> {
-    let known = special_table(addr.is_ipv4()).iter().find(|(net, _)| net.contains(&addr)).map(|&(_, kind)| kind);
-    let global = || GLOBAL_V6.parse::<IpNet>().is_ok_and(|net| net.contains(&addr));
-    known.or_else(|| (addr.is_ipv6() && !global()).then_some(SpecialUse::Reserved))
+    let (of_v4, of_v6) = &*SPECIAL_RANGES;
+    match addr {
+        IpAddr::V4(addr) => kind_of(addr.into(), of_v4),
+        IpAddr::V6(addr) => {
+            let global = || GLOBAL_V6.is_some_and(|net| net.contains(&addr));
+            kind_of(addr.into(), of_v6).or_else(|| (!global()).then_some(SpecialUse::Reserved))
+        }
+    }
 }
 
 /// Every kind of special use that some address of a prefix has.
 #[must_use]
 pub fn special_uses(net: &IpNet) -> BTreeSet<SpecialUse> {
-    let meets = |block: &IpNet| block.contains(net) || net.contains(block);
-    let table = special_table(net.addr().is_ipv4()).iter();
-    let mut kinds: BTreeSet<_> = table.filter(|(block, _)| meets(block)).map(|&(_, kind)| kind).collect();
-    // What no table holds may be of special use all the same, by its first address; only IPv6 has such blocks.
-    let global = GLOBAL_V6.parse::<IpNet>().is_ok_and(|global| global.contains(net));
-    if net.addr().is_ipv6() && !global && kinds.is_empty() {
-        kinds.insert(SpecialUse::Reserved);
+    let (of_v4, of_v6) = &*SPECIAL_RANGES;
+    match net {
+        IpNet::V4(net) => kinds_in(net.network().into(), net.broadcast().into(), of_v4),
+        IpNet::V6(net) => {
+            let kinds = kinds_in(net.network().into(), net.broadcast().into(), of_v6);
+            // What no table holds may be of special use all the same, by its first address; only IPv6 has such blocks.
+            let global = GLOBAL_V6.is_some_and(|global| global.contains(net));
+            if global || !kinds.is_empty() { kinds } else { [SpecialUse::Reserved].into() }
+        }
     }
-    kinds
+}
+
+fn kinds_in<T: Bits>(from: T, to: T, kinds: &Kinds<T>) -> BTreeSet<SpecialUse> {
+    kinds.iter().filter(|&&(first, last, _)| first <= to && from <= last).map(|&(.., kind)| kind).collect()
+}
+
+/// Every address of special use. One look at it tells that a whole set has none.
+#[must_use]
+pub fn special_space() -> &'static AddrSet {
+    static SPACE: LazyLock<AddrSet> = LazyLock::new(|| {
+        let nets = SPECIAL_V4.iter().chain(SPECIAL_V6).map(|&(net, _)| net).chain(NOT_GLOBAL_V6.iter().copied());
+        nets.filter_map(|net| net.parse::<IpNet>().ok()).collect()
+    });
+    &SPACE
 }
 
 /// The kinds of address that no public name may lead to.
@@ -249,7 +282,7 @@ impl AddrSet {
     /// Addresses in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        Self { v4: union(&self.v4, &other.v4), v6: union(&self.v6, &other.v6) }
+        [self, other].into_iter().collect()
     }
 
     /// Addresses of this set that are not in the other.
@@ -262,6 +295,16 @@ impl AddrSet {
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self { v4: both(&self.v4, &other.v4), v6: both(&self.v6, &other.v6) }
+    }
+
+    /// The prefixes of the set that are [too wide](is_too_wide), without those that are not: mostly there is nothing to cut.
+    #[must_use]
+    pub fn too_wide(&self) -> Vec<IpNet> {
+        let wide = Self {
+            v4: self.v4.iter().copied().filter(|(first, last)| last - first >= u32::MAX >> 8).collect(),
+            v6: self.v6.iter().copied().filter(|(first, last)| last - first >= u128::MAX >> 16).collect(),
+        };
+        wide.prefixes().into_iter().filter(is_too_wide).collect()
     }
 
     /// Every single address, IPv4 first, sorted. For sets of answers, which are small; a prefix is better left one.
@@ -344,18 +387,23 @@ impl FromIterator<IpNet> for AddrSet {
 
 impl<'a> FromIterator<&'a Self> for AddrSet {
     fn from_iter<I: IntoIterator<Item = &'a Self>>(sets: I) -> Self {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for set in sets {
-            v4.extend_from_slice(&set.v4);
-            v6.extend_from_slice(&set.v6);
-        }
-        Self { v4: normal(v4), v6: normal(v6) }
+        let sets: Vec<&Self> = sets.into_iter().collect();
+        Self { v4: union(sets.iter().map(|set| &set.v4)), v6: union(sets.iter().map(|set| &set.v6)) }
     }
 }
 
 impl FromIterator<IpAddr> for AddrSet {
     fn from_iter<I: IntoIterator<Item = IpAddr>>(addrs: I) -> Self {
-        addrs.into_iter().map(IpNet::from).collect()
+        let addrs = addrs.into_iter();
+        // Mostly IPv4.
+        let (mut v4, mut v6) = (Vec::with_capacity(addrs.size_hint().0), Vec::new());
+        for addr in addrs {
+            match addr {
+                IpAddr::V4(addr) => v4.push((u32::from(addr), u32::from(addr))),
+                IpAddr::V6(addr) => v6.push((u128::from(addr), u128::from(addr))),
+            }
+        }
+        Self { v4: normal(v4), v6: normal(v6) }
     }
 }
 
@@ -386,21 +434,39 @@ impl Bits for u128 {
 fn normal<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
     // By the first address alone: comparing both takes twice as long, and what is joined comes out the same.
     ranges.sort_unstable_by_key(|&(first, _)| first);
-    let mut joined: Ranges<T> = Vec::with_capacity(ranges.len());
-    for (first, last) in ranges {
-        match joined.last_mut() {
-            Some(open) if open.1.next().is_none_or(|edge| first <= edge) => open.1 = open.1.max(last),
-            _ => joined.push((first, last)),
-        }
-    }
-    joined
+    joined(ranges)
 }
 
-fn union<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
-    normal(a.iter().chain(b).copied().collect())
+/// Joins ranges that are in order by their first address.
+fn joined<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
+    ranges.dedup_by(|&mut (first, last), open| {
+        let joins = open.1.next().is_none_or(|edge| first <= edge);
+        if joins {
+            open.1 = open.1.max(last);
+        }
+        joins
+    });
+    ranges
+}
+
+fn union<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a Ranges<T>>) -> Ranges<T> {
+    let sets: Vec<&Ranges<T>> = sets.filter(|ranges| !ranges.is_empty()).collect();
+    match *sets {
+        [] => Vec::new(),
+        [only] => only.clone(),
+        _ => {
+            let mut ranges = sets.into_iter().map(Vec::as_slice).collect::<Vec<_>>().concat();
+            // Each set is in order. This sort sees that and merges them.
+            ranges.sort_by_key(|&(first, _)| first);
+            joined(ranges)
+        }
+    }
 }
 
 fn minus<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
+    if a.is_empty() || b.is_empty() {
+        return a.clone();
+    }
     let mut left = Vec::with_capacity(a.len());
     let mut holes = b.iter().copied().peekable();
     for &(first, last) in a {
@@ -463,6 +529,32 @@ fn split(mut first: u128, last: u128, width: u8, mut emit: impl FnMut(u128, u8))
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_space_of_special_use_holds_what_has_one() {
+        let edges = |net: &IpNet| match *net {
+            IpNet::V4(net) => [net.network(), net.broadcast()]
+                .into_iter()
+                .flat_map(|addr| [u32::from(addr).wrapping_sub(1), addr.into(), u32::from(addr).wrapping_add(1)])
+                .map(|addr| IpAddr::V4(addr.into()))
+                .collect::<Vec<_>>(),
+            IpNet::V6(net) => [net.network(), net.broadcast()]
+                .into_iter()
+                .flat_map(|addr| [u128::from(addr).wrapping_sub(1), addr.into(), u128::from(addr).wrapping_add(1)])
+                .map(|addr| IpAddr::V6(addr.into()))
+                .collect(),
+        };
+        let blocks = SPECIAL_V4.iter().chain(SPECIAL_V6).map(|&(net, _)| net).chain(["2000::/3"]);
+        for addr in blocks.flat_map(|net| edges(&net.parse().unwrap())) {
+            assert_eq!(special_space().contains(addr), special_use(addr).is_some(), "{addr}");
+            assert_eq!(special_uses(&addr.into()).is_empty(), special_use(addr).is_none(), "{addr}");
+        }
+        for (addr, kind) in
+            [("::1", SpecialUse::Loopback), ("10.9.8.7", SpecialUse::Private), ("4000::1", SpecialUse::Reserved)]
+        {
+            assert_eq!(special_use(addr.parse().unwrap()), Some(kind));
+        }
+    }
 
     #[test]
     fn what_is_no_prefix_is_refused() {

@@ -4,7 +4,7 @@
 //! such sets is exact. Each part of it is tied to the rule and endpoint it comes from, and to a cause: somebody changed
 //! what is wanted, or DNS answers moved.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::addrs::AddrSet;
@@ -190,14 +190,25 @@ struct Side<'a> {
     clients: Vec<AddrSet>,
     limited: AddrSet,
     known: AddrSet,
+    /// Where each endpoint of each rule is.
+    places: Places<'a>,
 }
+
+/// By key and endpoint: the rules, by number, each with its destination.
+type Places<'a> = HashMap<(&'a Id, &'a Endpoint), Vec<(usize, &'a Destination)>>;
 
 impl<'a> Side<'a> {
     fn new(ruleset: &'a Ruleset) -> Self {
         let clients: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&ruleset.bound(rule))).collect();
         let limited = ruleset.limited();
         let known = clients.iter().chain([&limited]).collect();
-        Self { ruleset, clients, limited, known }
+        let mut places = Places::new();
+        for (number, rule) in ruleset.rules.iter().enumerate() {
+            for destination in &rule.destinations {
+                places.entry((&rule.key, &destination.endpoint)).or_default().push((number, destination));
+            }
+        }
+        Self { ruleset, clients, limited, known, places }
     }
 
     /// Whether a class of clients is denied by default; `None` when no rule is about them.
@@ -293,16 +304,21 @@ impl<'a> At<'a> {
         rules.iter().map(|&i| &self.side.ruleset.rules[i])
     }
 
+    /// The same endpoint of the same rule, as it is here.
+    fn same<'s>(&'s self, rule: &'s Rule, destination: &'s Destination) -> impl Iterator<Item = &'s Destination> {
+        let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
+        let places = self.side.places.get(&(&rule.key, &destination.endpoint));
+        places.into_iter().flatten().filter(|(number, _)| rules.contains(number)).map(|&(_, same)| same)
+    }
+
     /// Whether the same endpoint of the same rule is wanted here.
     fn wants(&self, rule: &Rule, destination: &Destination) -> bool {
-        let same = |d: &Destination| {
-            let decided = |d: &Destination| d.gap.as_ref().is_some_and(crate::ruleset::Gap::is_decided);
-            d.endpoint == destination.endpoint
-                && d.lists == destination.lists
+        let decided = |d: &Destination| d.gap.as_ref().is_some_and(crate::ruleset::Gap::is_decided);
+        self.same(rule, destination).any(|d| {
+            d.lists == destination.lists
                 && decided(d) == decided(destination)
                 && d.accepted.is_some() == destination.accepted.is_some()
-        };
-        self.rules(rule.action == Action::Deny).any(|r| r.key == rule.key && r.destinations.iter().any(same))
+        })
     }
 
     fn names(&self, denial: bool) -> BTreeSet<&'a NamePattern> {
@@ -327,7 +343,12 @@ impl Cell<'_> {
             }
             for rule in at.rules(denial) {
                 for destination in &rule.destinations {
-                    let addrs = destination.all().and(space);
+                    // `space` holds nothing that the other side has in rules of this kind. So what the same endpoint has
+                    // there need not be looked up, and of most endpoints nothing is left.
+                    let same = other.same(rule, destination).map(Destination::all).collect::<Vec<_>>();
+                    let own = destination.all();
+                    let moved = same.iter().fold(own, |moved, same| moved.minus(same));
+                    let addrs = moved.and(space);
                     if addrs.is_empty() {
                         continue;
                     }

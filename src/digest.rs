@@ -6,7 +6,17 @@ use sha2::Digest;
 /// The hash of a text, as 64 hexadecimal digits in lower case.
 #[must_use]
 pub fn sha256(text: &str) -> String {
-    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_of(&[text])
+}
+
+/// The same of several texts, one behind the other.
+#[must_use]
+pub fn sha256_of(texts: &[&str]) -> String {
+    let mut hasher = sha2::Sha256::new();
+    for text in texts {
+        hasher.update(text.as_bytes());
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub struct Explainer<'a> {
     /// The rules as they are, for whoever asks at no target.
     plain: View<'a>,
     posts: Vec<(&'static Target, Option<View<'a>>)>,
+    /// Who asks where nobody is named, by IPv4 and by IPv6.
+    faces: (Option<IpAddr>, Option<IpAddr>),
 }
 
 /// One wall, with what every question needs of it.
@@ -202,7 +204,10 @@ impl<'a> Explainer<'a> {
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, lock: Option<&'a Lock>, plain: &'a Wall<'a>, posts: &'a [Post<'a>]) -> Self {
         let posts = posts.iter().map(|(target, wall)| (*target, wall.as_ref().map(View::new)));
-        Self { ruleset, lock, plain: View::new(plain), posts: posts.collect() }
+        let limited = ruleset.clients.values().filter(|group| group.default_deny);
+        let limited: Vec<IpAddr> = limited.flat_map(|group| group.addrs.prefixes()).map(|net| net.addr()).collect();
+        let face = |v4: bool| limited.iter().copied().find(|addr| addr.is_ipv4() == v4);
+        Self { ruleset, lock, plain: View::new(plain), posts: posts.collect(), faces: (face(true), face(false)) }
     }
 
     /// The rule set.
@@ -248,8 +253,7 @@ impl<'a> Explainer<'a> {
     /// An address that stands for whoever asks, where nobody is named: of the first clients that are limited.
     #[must_use]
     pub fn face(&self, v4: bool) -> Option<IpAddr> {
-        let groups = self.ruleset.clients.values().filter(|group| group.default_deny);
-        groups.flat_map(|group| group.addrs.prefixes()).map(|net| net.addr()).find(|addr| addr.is_ipv4() == v4)
+        if v4 { self.faces.0 } else { self.faces.1 }
     }
 
     fn clients(&self, question: &Question) -> Vec<Client> {
@@ -528,8 +532,12 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        let spaces: Vec<AddrSet> = places.iter().map(|held| held.destination.all()).collect();
-        Self { by_addr: Holders::of(&spaces.iter().collect::<Vec<_>>()), places, by_name, by_parent }
+        // Few have a list beside their addresses.
+        let merged = |held: &Held<'_>| (!held.destination.listed.is_empty()).then(|| held.destination.all());
+        let merged: Vec<Option<AddrSet>> = places.iter().map(merged).collect();
+        let spaces = places.iter().zip(&merged).map(|(held, all)| all.as_ref().unwrap_or(&held.destination.addrs));
+        let by_addr = Holders::of(&spaces.collect::<Vec<_>>());
+        Self { by_addr, places, by_name, by_parent }
     }
 
     fn held(&self, number: u32) -> Held<'a> {

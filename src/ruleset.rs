@@ -429,12 +429,15 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     let own = policy.client_prefixes();
     // A name is trusted by whoever trusts it most, as when it was asked: two entries cannot see two answers.
     let terms = policy.queries();
-    let lists = pinned(policy, lock, &own, findings);
+    // What may have to be refused. Mostly nothing of a list or an answer is in it, which one look tells.
+    let suspect = addrs::special_space().union(&own.iter().copied().collect());
+    let lists = pinned(policy, lock, &own, &suspect, findings);
     let mut rules = Vec::new();
     for decision in &policy.decisions {
         let resolved = decision.endpoints.iter().map(|endpoint| {
             let terms = endpoint.query().and_then(|query| terms.get(&query)).unwrap_or(&decision.terms);
-            let mut destination = destination(endpoint, decision, lock, Judge { terms, clients: &own }, findings);
+            let judge = Judge { terms, clients: &own };
+            let mut destination = destination(endpoint, decision, lock, judge, &suspect, findings);
             widen(&mut destination, decision, policy, &lists);
             destination
         });
@@ -494,7 +497,13 @@ fn known(rules: &[Rule], lock: Option<&Lock>) -> BTreeMap<Host, Known> {
             let Some(entry) = lock.and_then(|lock| lock.hosts.get(&Query::Host(host.clone()))) else { continue };
             let newest = entry.addresses.iter().filter(|(_, seen)| seen.missing.is_none()).map(|(addr, _)| *addr);
             let known = answers.entry(host.clone()).or_default();
-            known.now.extend(newest.filter(|addr| destination.addrs.contains(*addr)));
+            let believed = newest.filter(|addr| destination.addrs.contains(*addr));
+            // Built at once it is quicker than one by one.
+            if known.now.is_empty() {
+                known.now = believed.collect();
+            } else {
+                known.now.extend(believed);
+            }
             if known.aliases.is_empty() {
                 known.aliases = entry.chain.iter().chain(&entry.through).cloned().collect();
             }
@@ -540,7 +549,7 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
 
 /// Many prefixes that together are nearly everything are as wide as one that says so.
 fn refuse_wide(addrs: &AddrSet, span: &Span, who: &str, findings: &mut Findings) {
-    for net in addrs.prefixes().iter().filter(|net| addrs::is_too_wide(net)) {
+    for net in addrs.too_wide() {
         findings.push(
             Diagnostic::new(Code::TooWide, format!("the prefixes of {who} together are {net}"))
                 .at(span.clone(), "")
@@ -554,6 +563,7 @@ fn destination(
     decision: &Decision,
     lock: Option<&Lock>,
     judge: Judge<'_>,
+    suspect: &AddrSet,
     findings: &mut Findings,
 ) -> Destination {
     let bare = |names, addrs, gap| Destination {
@@ -571,7 +581,7 @@ fn destination(
             bare(vec![pattern.clone()], AddrSet::new(), Some(Gap::Wildcard))
         }
         Endpoint::Name(pattern @ NamePattern::Exact(host)) => {
-            let (addrs, gap) = addresses(&Query::Host(host.clone()), lock, judge, findings);
+            let (addrs, gap) = addresses(&Query::Host(host.clone()), lock, judge, suspect, findings);
             bare(vec![pattern.clone()], addrs, gap)
         }
         Endpoint::Service(service) => {
@@ -595,7 +605,7 @@ fn destination(
                 if !decision.ports.iter().any(|p| p.contains(service.protocol(), *port)) {
                     continue;
                 }
-                let (more, missing) = addresses(&Query::Host(host.clone()), lock, judge, findings);
+                let (more, missing) = addresses(&Query::Host(host.clone()), lock, judge, suspect, findings);
                 names.push(NamePattern::Exact(host.clone()));
                 addrs.push(more);
                 gap = gap.or(missing);
@@ -616,6 +626,7 @@ fn pinned(
     policy: &Policy,
     lock: Option<&Lock>,
     clients: &[IpNet],
+    suspect: &AddrSet,
     findings: &mut Findings,
 ) -> BTreeMap<Id, PinnedList> {
     let mut lists = BTreeMap::new();
@@ -630,7 +641,9 @@ fn pinned(
             None => list.fault = Some(ListFault::NotInLock),
             Some(entry) if entry.source != range.source => list.fault = Some(ListFault::OtherSource),
             Some(entry) => {
-                for net in entry.prefixes.keys() {
+                list.addrs = entry.prefixes.keys().copied().collect();
+                let clear = list.addrs.and(suspect).is_empty();
+                for net in entry.prefixes.keys().filter(|_| !clear) {
                     if let Some(why) = ranges::refuse_one(net, &range.terms.special, clients) {
                         let message = format!("the list `{id}` of the lock has {}, which {why}", addrs::short(net));
                         findings.push(
@@ -639,7 +652,6 @@ fn pinned(
                         );
                     }
                 }
-                list.addrs = entry.prefixes.keys().copied().collect();
                 refuse_wide(&list.addrs, &range.span, &format!("list `{id}`"), findings);
             }
         }
@@ -704,31 +716,42 @@ fn list_of<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn addresses(query: &Query, lock: Option<&Lock>, judge: Judge<'_>, findings: &mut Findings) -> (AddrSet, Option<Gap>) {
+fn addresses(
+    query: &Query,
+    lock: Option<&Lock>,
+    judge: Judge<'_>,
+    suspect: &AddrSet,
+    findings: &mut Findings,
+) -> (AddrSet, Option<Gap>) {
     let Some(entry) = lock.and_then(|lock| lock.hosts.get(query)) else {
         return (AddrSet::new(), Some(Gap::NotInLock));
     };
-    let mut good = Vec::new();
-    for &addr in entry.addresses.keys() {
-        match judge.refuse(addr) {
-            None => good.push(addr),
-            Some(why) => findings.push(
-                Diagnostic::new(Code::BadLock, format!("the lock leads `{query}` to {addr}, {why}"))
-                    .help(format!("no rule is made from that: run `outgate resolve` to ask again{}", why.way_out())),
-            ),
-        }
+    let mut good: AddrSet = entry.addresses.keys().copied().collect();
+    if !good.and(suspect).is_empty() {
+        let mut refuse = |addr: &IpAddr| match judge.refuse(*addr) {
+            None => false,
+            Some(why) => {
+                findings.push(
+                    Diagnostic::new(Code::BadLock, format!("the lock leads `{query}` to {addr}, {why}")).help(format!(
+                        "no rule is made from that: run `outgate resolve` to ask again{}",
+                        why.way_out()
+                    )),
+                );
+                true
+            }
+        };
+        good = entry.addresses.keys().filter(|addr| !refuse(addr)).copied().collect();
     }
-    let unanswered = [(RecordType::A, true), (RecordType::Aaaa, false)].into_iter().any(|(kind, v4)| {
-        let failed = entry.failed.get(&kind).is_some_and(|failed| !failed.failure.is_final());
-        failed && !good.iter().any(|addr| addr.is_ipv4() == v4)
-    });
+    let unanswered = [(RecordType::A, good.has_v4()), (RecordType::Aaaa, good.has_v6())]
+        .into_iter()
+        .any(|(kind, has)| !has && entry.failed.get(&kind).is_some_and(|failed| !failed.failure.is_final()));
     let why = || failures(entry).unwrap_or_else(|| "no records".to_owned());
     let gap = match (unanswered, good.is_empty()) {
         (true, _) => Some(Gap::Unanswered(why())),
         (false, true) => Some(Gap::NoAddress(why())),
         (false, false) => None,
     };
-    (good.into_iter().collect(), gap)
+    (good, gap)
 }
 
 fn failures(entry: &crate::lock::Entry) -> Option<String> {

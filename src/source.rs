@@ -36,6 +36,13 @@ impl Sources {
         SourceId(self.0.len() - 1)
     }
 
+    /// Lets go of a text that nothing points into any more: a lock may have fifty megabytes.
+    pub fn forget(&mut self, id: SourceId) {
+        if let Some(source) = self.0.get_mut(id.0) {
+            *source = Arc::new(Source { path: source.path.clone(), text: String::new() });
+        }
+    }
+
     /// Takes over a text of another value, and gives its id here: the same, where it came here from one ancestor.
     pub fn adopt(&mut self, other: &Self, id: SourceId) -> SourceId {
         let text = &other.0[id.0];

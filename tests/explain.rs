@@ -10,11 +10,18 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use ipnet::IpNet;
+use outgate::day::Day;
 use outgate::explain::question::{self, Question, To};
 use outgate::explain::{Explainer, Standing};
+use outgate::host::Query;
+use outgate::lock::ranges::Listed;
+use outgate::lock::{Entry, ListEntry, Lock};
 use outgate::port::Protocol;
+use outgate::ranges::{Place, Source};
 use outgate::ruleset::Verdict;
 use outgate::target::wall::Wall;
+use outgate::text::{Id, Text};
 use proptest::prelude::*;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -648,6 +655,92 @@ fn a_name_server_says_whether_it_resolves() {
     };
     assert_eq!(notes("usage.truenas.com"), "it does not resolve: it is blocked");
     assert_eq!(notes("update.truenas.com"), "it resolves");
+}
+
+/// A list of addresses is answered line by line by an index that is made for many. Held to the prefixes themselves.
+#[test]
+fn what_is_said_of_many_addresses_is_what_the_prefixes_say() {
+    let mut state = 7_u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from(state >> 32).unwrap()
+    };
+    // Between 11.0.0.0 and 42.255.255.255, where nothing is of special use, and a few of IPv6.
+    let mut v4 = || (11 << 24) + next() % (32 << 24);
+    let lengths = [17, 20, 24, 24, 28, 31, 32, 32];
+    let mut list: BTreeSet<IpNet> = (0..6000_usize)
+        .map(|i| IpNet::new(IpAddr::V4(v4().into()), lengths[i % lengths.len()]).unwrap().trunc())
+        .collect();
+    list.extend(["2600:1::/32", "2600:2:3::/48", "2600:2:3:4::5/128"].map(|net| net.parse::<IpNet>().unwrap()));
+    let own: IpNet = "12.0.0.0/9".parse().unwrap();
+
+    let day = Day::parse("2026-11-21").unwrap();
+    let prefixes = list.iter().map(|net| (*net, Listed { first: day, missing: None })).collect();
+    let source = Source { from: Place::parse("list").unwrap(), paths: Vec::new() };
+    let lock = Lock {
+        day,
+        note: None,
+        sites: [Text::parse("many").unwrap()].into(),
+        hosts: BTreeMap::from([(Query::parse("cdn.example.net").unwrap(), Entry::default())]),
+        ranges: BTreeMap::from([(
+            Id::parse("vendor").unwrap(),
+            ListEntry { source, read: None, failed: None, prefixes },
+        )]),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("outgate.lock"), lock.print()).unwrap();
+    fs::write(
+        folder.path().join("outgate.yaml"),
+        "site: many\nrelease: \"25.10\"\nclients: {nas: [192.0.2.10, \"2001:db8::10\"]}\nfeatures: []\n\
+         ranges:\n  vendor: {for: [cdn.example.net], file: list}\nextra:\n\
+         - {id: alpha, purpose: Ours., origin: [nas], hosts: [12.0.0.0/9], ports: [443/tcp]}\n\
+         - {id: beta, purpose: Theirs., origin: [nas], hosts: [cdn.example.net], ports: [443/tcp]}\n\
+         targets: {nftables: {}}\n",
+    )
+    .unwrap();
+
+    let mut asked: Vec<IpAddr> = (0..20_000).map(|_| IpAddr::V4(v4().into())).collect();
+    for net in &list {
+        asked.extend([net.network(), net.broadcast()]);
+        if let (IpAddr::V4(first), IpAddr::V4(last)) = (net.network(), net.broadcast()) {
+            asked.extend([u32::from(first) - 1, u32::from(last) + 1].map(|addr| IpAddr::V4(addr.into())));
+        }
+    }
+    asked.extend(
+        ["2600:2::", "2600:2:3:4::6", "2600:1:ffff::", "::", "255.255.255.255"]
+            .map(|addr| addr.parse::<IpAddr>().unwrap()),
+    );
+    let lines: String = asked.iter().map(|addr| format!("{addr}\n")).collect();
+    let said = explain(folder.path(), &["-", "--each"], &lines);
+    assert_eq!(said.lines().count(), asked.len());
+    let mut verdicts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (addr, line) in asked.iter().zip(said.lines()) {
+        let rule = match (own.contains(addr), list.iter().any(|net| net.contains(addr))) {
+            (true, _) => "alpha",
+            (false, true) => "beta",
+            (false, false) => "-",
+        };
+        let verdict = if rule == "-" { "denied" } else { "allowed" };
+        assert_eq!(line, format!("{verdict}\t{rule}\t{addr}"));
+        *verdicts.entry(rule).or_default() += 1;
+    }
+    assert!(verdicts.len() == 3 && verdicts.values().all(|&count| count > 500), "{verdicts:?}");
+
+    // The same for programs, an object a line; and one address alone is answered as among many.
+    let few: String = asked.iter().step_by(500).map(|addr| format!("  {addr}\r\n\n")).collect();
+    let objects = explain(folder.path(), &["-", "--each", "--format", "json"], &few);
+    for (line, object) in said.lines().step_by(500).zip(objects.lines()) {
+        let object: Value = serde_json::from_str(object).unwrap();
+        let field = |name: &str| object[name].as_str().unwrap_or("-").to_owned();
+        assert_eq!(line, [field("verdict"), field("rule"), field("address")].join("\t"));
+    }
+    assert_eq!(objects.lines().count(), asked.len().div_ceil(500));
+    for (addr, line) in asked.iter().zip(said.lines()).step_by(4001) {
+        let one = json(folder.path(), &[&addr.to_string(), "--from", "nas"]);
+        let client = &one["answers"][0]["clients"][0];
+        let rule = client["rules"][0]["rule"].as_str().or(client["rules"][0]["key"].as_str()).unwrap_or("-");
+        assert_eq!(line.split('\t').nth(1), Some(rule), "{addr}: {client:#}");
+    }
 }
 
 #[test]

@@ -234,6 +234,7 @@ const DOORS: &[(&str, &[&str])] = &[
         &[
             "ranges.rs",
             "lock/file.rs",
+            "lock/file/usual.rs",
             "schema.rs",
             "drift/nftables.rs",
             "drift/opnsense.rs",

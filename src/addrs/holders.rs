@@ -1,6 +1,6 @@
 //! Which of many sets hold an address, found by one search however many sets there are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::{AddrSet, Bits, Ranges};
@@ -9,6 +9,8 @@ use super::{AddrSet, Bits, Ranges};
 #[derive(Clone, Debug, Default)]
 pub struct Holders {
     v4: Vec<(u32, Group)>,
+    /// For each first half of an IPv4 address how many edges lie before it; none where there are few edges.
+    halves: Vec<usize>,
     v6: Vec<(u128, Group)>,
     groups: Vec<Vec<u32>>,
 }
@@ -23,18 +25,46 @@ impl Holders {
         let mut groups = Groups::new(sets.len());
         let v4 = sweep(sets.iter().map(|set| &set.v4), &mut groups);
         let v6 = sweep(sets.iter().map(|set| &set.v6), &mut groups);
-        Self { v4, v6, groups: groups.all }
+        let halves = if v4.len() < HALVES_FROM { Vec::new() } else { halves(&v4) };
+        Self { v4, halves, v6, groups: groups.all }
     }
 
     /// The numbers of the sets that hold the address, in order.
     #[must_use]
     pub fn at(&self, addr: IpAddr) -> &[u32] {
         let group = match addr {
-            IpAddr::V4(addr) => last_before(&self.v4, addr.into()),
+            IpAddr::V4(addr) => self.last_before_v4(addr.into()),
             IpAddr::V6(addr) => last_before(&self.v6, addr.into()),
         };
         group.and_then(|group| self.groups.get(usize::try_from(group).ok()?)).map_or(&[], Vec::as_slice)
     }
+
+    fn last_before_v4(&self, addr: u32) -> Option<Group> {
+        let half = half_of(addr);
+        let (Some(&from), Some(&to)) = (self.halves.get(half), self.halves.get(half + 1)) else {
+            return last_before(&self.v4, addr);
+        };
+        // The last of those before them goes on into this half.
+        last_before(self.v4.get(from.saturating_sub(1)..to)?, addr)
+    }
+}
+
+/// From so many edges on, a search begins in its half of the addresses: over all of them it waits for memory at every step.
+const HALVES_FROM: usize = 1 << 12;
+
+fn half_of(addr: u32) -> usize {
+    usize::try_from(addr >> 16).unwrap_or(usize::MAX)
+}
+
+fn halves(edges: &[(u32, Group)]) -> Vec<usize> {
+    let mut halves = Vec::with_capacity((1 << 16) + 1);
+    for (number, &(first, _)) in edges.iter().enumerate() {
+        if half_of(first) >= halves.len() {
+            halves.resize(half_of(first) + 1, number);
+        }
+    }
+    halves.resize((1 << 16) + 1, edges.len());
+    halves
 }
 
 fn last_before<T: Bits>(edges: &[(T, Group)], addr: T) -> Option<Group> {
@@ -53,15 +83,18 @@ fn sweep<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a Ranges<T>>, groups: &m
             edges.extend(last.next().map(|next| (next, false, number)));
         }
     }
-    edges.sort_unstable();
-    let mut open = BTreeSet::new();
+    // The edges of each set are in order. This sort sees that and merges them, which of a few sets is quicker.
+    edges.sort();
+    // The numbers in order. Mostly there are none, one or two: without a tree, and sorted so, 75,000 prefixes take 16 in place
+    // of 63 million instructions.
+    let mut open: Vec<u32> = Vec::new();
     let mut out: Vec<(T, Group)> = Vec::with_capacity(edges.len());
     let mut rest = edges.iter().peekable();
     while let Some(&(at, begins, number)) = rest.next() {
-        if begins {
-            open.insert(number);
-        } else {
-            open.remove(&number);
+        match (open.binary_search(&number), begins) {
+            (Err(place), true) => open.insert(place, number),
+            (Ok(place), false) => _ = open.remove(place),
+            _ => {}
         }
         if rest.peek().is_none_or(|(next, ..)| *next != at) {
             out.push((at, groups.number_of(&open)));
@@ -87,18 +120,19 @@ impl Groups {
         Self { none: count(sets), all, known: HashMap::new() }
     }
 
-    fn number_of(&mut self, open: &BTreeSet<u32>) -> Group {
-        match (open.len(), open.first()) {
-            (1, Some(&only)) => only,
-            (0, _) => self.none,
-            _ => {
-                let group: Vec<u32> = open.iter().copied().collect();
-                let next = count(self.all.len());
-                *self.known.entry(group).or_insert_with_key(|group| {
-                    self.all.push(group.clone());
+    fn number_of(&mut self, open: &[u32]) -> Group {
+        match *open {
+            [] => self.none,
+            [only] => only,
+            _ => match self.known.get(open) {
+                Some(&group) => group,
+                None => {
+                    let next = count(self.all.len());
+                    self.all.push(open.to_vec());
+                    self.known.insert(open.to_vec(), next);
                     next
-                })
-            }
+                }
+            },
         }
     }
 }
@@ -112,6 +146,33 @@ mod tests {
     use super::*;
     use ipnet::IpNet;
     use proptest::prelude::*;
+
+    #[test]
+    fn many_edges_are_found_by_halves_of_addresses() {
+        // Some begin and end at the border of a half, some hold many halves, and the last of all is held.
+        let mut sets: Vec<AddrSet> = vec![AddrSet::new(); 3];
+        let mut state = 1_u64;
+        let mut next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u32::try_from(state >> 32).unwrap()
+        };
+        for set in &mut sets {
+            let nets = (0..4000).map(|_| {
+                let length = [13, 16, 17, 24, 32, 32][next() as usize % 6];
+                ipnet::IpNet::new(IpAddr::V4(next().into()), length).unwrap().trunc()
+            });
+            *set = nets.chain(["255.255.255.255/32".parse().unwrap()]).collect();
+        }
+        let holders = Holders::of(&sets.iter().collect::<Vec<_>>());
+        assert!(!holders.halves.is_empty());
+        let ends = holders.v4.iter().flat_map(|&(first, _)| [first, first.wrapping_sub(1), first.wrapping_add(1)]);
+        let borders = (0..=u16::MAX).flat_map(|half| [u32::from(half) << 16, u32::from(half) << 16 | 0xffff]);
+        for addr in ends.chain(borders) {
+            let addr = IpAddr::V4(addr.into());
+            let slow: Vec<u32> = (0..).zip(&sets).filter(|(_, set)| set.contains(addr)).map(|(n, _)| n).collect();
+            assert_eq!(holders.at(addr), slow.as_slice(), "{addr}");
+        }
+    }
 
     proptest! {
         #[test]

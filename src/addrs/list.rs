@@ -57,24 +57,12 @@ pub fn read(text: &str) -> Result<AddrSet, ListError> {
 /// A line that is `192.0.2.0/24` or `192.0.2.1` in its one spelling and nothing else, with its length; `None` for all else,
 /// which is looked at more closely.
 fn plain_v4(text: &[u8]) -> Option<((u32, u32), usize)> {
-    let (mut addr, mut octet, mut digits, mut dots, mut at) = (0_u32, 0_u32, 0, 0, 0);
-    let behind = loop {
-        let byte = text.get(at).copied().unwrap_or(b'\n');
-        at += 1;
-        match byte {
-            b'0'..=b'9' if digits < 3 && (digits == 0 || octet > 0) => {
-                octet = octet * 10 + u32::from(byte - b'0');
-                digits += 1;
-            }
-            b'.' if digits > 0 && octet <= 255 && dots < 3 => {
-                addr = addr << 8 | octet;
-                (octet, digits, dots) = (0, 0, dots + 1);
-            }
-            b'/' | b'\n' if digits > 0 && octet <= 255 && dots == 3 => break byte,
-            _ => return None,
-        }
-    };
-    addr = addr << 8 | octet;
+    let (addr, mut at) = octets(text)?;
+    let behind = text.get(at).copied().unwrap_or(b'\n');
+    at += 1;
+    if !matches!(behind, b'/' | b'\n') {
+        return None;
+    }
     let mut length = 32;
     if behind == b'/' {
         let (digits, tens) = match text.get(at..)? {
@@ -89,6 +77,36 @@ fn plain_v4(text: &[u8]) -> Option<((u32, u32), usize)> {
     }
     let rest = u32::MAX.checked_shr(length).unwrap_or(0);
     (length <= 32 && addr & rest == 0).then_some(((addr, addr | rest), at.min(text.len())))
+}
+
+/// The IPv4 address that a text begins with, in its one spelling, and its length.
+pub(crate) fn octets(text: &[u8]) -> Option<(u32, usize)> {
+    let (mut addr, mut octet, mut digits, mut dots, mut at) = (0_u32, 0_u32, 0, 0, 0);
+    loop {
+        match text.get(at) {
+            Some(digit @ b'0'..=b'9') if digits < 3 && (digits == 0 || octet > 0) => {
+                octet = octet * 10 + u32::from(digit - b'0');
+                digits += 1;
+            }
+            Some(b'.') if digits > 0 && octet <= 255 && dots < 3 => {
+                addr = addr << 8 | octet;
+                (octet, digits, dots) = (0, 0, dots + 1);
+            }
+            Some(b'0'..=b'9') => return None,
+            _ if digits > 0 && octet <= 255 && dots == 3 => return Some((addr << 8 | octet, at)),
+            _ => return None,
+        }
+        at += 1;
+    }
+}
+
+/// Reads one address. The usual spelling of IPv4 has a quick way.
+#[must_use]
+pub fn read_one(text: &str) -> Option<IpAddr> {
+    match octets(text.as_bytes()) {
+        Some((addr, length)) if length == text.len() => Some(IpAddr::V4(addr.into())),
+        _ => text.parse().ok(),
+    }
 }
 
 fn slowly(text: &str) -> Result<IpNet, &'static str> {
@@ -155,7 +173,7 @@ fn joined(nets: impl Iterator<Item = IpNet>, between: &str) -> String {
 }
 
 /// Writes a prefix; one of a single address without its length.
-pub(super) fn push(out: &mut String, net: &IpNet) {
+pub(crate) fn push(out: &mut String, net: &IpNet) {
     match net.addr() {
         IpAddr::V4(addr) => push_v4(out, addr),
         IpAddr::V6(addr) => push_v6(out, addr),

@@ -37,7 +37,7 @@ pub(super) struct Explain {
     /// Only at this target; may be given several times
     #[arg(long, value_name = "NAME")]
     target: Vec<String>,
-    /// A line of answer for each line of input, in place of the sum: verdict, rule, what was asked
+    /// A line of answer for each line of input, such as an address, in place of the sum: verdict, rule, what was asked
     #[arg(long)]
     each: bool,
     #[command(flatten)]

@@ -360,7 +360,9 @@ pub(super) fn read(run: &mut Run, path: &Path) -> Result<Option<Lock>, Stop> {
 /// The lock at a path, which must be there.
 pub(super) fn parse(run: &mut Run, path: &Path) -> Result<Lock, Stop> {
     let id = run.read(path)?;
-    Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))
+    let lock = Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))?;
+    run.sources.forget(id);
+    Ok(lock)
 }
 
 /// The lock of a site, and its path: one that is named must be there, and the one beside the profile need not.

@@ -121,6 +121,8 @@ pub fn in_locks(old: Option<&Lock>, new: &Lock, findings: &mut Findings) {
                 .push(Diagnostic::new(Code::WithoutAnswer, message).help("look why: no rule by address is made of it"));
         }
         let covered = |entry: &crate::lock::Entry, lock: &Lock| Coverage::of(entry, lock.day, None).covered();
+        // Without samples nothing tells, and of most names there are none.
+        let was = was.filter(|was| was.sampled.is_some() && entry.sampled.is_some());
         let fell = was.zip(old).and_then(|(was, old)| Some((covered(was, old)?, covered(entry, new)?)));
         if let Some((was, is)) = fell.filter(|(was, is)| was - is > FALL) {
             let percent = |share: f64| format!("{:.0} %", share * 100.0);

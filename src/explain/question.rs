@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::addrs::list as addrs;
 use crate::host::Host;
 use crate::port::Protocol;
 
@@ -60,6 +61,11 @@ const NO_PORTS: NoQuestion = NoQuestion("is about a packet without ports, which 
 /// Why it is neither.
 pub fn read(text: &str) -> Result<Sighting, NoQuestion> {
     let text = text.trim();
+    // What is an address and nothing else is no line of any log. A list may have a million of them.
+    if let Some(addr) = addrs::read_one(text) {
+        let question = Question { client: None, to: To::Addr(addr), port: None, path: None };
+        return Ok(Sighting { question, log: None });
+    }
     let logs = [nftables_line, filterlog_line, pflog_line, squid_line, combined_line];
     logs.into_iter().find_map(|log| log(text)).unwrap_or_else(|| {
         // Names and addresses hold no space.

@@ -28,6 +28,8 @@ use crate::resolve::{Failure, RecordType};
 use crate::source::{SourceId, Sources, Span};
 use crate::text::{CONFLICT, Id, Text, is_conflict_marker, quoted};
 
+mod usual;
+
 /// The format this program writes and reads.
 const FORMAT: u32 = 2;
 
@@ -284,6 +286,11 @@ impl Lock {
     /// not add up, or a file that is not as we would have written it.
     pub fn parse(sources: &Sources, id: SourceId) -> Result<Self, Diagnostic> {
         let text = &sources.get(id).text;
+        usual::read(text, id).map_or_else(|| Self::read_any(text, id), Ok)
+    }
+
+    /// Reads any lock, and says what is wrong with it.
+    fn read_any(text: &str, id: SourceId) -> Result<Self, Diagnostic> {
         let bad = |line: usize, message: String| {
             Diagnostic::new(Code::BadLock, message)
                 .at(line_span(text, id, line), "")
@@ -349,7 +356,7 @@ impl Lock {
             return Err(odd);
         }
         let canonical = lock.print();
-        if canonical != *text {
+        if canonical != text {
             let line = 1 + text.lines().zip(canonical.lines()).take_while(|(a, b)| a == b).count();
             return Err(bad(line, "this lock is not as it was written".to_owned()));
         }
@@ -371,6 +378,21 @@ fn line_span(text: &str, source: SourceId, line: usize) -> Span {
 impl Entry {
     /// The lines of the entry, but for its sum.
     fn body(&self) -> String {
+        let mut out = self.before_addresses();
+        if !self.addresses.is_empty() {
+            out.reserve(48 * self.addresses.len());
+            let mut between = " \"addresses\": {\n";
+            for (addr, seen) in &self.addresses {
+                out.push_str(between);
+                self.address(*addr, seen, &mut out);
+                between = ",\n";
+            }
+            out.push_str("\n },\n");
+        }
+        out + &self.behind_addresses()
+    }
+
+    fn before_addresses(&self) -> String {
         let mut out = String::new();
         let mut line = |key: &str, value: &str| {
             let _ = writeln!(out, " {}: {value},", json(key));
@@ -387,15 +409,14 @@ impl Entry {
         if !self.through.is_empty() {
             line("through", &list(&self.through));
         }
-        if !self.addresses.is_empty() {
-            let mut addresses = String::with_capacity(48 * self.addresses.len());
-            for (addr, seen) in &self.addresses {
-                addresses.push_str(if addresses.is_empty() { "{\n" } else { ",\n" });
-                self.address(*addr, seen, &mut addresses);
-            }
-            addresses.push_str("\n }");
-            line("addresses", &addresses);
-        }
+        out
+    }
+
+    fn behind_addresses(&self) -> String {
+        let mut out = String::new();
+        let mut line = |key: &str, value: &str| {
+            let _ = writeln!(out, " {}: {value},", json(key));
+        };
         if !self.failed.is_empty() {
             let failed = self.failed.iter().map(|(kind, failed)| {
                 let (how, since) = (json(failed.failure.as_str()), json(&failed.since.to_string()));
@@ -432,7 +453,6 @@ impl Entry {
 
     fn parse(text: &EntryText<'_>) -> Result<Self, String> {
         let host = |text: &str| Host::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
-        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
         let mut entry = Self {
             asked: text.asked.as_deref().map(day).transpose()?,
             authentic: text.authentic,
@@ -472,15 +492,7 @@ impl Entry {
 impl ListEntry {
     /// The lines of the list, but for its sum.
     fn body(&self) -> String {
-        let mut out = format!(" \"from\": {},\n", json(&self.source.from.to_string()));
-        if !self.source.paths.is_empty() {
-            let _ = writeln!(out, " \"path\": {},", list(&self.source.paths));
-        }
-        for (key, day) in [("read", self.read), ("failed", self.failed)] {
-            if let Some(day) = day {
-                let _ = writeln!(out, " {}: {},", json(key), json(&day.to_string()));
-            }
-        }
+        let mut out = self.before_prefixes();
         let lines = self.prefixes.iter().map(|(net, listed)| {
             let missing = listed.missing.map(|day| format!(", \"missing\": {}", json(&day.to_string())));
             let seen = json(&listed.first.to_string());
@@ -490,27 +502,45 @@ impl ListEntry {
         out
     }
 
+    fn before_prefixes(&self) -> String {
+        let mut out = format!(" \"from\": {},\n", json(&self.source.from.to_string()));
+        if !self.source.paths.is_empty() {
+            let _ = writeln!(out, " \"path\": {},", list(&self.source.paths));
+        }
+        for (key, day) in [("read", self.read), ("failed", self.failed)] {
+            if let Some(day) = day {
+                let _ = writeln!(out, " {}: {},", json(key), json(&day.to_string()));
+            }
+        }
+        out
+    }
+
     fn parse(text: &ListText<'_>) -> Result<Self, String> {
-        let day = |text: &str| Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)));
-        let from = Place::parse(&text.from).map_err(|e| format!("`{}` {e}", quoted(&text.from)))?;
-        let path = |text: &String| Path::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
-        let paths = text.path.iter().map(path).collect::<Result<Vec<_>, _>>()?;
-        let mut prefixes = BTreeMap::new();
+        let mut entry = Self::parse_head(text)?;
         for (net, listed) in &text.prefixes.0 {
             let parsed = parse_prefix(net).map_err(|e| format!("`{}` {e}", quoted(net)))?;
             let missing = listed.missing.as_deref().map(day).transpose()?;
-            prefixes.insert(parsed, Listed { first: day(&listed.seen)?, missing });
+            entry.prefixes.insert(parsed, Listed { first: day(&listed.seen)?, missing });
         }
-        if prefixes.is_empty() {
-            return Err("it has no prefix".to_owned());
-        }
+        if entry.prefixes.is_empty() { Err("it has no prefix".to_owned()) } else { Ok(entry) }
+    }
+
+    /// All but its prefixes.
+    fn parse_head(text: &ListText<'_>) -> Result<Self, String> {
+        let from = Place::parse(&text.from).map_err(|e| format!("`{}` {e}", quoted(&text.from)))?;
+        let path = |text: &String| Path::parse(text).map_err(|e| format!("`{}` {e}", quoted(text)));
+        let paths = text.path.iter().map(path).collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             source: Source { from, paths },
             read: text.read.as_deref().map(day).transpose()?,
             failed: text.failed.as_deref().map(day).transpose()?,
-            prefixes,
+            prefixes: BTreeMap::new(),
         })
     }
+}
+
+fn day(text: &str) -> Result<Day, String> {
+    Day::parse(text).ok_or_else(|| format!("`{}` is no day", quoted(text)))
 }
 
 fn servers(names: &[String]) -> Result<Arc<BTreeSet<String>>, String> {

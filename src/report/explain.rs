@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::json::FORMAT_VERSION;
 use super::some;
-use crate::addrs::AddrSet;
+use crate::addrs::{self, AddrSet};
 use crate::callout::Origin;
 use crate::explain::nearest::Near;
 use crate::explain::question::{NoQuestion, Question, Sighting, To};
@@ -160,7 +160,11 @@ pub fn line<'a>(
             match (&sighting.question, rule) {
                 // The most common, and the quickest.
                 (Question { client: None, to: To::Addr(addr), port: None, .. }, rule) => {
-                    writeln!(out, "{verdict}\t{}\t{addr}", rule.unwrap_or("-"))
+                    let addr = addrs::short(&(*addr).into());
+                    for part in [verdict, "\t", rule.unwrap_or("-"), "\t", &addr, "\n"] {
+                        out.write_all(part.as_bytes())?;
+                    }
+                    Ok(())
                 }
                 (question, rule) => writeln!(out, "{verdict}\t{}\t{}", rule.unwrap_or("-"), asked(question)),
             }
