@@ -67,7 +67,7 @@ pub struct Ruleset {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// The addresses of the newest good answer, without those that are only kept; both families.
-    pub now: BTreeSet<IpAddr>,
+    pub now: AddrSet,
     /// The names its answers lead through: the chain of CNAMEs in order, then what other samples went through.
     pub aliases: Vec<Host>,
 }
@@ -512,14 +512,9 @@ fn known(rules: &[Rule], lock: Option<&Lock>) -> BTreeMap<Host, Known> {
         for host in destination.names.iter().filter_map(NamePattern::exact) {
             let Some(entry) = lock.and_then(|lock| lock.hosts.get(&Query::Host(host.clone()))) else { continue };
             let newest = entry.addresses.iter().filter(|(_, seen)| seen.missing.is_none()).map(|(addr, _)| *addr);
+            let believed = newest.collect::<AddrSet>().and(&destination.addrs);
             let known = answers.entry(host.clone()).or_default();
-            let believed = newest.filter(|addr| destination.addrs.contains(*addr));
-            // Built at once it is quicker than one by one.
-            if known.now.is_empty() {
-                known.now = believed.collect();
-            } else {
-                known.now.extend(believed);
-            }
+            known.now = known.now.union(&believed);
             if known.aliases.is_empty() {
                 known.aliases = entry.chain.iter().chain(&entry.through).cloned().collect();
             }
