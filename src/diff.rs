@@ -269,7 +269,9 @@ fn port_spans(old: &Side<'_>, new: &Side<'_>) -> Vec<Port> {
 /// One side, for one class of clients on some ports.
 struct At<'a> {
     side: &'a Side<'a>,
+    /// Rules by number, in order.
     allows: Vec<usize>,
+    /// As above.
     denies: Vec<usize>,
     /// Whether these clients are denied by default.
     limited: bool,
@@ -308,7 +310,7 @@ impl<'a> At<'a> {
     fn same<'s>(&'s self, rule: &'s Rule, destination: &'s Destination) -> impl Iterator<Item = &'s Destination> {
         let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
         let places = self.side.places.get(&(&rule.key, &destination.endpoint));
-        places.into_iter().flatten().filter(|(number, _)| rules.contains(number)).map(|&(_, same)| same)
+        places.into_iter().flatten().filter(|(number, _)| rules.binary_search(number).is_ok()).map(|&(_, same)| same)
     }
 
     /// Whether the same endpoint of the same rule is wanted here.
@@ -343,8 +345,10 @@ impl Cell<'_> {
             }
             for rule in at.rules(denial) {
                 for destination in &rule.destinations {
-                    // `space` holds nothing that the other side has in rules of this kind. So what the same endpoint has
-                    // there need not be looked up, and of most endpoints nothing is left.
+                    // Of most endpoints nothing moved.
+                    if !destination.addrs.meets(space) && !destination.listed.meets(space) {
+                        continue;
+                    }
                     let same = other.same(rule, destination).map(Destination::all).collect::<Vec<_>>();
                     let own = destination.all();
                     let moved = same.iter().fold(own, |moved, same| moved.minus(same));

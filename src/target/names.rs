@@ -375,8 +375,9 @@ fn pin(ruleset: &Ruleset, pins: Pins, nodes: &mut [Node]) -> Vec<Loss> {
                 if is_fed(ruleset, host) {
                     fed.push(host.to_string());
                 } else if let Some(known) = known {
-                    let texts =
-                        |v4: bool| known.now.singles().filter(move |addr| addr.is_ipv4() == v4).map(|addr| addr.to_string());
+                    let texts = |v4: bool| {
+                        known.now.singles().filter(move |addr| addr.is_ipv4() == v4).map(|addr| addr.to_string())
+                    };
                     pinned.insert(host, Pin { v4: texts(true).collect(), v6: texts(false).collect() });
                 } else {
                     without.push(host.to_string());
