@@ -80,11 +80,6 @@ pub fn short(net: &IpNet) -> String {
     text
 }
 
-/// The same behind a text.
-pub fn push_short(text: &mut String, net: &IpNet) {
-    list::push(text, net);
-}
-
 /// IPv4 blocks of special use, by the IANA special-purpose registries (RFC 6890 and its successors).
 const SPECIAL_V4: &[(&str, SpecialUse)] = {
     use SpecialUse::{Documentation, LinkLocal, Loopback, Multicast, Private, Reserved, Transition};
@@ -153,9 +148,6 @@ fn kind_of<T: Bits>(addr: T, kinds: &Kinds<T>) -> Option<SpecialUse> {
     kinds.iter().find(|&&(first, last, _)| first <= addr && addr <= last).map(|&(.., kind)| kind)
 }
 
-/// All IPv6 but global unicast.
-const NOT_GLOBAL_V6: &[&str] = &["::/3", "4000::/2", "8000::/1"];
-
 /// Global unicast IPv6; nothing else has been given out (RFC 4291, 2.4).
 static GLOBAL_V6: LazyLock<Option<Ipv6Net>> = LazyLock::new(|| "2000::/3".parse().ok());
 
@@ -196,8 +188,9 @@ fn kinds_in<T: Bits>(from: T, to: T, kinds: &Kinds<T>) -> BTreeSet<SpecialUse> {
 #[must_use]
 pub fn special_space() -> &'static AddrSet {
     static SPACE: LazyLock<AddrSet> = LazyLock::new(|| {
-        let nets = SPECIAL_V4.iter().chain(SPECIAL_V6).map(|&(net, _)| net).chain(NOT_GLOBAL_V6.iter().copied());
-        nets.filter_map(|net| net.parse::<IpNet>().ok()).collect()
+        let tables = SPECIAL_V4.iter().chain(SPECIAL_V6).filter_map(|(net, _)| net.parse::<IpNet>().ok());
+        let every_v6 = AddrSet { v4: Vec::new(), v6: vec![(0, u128::MAX)] };
+        every_v6.minus(&GLOBAL_V6.map(IpNet::V6).into_iter().collect()).union(&tables.collect())
     });
     &SPACE
 }

@@ -213,13 +213,13 @@ impl<'a> Side<'a> {
 
     /// Whether a class of clients is denied by default; `None` when no rule is about them.
     fn status(&self, class: &AddrSet) -> Option<bool> {
-        let limited = !class.and(&self.limited).is_empty();
-        (limited || !class.and(&self.known).is_empty()).then_some(limited)
+        let limited = class.meets(&self.limited);
+        (limited || class.meets(&self.known)).then_some(limited)
     }
 
     /// The rules about a class of clients.
     fn of(&self, class: &AddrSet) -> Vec<usize> {
-        (0..self.clients.len()).filter(|&i| !self.clients[i].and(class).is_empty()).collect()
+        (0..self.clients.len()).filter(|&i| self.clients[i].meets(class)).collect()
     }
 }
 
@@ -345,13 +345,10 @@ impl Cell<'_> {
             }
             for rule in at.rules(denial) {
                 for destination in &rule.destinations {
-                    // Of most endpoints nothing moved.
-                    if !destination.addrs.meets(space) && !destination.listed.meets(space) {
-                        continue;
-                    }
-                    let same = other.same(rule, destination).map(Destination::all).collect::<Vec<_>>();
-                    let own = destination.all();
-                    let moved = same.iter().fold(own, |moved, same| moved.minus(same));
+                    // `space` holds nothing that the other side has in rules of this kind. So what the same endpoint has
+                    // there need not be looked up, and of most endpoints nothing is left.
+                    let same = other.same(rule, destination);
+                    let moved = same.fold(destination.all(), |moved, same| moved.minus(&same.all()));
                     let addrs = moved.and(space);
                     if addrs.is_empty() {
                         continue;
@@ -414,7 +411,7 @@ impl Part {
     /// `at` is the side that has the rule, and `other` the one that has it not, or otherwise.
     fn new(turn: Turn, at: &At<'_>, other: &At<'_>, rule: &Rule, destination: &Destination, clients: &AddrSet) -> Self {
         let groups = &at.side.ruleset.clients;
-        let meets = |origin: &&Origin| groups.get(*origin).is_some_and(|group| !group.addrs.and(clients).is_empty());
+        let meets = |origin: &&Origin| groups.get(*origin).is_some_and(|group| group.addrs.meets(clients));
         Self {
             turn,
             cause: if other.wants(rule, destination) { Cause::Churn } else { Cause::Intent },

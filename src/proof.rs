@@ -312,7 +312,7 @@ fn let_out(ruleset: &Ruleset, denial: &Rule, known: &AddrSet) -> Option<String> 
     }
     let clients = ruleset.clients_of(&ruleset.bound(denial));
     let allows = ruleset.rules.iter().filter(|rule| rule.action == Action::Allow);
-    let mut mine = allows.filter(|rule| !ruleset.clients_of(&ruleset.bound(rule)).and(&clients).is_empty());
+    let mut mine = allows.filter(|rule| ruleset.clients_of(&ruleset.bound(rule)).meets(&clients));
     mine.find_map(|allow| {
         let open = allow.addrs().and(&left);
         let addr = open.prefixes().first().map(addrs::short)?;
@@ -340,7 +340,7 @@ fn remains_of(ruleset: &Ruleset, rule: &Rule, known: &AddrSet) -> Vec<String> {
         remains.push("at any address the lock does not know: nothing else limits the administrator".to_owned());
     } else {
         let allows = ruleset.rules.iter().filter(|r| r.action == Action::Allow);
-        let mine = allows.filter(|r| !ruleset.clients_of(&ruleset.bound(r)).and(&clients).is_empty());
+        let mine = allows.filter(|r| ruleset.clients_of(&ruleset.bound(r)).meets(&clients));
         let mut near: BTreeMap<IpNet, BTreeSet<String>> = BTreeMap::new();
         for (network, name) in mine.flat_map(|allow| neighbours(allow, known)) {
             near.entry(network).or_default().insert(name);

@@ -240,8 +240,7 @@ impl Rule {
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
     #[must_use]
     pub fn hosts(&self) -> AddrSet {
-        let (all, nets) = (self.addrs(), self.nets());
-        if nets.is_empty() { all } else { all.minus(&nets) }
+        self.addrs().minus(&self.nets())
     }
 
     /// The prefixes of more than one address that the rule names itself, and those of its lists.
@@ -653,8 +652,8 @@ fn pinned(
             Some(entry) if entry.source != range.source => list.fault = Some(ListFault::OtherSource),
             Some(entry) => {
                 list.addrs = entry.prefixes.keys().copied().collect();
-                let clear = list.addrs.and(suspect).is_empty();
-                for net in entry.prefixes.keys().filter(|_| !clear) {
+                let doubtful = list.addrs.meets(suspect);
+                for net in entry.prefixes.keys().filter(|_| doubtful) {
                     if let Some(why) = ranges::refuse_one(net, &range.terms.special, clients) {
                         let message = format!("the list `{id}` of the lock has {}, which {why}", addrs::short(net));
                         findings.push(
@@ -738,7 +737,7 @@ fn addresses(
         return (AddrSet::new(), Some(Gap::NotInLock));
     };
     let mut good: AddrSet = entry.addresses.keys().copied().collect();
-    if !good.and(suspect).is_empty() {
+    if good.meets(suspect) {
         let mut refuse = |addr: &IpAddr| match judge.refuse(*addr) {
             None => false,
             Some(why) => {

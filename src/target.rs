@@ -528,7 +528,7 @@ fn joined<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, about: usize, betwe
             text += between;
         }
         match endpoint {
-            Endpoint::Net(net) => addrs::push_short(&mut text, net),
+            Endpoint::Net(net) => addrs::list::push(&mut text, net),
             Endpoint::Name(_) | Endpoint::Service(_) => text += &endpoint.to_string(),
         }
     }

@@ -734,7 +734,7 @@ impl<'a> Judge<'a> {
                 let named = exact.as_ref().is_some_and(|exact| {
                     d.names.iter().any(|name| name.covers(exact)) || d.endpoint.to_string() == exact.to_string()
                 });
-                named || at.is_some_and(|addrs| !addrs.and(&d.all()).is_empty())
+                named || at.is_some_and(|addrs| addrs.meets(&d.all()))
             })?;
             let ports = rule.ports.iter().any(|p| p.contains(packet.protocol, packet.port));
             let (rank, but) = if !row.clients.contains(packet.client) {

@@ -129,11 +129,7 @@ impl AddrSet {
     /// Both halves as the fewest prefixes, IPv4 first, sorted; a single address without its length.
     #[must_use]
     pub fn to_list(&self, between: &str) -> String {
-        let (mut list, v6) = (self.v4_list(between), self.v6_list(between));
-        if !list.is_empty() && !v6.is_empty() {
-            list.push_str(between);
-        }
-        list + &v6
+        one_behind_other(self.v4_list(between), &self.v6_list(between), between)
     }
 
     /// The IPv4 half as the fewest prefixes.
@@ -151,11 +147,7 @@ impl AddrSet {
     /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
     #[must_use]
     pub fn singles_list(&self, between: &str) -> String {
-        let (mut list, v6) = (self.v4_singles(between), self.v6_singles(between));
-        if !list.is_empty() && !v6.is_empty() {
-            list.push_str(between);
-        }
-        list + &v6
+        one_behind_other(self.v4_singles(between), &self.v6_singles(between), between)
     }
 
     /// Every single IPv4 address.
@@ -171,6 +163,14 @@ impl AddrSet {
         let singles = self.v6.iter().flat_map(|&(first, last)| first..=last);
         listed(singles, self.v6.len(), between, |out, addr| push_v6(out, addr.into()))
     }
+}
+
+/// Two lists as one; either may be empty.
+pub(crate) fn one_behind_other(mut first: String, second: &str, between: &str) -> String {
+    if !first.is_empty() && !second.is_empty() {
+        first.push_str(between);
+    }
+    first + second
 }
 
 fn joined(nets: impl Iterator<Item = IpNet>, about: usize, between: &str) -> String {

@@ -299,9 +299,8 @@ fn same_network(explainer: &Explainer<'_>, addr: IpAddr) -> Option<Near> {
     let network = IpNet::new(addr, if addr.is_ipv4() { 24 } else { 48 }).ok()?.trunc();
     let space: AddrSet = [network].into_iter().collect();
     let allows = explainer.plain.index().places.iter().filter(|held| held.rule.action == Action::Allow);
-    let inside = allows.filter(|held| {
-        !matches!(held.destination.endpoint, Endpoint::Net(_)) && !held.destination.addrs.and(&space).is_empty()
-    });
+    let inside = allows
+        .filter(|held| !matches!(held.destination.endpoint, Endpoint::Net(_)) && held.destination.addrs.meets(&space));
     let names: BTreeSet<String> = inside.map(|held| held.destination.endpoint.to_string()).collect();
     (!names.is_empty()).then(|| Near::SameNetwork { network, names: some(names) })
 }

@@ -55,9 +55,7 @@ pub fn find(ruleset: &Ruleset) -> Meetings {
             if apart {
                 continue;
             }
-            for denial in
-                denied.iter().filter(|denial| !denial.clients.and(&ruleset.clients_of(&allow.origins)).is_empty())
-            {
+            for denial in denied.iter().filter(|denial| denial.clients.meets(&ruleset.clients_of(&allow.origins))) {
                 denial.meet(ruleset, allow, destination, &leads, &mut meetings);
             }
         }
@@ -111,8 +109,7 @@ impl<'a> Denied<'a> {
             let meeting = meetings.entry((blocked.endpoint.clone(), open.endpoint.clone())).or_default();
             meeting.denies.insert(self.rule.key.clone());
             meeting.allows.insert(allow.key.clone());
-            let through =
-                |id: &&Id| ruleset.lists.get(id).is_some_and(|list| !blocked.addrs.and(&list.addrs).is_empty());
+            let through = |id: &&Id| ruleset.lists.get(id).is_some_and(|list| blocked.addrs.meets(&list.addrs));
             meeting.lists.extend(open.lists.iter().filter(through).cloned());
             meeting.addrs = meeting.addrs.union(&addrs);
             meeting.aliases.extend(aliases);

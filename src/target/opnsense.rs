@@ -14,6 +14,7 @@ use super::{
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
+use crate::addrs::list::one_behind_other;
 use crate::callout::Origin;
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -391,13 +392,12 @@ impl Draft<'_> {
         let nets = rule.nets().to_list("\n");
         let hosts = if by_name {
             let names = rule.names();
-            let names = names.iter().filter(|name| matches!(name, NamePattern::Exact(_))).map(ToString::to_string);
+            let names: Vec<String> = names.iter().filter_map(NamePattern::exact).map(ToString::to_string).collect();
             // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
             let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
             let pinned: AddrSet = accepted.chain([&rule.literals()]).collect();
             let pinned = pinned.minus(&rule.nets()).singles_list("\n");
-            let lines: Vec<String> = names.chain([pinned]).filter(|line| !line.is_empty()).collect();
-            lines.join("\n")
+            one_behind_other(names.join("\n"), &pinned, "\n")
         } else {
             rule.hosts().singles_list("\n")
         };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::wall::Wall;
 use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Value, Why, address_losses, fit};
 use crate::addrs::AddrSet;
+use crate::addrs::list::one_behind_other;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
@@ -189,11 +190,7 @@ fn table(name: String, about: String, entries: String) -> Table {
 
 /// Single addresses one by one, so that a refresh touches only what moved; prefixes merged.
 fn entries(hosts: &AddrSet, nets: &AddrSet) -> String {
-    let (mut lines, nets) = (hosts.singles_list("\n"), nets.to_list("\n"));
-    if !lines.is_empty() && !nets.is_empty() {
-        lines.push('\n');
-    }
-    lines + &nets
+    one_behind_other(hosts.singles_list("\n"), &nets.to_list("\n"), "\n")
 }
 
 fn lines(rule: &Rule, clients: &str, servers: &str) -> Vec<Line> {

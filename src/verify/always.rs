@@ -97,7 +97,7 @@ fn any(judge: &Judge<'_>) -> Vec<Case> {
     let target = judge.target.name;
     let mut faults = Vec::new();
     let fails = |why: String, rule: &Rule, help: &str| at_rule(WHAT, target, Code::NotDefaultDeny, why, rule, help);
-    let limited = |clients: &AddrSet| !clients.and(&judge.limited).is_empty();
+    let limited = |clients: &AddrSet| clients.meets(&judge.limited);
     let open = || judge.rules().filter(|(rule, row)| rule.action == Action::Allow && limited(&row.clients));
     for (rule, row) in open() {
         for net in row.addrs.prefixes().iter().filter(|net| is_too_wide(net)) {
@@ -323,9 +323,9 @@ fn management(admin: &ClientGroup, nas: &ClientGroup, judge: &Judge<'_>) -> Case
         Case { rule: rule.map(Decider::of), ..Case::fails(what, Some(target), why, vec![finding]) }
     };
     // A denial on any port at all.
-    let denial = judge.rules().find(|(rule, row)| {
-        rule.action == Action::Deny && !row.clients.and(&machines).is_empty() && !row.addrs.and(&nas.addrs).is_empty()
-    });
+    let denial = judge
+        .rules()
+        .find(|(rule, row)| rule.action == Action::Deny && row.clients.meets(&machines) && row.addrs.meets(&nas.addrs));
     if let Some((rule, _)) = denial {
         let help = "an address of the appliance is no place for what is blocked: look at that entry";
         return locked(format!("`{}` denies them an address of the appliance", rule.key), Some(rule), help);
