@@ -288,3 +288,50 @@ fn an_alias_of_a_blocked_name_is_said_when_asked_and_when_read() {
         }
     }
 }
+
+/// A lock is a file like any other. What no answer may be must not become a rule because somebody wrote it there.
+#[test]
+fn no_rule_is_made_of_what_an_answer_cannot_be() {
+    let profile = "site: home\nrelease: \"25.10.2\"\nclients: {nas: [8.8.8.10, '2606:4700:10::10']}\nfeatures: [updates]\n\
+                   servers: {dns: [{host: 203.0.113.53}], ntp: [{host: 203.0.113.123}]}\n";
+    let policy = model::policy(&model::catalog(), profile).unwrap();
+    let (name, good) = ("update.truenas.com", ["1.1.1.1", "2606:4700::1"]);
+    // The clients' own, and of each kind of special use; the last two are in no table.
+    let bad = [
+        "8.8.8.10",
+        "2606:4700:10::10",
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "::1",
+        "fd00::1",
+        "2002:808:80a::1",
+        "4000::1",
+        "e000::1",
+    ];
+    let locked = |addresses: &[&str]| {
+        let mut lock = run(&policy, None, &Heard::default(), "2026-11-21").0;
+        let seen =
+            lock::Seen { first: day("2026-11-21"), missing: None, by: Arc::new(["192.0.2.53:53".to_owned()].into()) };
+        let addresses = addresses.iter().map(|addr| (addr.parse::<IpAddr>().unwrap(), seen.clone())).collect();
+        lock.hosts.insert(query(name), Entry { addresses, ..Entry::default() });
+        lock
+    };
+    for wrong in bad.map(Some).into_iter().chain([None]) {
+        let mut findings = Findings::default();
+        let addresses: Vec<&str> = good.into_iter().chain(wrong).collect();
+        let rules = ruleset::build(&policy, Some(&locked(&addresses)), &mut findings);
+        let led: BTreeSet<String> = rules
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.destinations)
+            .filter(|d| d.endpoint.to_string() == name)
+            .flat_map(|d| d.addrs.shorts())
+            .collect();
+        assert_eq!(led, good.map(str::to_owned).into(), "{wrong:?}");
+        let said: Vec<&str> =
+            findings.iter().map(|d| d.message.as_str()).filter(|text| text.starts_with("the lock leads")).collect();
+        assert_eq!(said.len(), usize::from(wrong.is_some()), "{wrong:?}: {said:?}");
+        assert!(wrong.is_none_or(|wrong| said[0].contains(&format!("to {wrong},"))), "{said:?}");
+    }
+}
