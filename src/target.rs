@@ -5,9 +5,10 @@
 //! rules and no logic beyond loops; a user may replace them, and the guard holds for theirs as well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde::Serialize;
 
@@ -22,6 +23,7 @@ use crate::source::{SourceId, Sources, Span};
 use crate::text::{self, quoted};
 
 use loss::Loss;
+use rows::{Cell, Table};
 use wall::Wall;
 
 /// Declares the targets once: their modules and the list of them.
@@ -35,6 +37,7 @@ macro_rules! targets {
 
 pub mod loss;
 mod names;
+mod rows;
 pub mod wall;
 
 targets! { cilium, dnsmasq, hosts, lists, nftables, opnsense, pf, rpz, squid, unbound }
@@ -351,6 +354,7 @@ fn environment() -> Environment<'static> {
     env.remove_filter("safe");
     env.add_filter("block", block);
     env.add_filter("escaped_lines", escaped_lines);
+    env.add_filter("fill", fill);
     env
 }
 
@@ -372,6 +376,60 @@ fn guard(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(
             format!("refusing to write a value of kind {kind} into a rule file"),
         )),
     }
+}
+
+impl Object for Table {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let place = key.as_usize().filter(|&place| place < self.len())?;
+        Some(Value::from_object(Row { table: Arc::clone(self), place }))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(self.len())
+    }
+}
+
+/// A row of a table, for a template that loops over them.
+#[derive(Debug)]
+struct Row {
+    table: Arc<Table>,
+    place: usize,
+}
+
+impl Object for Row {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.table.get(self.place, key.as_str()?).map(Value::from)
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Str(self.table.columns())
+    }
+}
+
+/// Template filter: what is between its tags, once for each row: [`Table::fill`]. What a named argument has, a text a line,
+/// is picked by the numbers of the cells of that name.
+fn fill(body: &Value, rows: &Value, texts: Kwargs) -> Result<Value, Error> {
+    let invalid = |why: String| Error::new(ErrorKind::InvalidOperation, why);
+    // Texts that a template captured were looked at when they were made.
+    let checked = |text: &Value| match text.as_str() {
+        Some(lines) if text.is_safe() => Ok(lines.to_owned()),
+        Some(lines) => refuse(text::forbidden_in_lines(lines)).map(|()| lines.to_owned()),
+        None => Err(invalid(format!("`fill` takes texts, and this is a value of kind {}", text.kind()))),
+    };
+    let Some(table) = rows.downcast_object_ref::<Table>() else {
+        return Err(invalid(format!("`fill` takes rows, and this is a value of kind {}", rows.kind())));
+    };
+    refuse(text::forbidden_in_lines(table.text()))?;
+    let mut named = Vec::new();
+    for name in texts.args() {
+        named.push((name, checked(&texts.get(name)?)?));
+    }
+    let named: Vec<(&str, Vec<&str>)> = named.iter().map(|(name, text)| (*name, text.lines().collect())).collect();
+    table.fill(&checked(body)?, &named).map(Value::from_safe_string).map_err(invalid)
 }
 
 fn check(text: &str) -> Result<(), Error> {
@@ -503,43 +561,45 @@ impl Why {
             reason: rule.reason.clone(),
             class: rule.callout.class.as_str(),
             source: rule.callout.first_source(),
-            names: joined(rule.destinations.iter().map(|d| &d.endpoint), rule.destinations.len(), "\n"),
+            names: text_of(&names(rule)),
         }
     }
 
     /// The same for a target that goes by address: with the lists of prefixes that widen the rule.
     fn by_address(rule: &Rule, ruleset: &Ruleset) -> Self {
-        let mut why = Self::of(rule);
-        for id in rule.lists() {
-            let Some(list) = ruleset.lists.get(id) else { continue };
-            let widened = rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| &d.endpoint);
-            let (size, names) = (list.addrs.size(), joined(widened, 1, ", "));
-            why.names += &format!("\nwith {size} of list {id}, {}, for {names}", list.from);
-        }
-        why
+        Self { names: text_of(&names_by_address(rule, ruleset)), ..Self::of(rule) }
     }
 }
 
-/// About so many endpoints as they are written.
-fn joined<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, about: usize, between: &str) -> String {
-    let mut text = String::with_capacity(20 * about);
-    for endpoint in endpoints {
-        if !text.is_empty() {
-            text += between;
-        }
-        match endpoint {
-            Endpoint::Net(net) => addrs::list::push(&mut text, net),
-            Endpoint::Name(_) | Endpoint::Service(_) => text += &endpoint.to_string(),
+/// Where a rule leads, a line each.
+fn names(rule: &Rule) -> impl Fn(&mut String) {
+    rows::lines(&rule.destinations, |destination, out| push_endpoint(out, &destination.endpoint))
+}
+
+/// The same for a target that goes by address: with the lists of prefixes that widen the rule.
+fn names_by_address(rule: &Rule, ruleset: &Ruleset) -> impl Fn(&mut String) {
+    move |out| {
+        names(rule)(out);
+        for id in rule.lists() {
+            let Some(list) = ruleset.lists.get(id) else { continue };
+            let widened = rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| d.endpoint.to_string());
+            let (size, names) = (list.addrs.size(), widened.collect::<Vec<_>>().join(", "));
+            *out += &format!("\nwith {size} of list {id}, {}, for {names}", list.from);
         }
     }
+}
+
+fn text_of(cell: &dyn Cell) -> String {
+    let mut text = String::new();
+    cell.write(&mut text);
     text
 }
 
-/// The lines of one rule of the model, with why they are there.
-#[derive(Clone, Debug, Serialize)]
-struct Group<Line> {
-    why: Why,
-    lines: Vec<Line>,
+fn push_endpoint(out: &mut String, endpoint: &Endpoint) {
+    match endpoint {
+        Endpoint::Net(net) => addrs::list::push(out, net),
+        Endpoint::Name(_) | Endpoint::Service(_) => *out += &endpoint.to_string(),
+    }
 }
 
 /// What a gap in a rule comes to.
@@ -739,6 +799,70 @@ mod tests {
         assert_eq!(print("{{ value | escaped_lines }}", "a\nb").unwrap(), "a\\nb");
         assert_eq!(print("{{ value | block('  ') }}", "a\nb").unwrap(), "  a\n  b");
         assert_eq!(print("{{ value | block('\t# ') }}", "a\nb").unwrap(), "\t# a\n\t# b");
+    }
+
+    fn fill(body: &str, cell: &str) -> Result<String, Error> {
+        let mut rows = rows::Rows::new(&["id", "names"]);
+        rows.push([&"a", &cell]);
+        rows.push([&"b", &"x"]);
+        let rows = Value::from_object(rows.done());
+        let template = format!("{{% filter fill(rows, id=value) %}}{body}{{% endfilter %}}");
+        environment().render_str(&template, minijinja::context! { rows, value => "x\ny" })
+    }
+
+    #[test]
+    fn rows_are_filled_and_looped_over() {
+        let mut rows = rows::Rows::new(&["id", "names"]);
+        rows.push([&"a", &"1\n2"]);
+        rows.push([&"b", &"3"]);
+        let rows = Value::from_object(rows.done());
+        for (template, text) in [
+            ("{% filter fill(rows) %}[[id]]: [[names*]]\n{% endfilter %}", "a: 1\na: 2\nb: 3\n"),
+            ("{% for row in rows %}{{ row.id }} {{ row['names'] | block('- ') }};{% endfor %}", "a - 1\n- 2;b - 3;"),
+            ("{{ rows | length }} {{ rows[1].id }} {% if rows %}some{% endif %}", "2 b some"),
+            (
+                "{% set texts %}none\n{{ 1 }}\n2\n\"3\"{% endset %}{% filter fill(rows, names=texts) %}[[names*]] {% endfilter %}",
+                "1 2 \"3\" ",
+            ),
+        ] {
+            assert_eq!(
+                environment().render_str(template, minijinja::context! { rows => &rows }).unwrap(),
+                text,
+                "{template}"
+            );
+        }
+        for template in ["{{ rows }}", "{{ rows[0] }}", "{{ rows[2] }}", "{{ rows[0].nothing }}", "{{ rows.id }}"] {
+            assert!(environment().render_str(template, minijinja::context! { rows => &rows }).is_err(), "{template}");
+        }
+    }
+
+    #[test]
+    fn the_guard_looks_at_every_row() {
+        for hostile in ["a\"b", "x\na'b", "a\rb", "a\u{85}b", "a\\nb", "a\u{202e}b"] {
+            for body in ["[[names*]]\n", "[[id]]\n", "[[names\\n]]"] {
+                let error = fill(body, hostile).unwrap_err().to_string();
+                assert!(error.contains("refusing to write"), "{body} printed {hostile:?}: {error}");
+            }
+        }
+        assert!(fill("[[names]]", "flush\nruleset").unwrap_err().to_string().contains("several lines"));
+        assert_eq!(fill("# [[names*]]\n", "flush\nruleset").unwrap(), "# flush\n# ruleset\n# x\n");
+        // What a value brings into the body, or into the texts, is looked at as well.
+        for template in [
+            "{{ 'a\\nb' ~ value | fill(rows) }}",
+            "{{ value | fill(rows) }}",
+            "{% filter fill(rows) %}{{ value }}{% endfilter %}",
+            "{% filter fill(rows, id=value) %}[[id]]{% endfilter %}",
+            "{% filter fill(value) %}x{% endfilter %}",
+            "{% filter fill(nothing) %}x{% endfilter %}",
+            "{{ rows | fill(rows) }}",
+        ] {
+            let mut rows = rows::Rows::new(&["id"]);
+            rows.push([&"0"]);
+            let rows = Value::from_object(rows.done());
+            let printed =
+                environment().render_str(template, minijinja::context! { rows, value => "x\n\"flush ruleset" });
+            assert!(printed.is_err(), "{template}: {printed:?}");
+        }
     }
 
     #[test]

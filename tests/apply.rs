@@ -584,6 +584,11 @@ case "$*" in
     sed -n 's/^table <\(.*\)> persist file "\(.*\)"/\1 \2/p' "$4" | while read -r name file; do
         grep -v '^#' "$file" | tr -d ' ' >"$D/loaded/$name"
     done
+    awk -v folder="$D/loaded/" '
+        /^}/ { file = "" }
+        file { print $1 >file }
+        /^table <.*> persist {$/ { file = folder substr($2, 2, length($2) - 2); printf "" >file }
+    ' "$4"
     grep -e '^pass' -e '^block' "$4" | sed 's/from <\([a-z_0-9]*\)>/from <\1:2>/' >"$D/rules" ;;
 "-a outgate -F rules") : >"$D/rules" ;;
 "-a outgate -F Tables") rm -f "$D/loaded/"* ;;

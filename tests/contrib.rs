@@ -351,7 +351,7 @@ fn pf_is_refreshed_table_by_table() {
         .into_keys()
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
-    assert!(tables.len() > 20);
+    assert!(tables.len() > 15 && !tables.iter().any(|table| table == "og_dns"), "{tables:?}");
     let mut expected = vec!["pfctl -q -a outgate -nf /state/next/check.conf".to_owned()];
     for dry in ["-n ", ""] {
         let line =

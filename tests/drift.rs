@@ -423,19 +423,33 @@ fn printed(conf: &str) -> String {
     out
 }
 
+/// Addresses as pfctl shows those of a table.
+fn shown<'a>(addrs: impl Iterator<Item = &'a str>) -> String {
+    addrs.map(|addr| format!("   {}\n", addr.trim())).collect()
+}
+
+/// The tables that stand in an anchor file, by name, as pfctl shows them.
+fn own_tables(conf: &str) -> Vec<(String, String)> {
+    let tables = conf.split("\ntable <").skip(1).filter_map(|text| text.split_once("> persist {\n"));
+    let own = tables.filter(|(name, _)| !name.contains('>'));
+    own.map(|(name, text)| (name.to_owned(), shown(text.lines().take_while(|line| *line != "}")))).collect()
+}
+
 #[test]
 fn each_edit_of_a_pf_anchor_is_named() {
     for name in ["home-lab", "core-jails"] {
         let site = site(name, &[]);
         let files: Vec<(String, String)> = below(&site.path().join("out/pf"))
             .into_iter()
-            .filter_map(|(path, text)| match path.as_str() {
-                "outgate.conf" => Some(("rules.txt".to_owned(), printed(&text))),
-                "losses.json" => None,
-                _ => {
-                    let shown = text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("   {line}\n"));
-                    Some((path, shown.collect()))
+            .flat_map(|(path, text)| match path.as_str() {
+                "outgate.conf" => {
+                    let mut files = vec![("rules.txt".to_owned(), printed(&text))];
+                    files
+                        .extend(own_tables(&text).into_iter().map(|(name, held)| (format!("tables/{name}.txt"), held)));
+                    files
                 }
+                "losses.json" => Vec::new(),
+                _ => vec![(path, shown(text.lines().filter(|line| !line.starts_with('#'))))],
             })
             .collect();
         let dump = Dump::new(&files);

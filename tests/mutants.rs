@@ -242,7 +242,10 @@ fn pf(files: &Files) -> Vec<Mutant> {
     let main = |name: &str| name == "outgate.conf";
     let rules = places(files, main, |l| l.starts_with("pass") || l.starts_with("block"));
     let tables = places(files, main, |l| l.starts_with("table"));
-    let entries = places(files, |name| name.starts_with("tables/"), |_| true);
+    let own = places(files, main, |l| l.starts_with('\t'));
+    let answered = places(files, |name| name.starts_with("tables/"), |_| true);
+    assert!(!own.is_empty() && !answered.is_empty(), "tables of both kinds");
+    let entries = [own, answered].concat();
     b.drop_lines("drop a rule", &rules, 2 * EACH);
     b.drop_lines("drop the last rule", &rules[rules.len() - 1..], 1);
     b.drop_lines("drop a table's declaration", &tables, EACH);

@@ -129,64 +129,75 @@ impl AddrSet {
     /// Both halves as the fewest prefixes, IPv4 first, sorted; a single address without its length.
     #[must_use]
     pub fn to_list(&self, between: &str) -> String {
-        one_behind_other(self.v4_list(between), &self.v6_list(between), between)
-    }
-
-    /// The IPv4 half as the fewest prefixes.
-    #[must_use]
-    pub fn v4_list(&self, between: &str) -> String {
-        joined(self.v4_prefixes().into_iter().map(IpNet::V4), self.v4.len(), between)
-    }
-
-    /// The IPv6 half as the fewest prefixes.
-    #[must_use]
-    pub fn v6_list(&self, between: &str) -> String {
-        joined(self.v6_prefixes().into_iter().map(IpNet::V6), self.v6.len(), between)
+        let mut out = String::with_capacity(self.about());
+        self.push_list(&mut out, between);
+        out
     }
 
     /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
     #[must_use]
     pub fn singles_list(&self, between: &str) -> String {
-        one_behind_other(self.v4_singles(between), &self.v6_singles(between), between)
+        let mut out = String::with_capacity(self.about());
+        self.push_singles(&mut out, between);
+        out
     }
 
-    /// Every single IPv4 address.
-    #[must_use]
-    pub fn v4_singles(&self, between: &str) -> String {
-        let singles = self.v4.iter().flat_map(|&(first, last)| first..=last);
-        listed(singles, self.v4.len(), between, |out, addr| push_v4(out, addr.into()))
+    /// How long its text is, by the length of most addresses.
+    fn about(&self) -> usize {
+        18 * self.v4.len() + 40 * self.v6.len()
     }
 
-    /// Every single IPv6 address.
-    #[must_use]
-    pub fn v6_singles(&self, between: &str) -> String {
-        let singles = self.v6.iter().flat_map(|&(first, last)| first..=last);
-        listed(singles, self.v6.len(), between, |out, addr| push_v6(out, addr.into()))
+    /// Writes what [`AddrSet::to_list`] makes.
+    pub fn push_list(&self, out: &mut String, between: &str) {
+        self.push_v4_list(out, between);
+        self.push_between(out, between);
+        self.push_v6_list(out, between);
     }
-}
 
-/// Two lists as one; either may be empty.
-pub(crate) fn one_behind_other(mut first: String, second: &str, between: &str) -> String {
-    if !first.is_empty() && !second.is_empty() {
-        first.push_str(between);
+    /// Writes what [`AddrSet::singles_list`] makes.
+    pub fn push_singles(&self, out: &mut String, between: &str) {
+        self.push_v4_singles(out, between);
+        self.push_between(out, between);
+        self.push_v6_singles(out, between);
     }
-    first + second
-}
 
-fn joined(nets: impl Iterator<Item = IpNet>, about: usize, between: &str) -> String {
-    listed(nets, about, between, |out, net| push(out, &net))
-}
-
-/// `about`: how many there are, as far as it is known.
-fn listed<T>(items: impl Iterator<Item = T>, about: usize, between: &str, push: impl Fn(&mut String, T)) -> String {
-    let mut out = String::with_capacity(18 * about);
-    for item in items {
-        if !out.is_empty() {
+    fn push_between(&self, out: &mut String, between: &str) {
+        if self.has_v4() && self.has_v6() {
             out.push_str(between);
         }
-        push(&mut out, item);
     }
-    out
+
+    /// Writes the IPv4 half as the fewest prefixes.
+    pub fn push_v4_list(&self, out: &mut String, between: &str) {
+        push_all(out, self.v4_prefixes(), between, |out, net| push(out, &IpNet::V4(net)));
+    }
+
+    /// Writes the IPv6 half as the fewest prefixes.
+    pub fn push_v6_list(&self, out: &mut String, between: &str) {
+        push_all(out, self.v6_prefixes(), between, |out, net| push(out, &IpNet::V6(net)));
+    }
+
+    /// Writes every single IPv4 address.
+    pub fn push_v4_singles(&self, out: &mut String, between: &str) {
+        let singles = self.v4.iter().flat_map(|&(first, last)| first..=last);
+        push_all(out, singles, between, |out, addr| push_v4(out, addr.into()));
+    }
+
+    /// Writes every single IPv6 address.
+    pub fn push_v6_singles(&self, out: &mut String, between: &str) {
+        let singles = self.v6.iter().flat_map(|&(first, last)| first..=last);
+        push_all(out, singles, between, |out, addr| push_v6(out, addr.into()));
+    }
+}
+
+fn push_all<T>(out: &mut String, items: impl IntoIterator<Item = T>, between: &str, push: impl Fn(&mut String, T)) {
+    let begin = out.len();
+    for item in items {
+        if out.len() > begin {
+            out.push_str(between);
+        }
+        push(out, item);
+    }
 }
 
 /// Writes a prefix; one of a single address without its length.
@@ -236,25 +247,27 @@ fn push_v6(out: &mut String, addr: Ipv6Addr) {
     if gap.len() < 2 {
         gap = 8..8;
     }
+    let (mut text, mut length) = ([b':'; 40], 0);
     for (place, &group) in groups.iter().enumerate() {
         if gap.contains(&place) {
+            // Its points are there already: one behind the group before it, or else its own, and one of its own.
             if place == gap.start {
-                out.push_str("::");
+                length += if place == 0 { 2 } else { 1 };
             }
             continue;
         }
-        if place > 0 && place != gap.end {
-            out.push(':');
+        for shift in [12, 8, 4, 0] {
+            if group >> shift > 0 || shift == 0 {
+                text[length] = b"0123456789abcdef"[usize::from(group >> shift & 15)];
+                length += 1;
+            }
         }
-        push_hex(out, group);
+        // A point behind each.
+        length += 1;
     }
-}
-
-fn push_hex(out: &mut String, number: u16) {
-    let digits = (u16::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    for digit in (0..digits).rev() {
-        out.extend(char::from_digit(u32::from(number >> (4 * digit) & 15), 16));
-    }
+    // None behind the last.
+    let length = if gap.end == 8 && gap.start < 8 { length } else { length - 1 };
+    out.push_str(str::from_utf8(&text[..length]).unwrap_or_default());
 }
 
 fn push_number(out: &mut String, number: u8) {

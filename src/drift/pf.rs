@@ -40,15 +40,21 @@ const SERVICES: &[(&str, u16)] = &[
     ("syslog-tls", 6514),
 ];
 
-/// What the files would make of an empty anchor. Tables by their name.
+/// What the files would make of an empty anchor. `tables`: those with a file of their own, by name; others stand in the
+/// anchor's file.
 ///
 /// # Errors
 /// A line that is no rule and no table.
 pub fn of_files<'a>(conf: &str, tables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<State, Unreadable> {
     let mut state = with_tables(tables);
     let mut chain = Chain::default();
-    for line in conf.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if line.starts_with("table <") {
+    let mut lines = conf.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    while let Some(line) = lines.next() {
+        if let Some((name, rest)) = line.strip_prefix("table <").and_then(|rest| rest.split_once('>')) {
+            if rest.trim_end().ends_with('{') {
+                let entries = lines.by_ref().take_while(|line| *line != "}");
+                state.sets.entry(name.to_owned()).or_default().extend(entries);
+            }
             continue;
         }
         if !line.starts_with("pass ") && !line.starts_with("block ") {

@@ -253,7 +253,10 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
 }
 
 fn families(addrs: &AddrSet) -> [(&'static str, String); 2] {
-    [("v4", addrs.v4_list("\n")), ("v6", addrs.v6_list("\n"))]
+    let (mut v4, mut v6) = (String::new(), String::new());
+    addrs.push_v4_list(&mut v4, "\n");
+    addrs.push_v6_list(&mut v6, "\n");
+    [("v4", v4), ("v6", v6)]
 }
 
 /// What the lists lack, and what every list lacks.

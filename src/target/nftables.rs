@@ -2,12 +2,12 @@
 //! alone; and, where the site wants it, what dnsmasq needs to fill the sets of names that cannot be listed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::rows::{Cell, Rows, lines};
 use super::wall::Wall;
-use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses_but};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Value, address_losses_but, names_by_address};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -63,25 +63,41 @@ struct Values<'a> {
     deny_interface: &'a str,
     /// Tells these rules from others, so that sets are refilled for the rules they are for.
     version: String,
-    sets: Vec<Set>,
-    /// Their names, one a line.
-    set_names: String,
+    /// By their names.
+    sets: Value,
     /// Sets that dnsmasq fills. They are never emptied: it adds no address that is in its cache.
-    open_sets: Vec<Set>,
+    open_sets: Value,
+    /// All that packets of clients are found by; the rules have their numbers.
+    sources: Vec<From>,
     watched: Vec<From>,
     limited: Vec<From>,
-    denied: Vec<Group<Line>>,
-    allowed: Vec<Group<Line>>,
+    denied: Value,
+    allowed: Value,
     by_dns: Vec<ByDns>,
 }
 
-/// A named set. Its name says its kind, so a refill never meets a set of another type under the same name.
-#[derive(Clone, Serialize)]
-struct Set {
-    name: String,
-    kind: &'static str,
-    interval: bool,
-    elements: String,
+/// Named sets. A name says the set's kind, so a refill never meets a set of another type under the same name.
+struct Sets {
+    rows: Rows<6>,
+    names: BTreeSet<String>,
+}
+
+impl Sets {
+    fn new() -> Self {
+        // A set is one of hashes or of intervals: its name stands in that column once more.
+        let rows = Rows::new(&["name", "kind", "hash", "interval", "flags", "elements"]);
+        Self { rows, names: BTreeSet::new() }
+    }
+
+    /// Adds a set, unless it is there.
+    fn add(&mut self, name: String, kind: &'static str, interval: bool, elements: &dyn Cell) {
+        if self.names.contains(&name) {
+            return;
+        }
+        let (hash, of_intervals, flags) = if interval { ("", &*name, "interval") } else { (&*name, "", "") };
+        self.rows.push([&name, &kind, &hash, &of_intervals, &flags, elements]);
+        self.names.insert(name);
+    }
 }
 
 /// Whose packets: a set of addresses of one family, of hardware addresses, or interfaces.
@@ -91,15 +107,6 @@ enum From {
     Address { family: &'static str, set: String },
     Mac { set: String },
     Interface { names: Vec<String> },
-}
-
-#[derive(Clone, Serialize)]
-struct Line {
-    from: From,
-    family: &'static str,
-    servers: String,
-    protocol: &'static str,
-    ports: String,
 }
 
 /// A name that dnsmasq feeds, and the sets of its rule.
@@ -123,37 +130,51 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let settings = ruleset.settings.nftables.as_ref().unwrap_or(&default);
     check(ruleset, settings, findings);
     let mut losses = address_losses_but(&|name| fed(settings, name), "nftables", ruleset, findings);
-    let mut sets = BTreeMap::new();
+    let (mut sets, mut open_sets) = (Sets::new(), Sets::new());
+    let mut sources = Vec::new();
     let everybody = ruleset.clients.keys().copied();
     let limited: BTreeSet<Origin> = everybody.filter(|origin| ruleset.clients[origin].default_deny).collect();
-    let limited_from = sources(&mut sets, &clients("limited", &limited, ruleset, settings));
-    let (mut denied, mut allowed, mut by_dns) = (Vec::new(), Vec::new(), Vec::new());
-    let mut open_sets = BTreeMap::new();
+    let limited_from = sets.of_clients(&clients("limited", &limited, ruleset, settings));
+    let (mut denied, mut allowed, mut by_dns) = (Rules::new("deny"), Rules::new("allow"), Vec::new());
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     for rule in super::seen_on_host(ruleset, settings.hook == Hook::Output, &mut losses) {
         let origins = ruleset.bound(rule);
-        let sources = senders.entry(origins).or_insert_with_key(|origins| {
+        let numbers = senders.entry(origins).or_insert_with_key(|origins| {
             let clients = clients(&ruleset.group_name(origins), origins, ruleset, settings);
-            if clients.addrs.is_empty() { Vec::new() } else { sources(&mut sets, &clients) }
+            let begin = sources.len();
+            if !clients.addrs.is_empty() {
+                sources.extend(sets.of_clients(&clients));
+            }
+            begin..sources.len()
         });
-        if sources.is_empty() {
+        if numbers.start == numbers.end {
             continue;
         }
         let (names, open) = fed_sets(rule, settings);
-        let why = Why::by_address(rule, ruleset);
-        let group = group(rule, why, sources, open.iter().map(|set| (set.kind, set.name.clone())), &mut sets);
-        open_sets.extend(open.into_iter().map(|set| (set.name.clone(), set)));
-        by_dns.extend(names);
-        match rule.action {
-            Action::Deny => denied.push(group),
-            Action::Allow => allowed.push(group),
+        let mut servers = sets.of_servers(rule);
+        for set in &open {
+            open_sets.add(set.name.clone(), set.kind, false, &"");
         }
+        servers.extend(open);
+        by_dns.extend(names);
+        let rules = if rule.action == Action::Deny { &mut denied } else { &mut allowed };
+        let sources: Vec<(usize, &From)> = sources.iter().enumerate().skip(numbers.start).take(numbers.len()).collect();
+        rules.add(rule, ruleset, &sources, &servers);
     }
     let seen = senders.into_iter().filter(|(_, sources)| !sources.is_empty());
     let watched: BTreeSet<Origin> = seen.flat_map(|(origins, _)| origins).chain(limited.iter().copied()).collect();
     let same = ruleset.clients_of(&watched) == ruleset.clients_of(&limited) && !settings.marks.contains_key(&Origin::Browser);
-    let watched = if same { limited_from.clone() } else { sources(&mut sets, &clients("watched", &watched, ruleset, settings)) };
+    let watched = if same { limited_from.clone() } else { sets.of_clients(&clients("watched", &watched, ruleset, settings)) };
+    let (sets, open_sets) = (sets.rows.sorted(), open_sets.rows.sorted());
+    let mut numbered = String::new();
+    for table in [&sets, &open_sets] {
+        for place in 0..table.len() {
+            number(&mut numbered, &["name", "kind"].map(|column| table.get(place, column).unwrap_or_default()));
+        }
+    }
+    numbered += &denied.numbered;
+    numbered += &allowed.numbered;
     let mut values = Values {
         header: Header::new(ruleset, &losses),
         table: &settings.table,
@@ -173,16 +194,16 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             Ipv6::Clients => "",
         },
         version: String::new(),
-        set_names: sets.keys().map(String::as_str).collect::<Vec<_>>().join("\n"),
-        sets: sets.into_values().collect(),
-        open_sets: open_sets.into_values().collect(),
+        sets: Value::from_object(sets),
+        open_sets: Value::from_object(open_sets),
+        sources,
         watched,
         limited: limited_from,
-        denied,
-        allowed,
+        denied: Value::from_object(denied.rows.done()),
+        allowed: Value::from_object(allowed.rows.done()),
         by_dns,
     };
-    values.version = version(&values);
+    values.version = version(&values, numbered);
     let by_dns = !values.by_dns.is_empty();
     let main = Page::new("outgate.nft", "nftables/outgate.nft.j2", values);
     let mut pages = vec![main.beside("outgate-sets.nft", "nftables/outgate-sets.nft.j2")];
@@ -307,7 +328,7 @@ fn fed(settings: &Nftables, endpoint: &Endpoint) -> bool {
 }
 
 /// The names of a rule that dnsmasq feeds, and their sets.
-fn fed_sets(rule: &Rule, settings: &Nftables) -> (Vec<ByDns>, Vec<Set>) {
+fn fed_sets(rule: &Rule, settings: &Nftables) -> (Vec<ByDns>, Vec<Servers>) {
     let names: Vec<&NamePattern> = rule
         .destinations
         .iter()
@@ -327,33 +348,30 @@ fn fed_sets(rule: &Rule, settings: &Nftables) -> (Vec<ByDns>, Vec<Set>) {
         v4: v4.clone(),
         v6: v6.clone(),
     });
-    let empty = |name: &String, kind| Set { name: name.clone(), kind, interval: false, elements: String::new() };
-    (feeds.collect(), vec![empty(&v4, "ipv4_addr"), empty(&v6, "ipv6_addr")])
+    (feeds.collect(), vec![Servers::of_kind(v4.clone(), "ipv4_addr"), Servers::of_kind(v6.clone(), "ipv6_addr")])
 }
 
-/// A number of everything but the elements of the sets: rules and sets of another number are other rules.
-fn version(values: &Values<'_>) -> String {
-    let mut text = String::new();
-    let mut add = |parts: &[&str]| {
-        let _ = writeln!(text, "{parts:?}");
-    };
-    for set in values.sets.iter().chain(&values.open_sets) {
-        add(&[&set.name, set.kind]);
-    }
-    for (kind, groups) in [("deny", &values.denied), ("allow", &values.allowed)] {
-        for group in groups {
-            add(&[kind, &group.why.id]);
-            for line in &group.lines {
-                add(&[&line.from.text(), line.family, &line.servers, line.protocol, &line.ports]);
-            }
-        }
-    }
+/// A number of everything but the elements of the sets: rules and sets of another number are other rules. `text` has the
+/// sets and the rules.
+fn version(values: &Values<'_>, mut text: String) -> String {
     for from in values.watched.iter().chain(&values.limited) {
-        add(&[&from.text()]);
+        number(&mut text, &[&from.text()]);
     }
     let flags = [values.forward, values.output, values.audit, values.drop];
-    add(&[&values.priority, values.log_prefix, values.deny_interface, &format!("{flags:?} {}", values.log_rate)]);
+    let flags = format!("{flags:?} {}", values.log_rate);
+    number(&mut text, &[&values.priority, values.log_prefix, values.deny_interface, &flags]);
     format!("0x{}", &sha256(&text)[..8])
+}
+
+/// Adds what the number is made of; no part of it holds a quote.
+fn number(text: &mut String, parts: &[&str]) {
+    text.push('[');
+    for (i, part) in parts.iter().enumerate() {
+        text.push_str(if i > 0 { ", \"" } else { "\"" });
+        text.push_str(part);
+        text.push('"');
+    }
+    text.push_str("]\n");
 }
 
 impl From {
@@ -378,70 +396,126 @@ fn clients<'a>(name: &str, origins: &BTreeSet<Origin>, ruleset: &Ruleset, settin
     Clients { name: name.to_owned(), addrs, marks }
 }
 
-/// The sets of some clients, and how a packet is found to be theirs.
-fn sources(sets: &mut BTreeMap<String, Set>, clients: &Clients<'_>) -> Vec<From> {
-    let mut from = Vec::new();
-    let (v4, v6) = (clients.addrs.v4_list(",\n"), clients.addrs.v6_list(",\n"));
-    for (family, kind, short, elements) in [("ip", "ipv4_addr", 4, v4), ("ip6", "ipv6_addr", 6, v6)] {
-        if !elements.is_empty() {
-            let name = format!("c_{}_{short}", clients.name);
-            sets.insert(name.clone(), Set { name: name.clone(), kind, interval: true, elements });
-            from.push(From::Address { family, set: name });
+impl Sets {
+    /// Adds the sets of some clients. Returns how a packet is found to be theirs.
+    fn of_clients(&mut self, clients: &Clients<'_>) -> Vec<From> {
+        let mut from = Vec::new();
+        let addrs = &clients.addrs;
+        if addrs.has_v4() {
+            let set = format!("c_{}_4", clients.name);
+            self.add(set.clone(), "ipv4_addr", true, &|out: &mut String| addrs.push_v4_list(out, BETWEEN));
+            from.push(From::Address { family: "ip", set });
         }
+        if addrs.has_v6() {
+            let set = format!("c_{}_6", clients.name);
+            self.add(set.clone(), "ipv6_addr", true, &|out: &mut String| addrs.push_v6_list(out, BETWEEN));
+            from.push(From::Address { family: "ip6", set });
+        }
+        let macs: BTreeSet<&str> = clients.marks.iter().flat_map(|marks| &marks.macs).map(String::as_str).collect();
+        if !macs.is_empty() {
+            let set = format!("c_{}_mac", clients.name);
+            self.add(set.clone(), "ether_addr", false, &macs.into_iter().collect::<Vec<_>>().join(BETWEEN));
+            from.push(From::Mac { set });
+        }
+        let names: BTreeSet<&String> = clients.marks.iter().flat_map(|marks| &marks.interfaces).collect();
+        if !names.is_empty() {
+            from.push(From::Interface { names: names.into_iter().cloned().collect() });
+        }
+        from
     }
-    let macs: BTreeSet<&str> = clients.marks.iter().flat_map(|marks| &marks.macs).map(String::as_str).collect();
-    if !macs.is_empty() {
-        let name = format!("c_{}_mac", clients.name);
-        let elements = macs.into_iter().collect::<Vec<_>>().join(",\n");
-        sets.insert(name.clone(), Set { name: name.clone(), kind: "ether_addr", interval: false, elements });
-        from.push(From::Mac { set: name });
+
+    /// Adds the sets of a rule's servers, and returns them: single addresses in hash sets, which take a refresh element
+    /// by element; prefixes in interval sets, merged.
+    fn of_servers(&mut self, rule: &Rule) -> Vec<Servers> {
+        let key = rule.key.underscored();
+        let nets = rule.nets();
+        let hosts = rule.addrs().minus(&nets);
+        let mut servers = Vec::new();
+        let mut add = |has: bool, short: &str, kind, interval, elements: &dyn Cell| {
+            if has {
+                let set = Servers::of_kind(format!("d_{key}_{short}"), kind);
+                self.add(set.name.clone(), kind, interval, elements);
+                servers.push(set);
+            }
+        };
+        add(hosts.has_v4(), "h4", "ipv4_addr", false, &|out: &mut String| hosts.push_v4_singles(out, BETWEEN));
+        add(hosts.has_v6(), "h6", "ipv6_addr", false, &|out: &mut String| hosts.push_v6_singles(out, BETWEEN));
+        add(nets.has_v4(), "n4", "ipv4_addr", true, &|out: &mut String| nets.push_v4_list(out, BETWEEN));
+        add(nets.has_v6(), "n6", "ipv6_addr", true, &|out: &mut String| nets.push_v6_list(out, BETWEEN));
+        servers
     }
-    let names: BTreeSet<&String> = clients.marks.iter().flat_map(|marks| &marks.interfaces).collect();
-    if !names.is_empty() {
-        from.push(From::Interface { names: names.into_iter().cloned().collect() });
-    }
-    from
 }
 
-fn group(
-    rule: &Rule,
-    why: Why,
-    sources: &[From],
-    open: impl Iterator<Item = (&'static str, String)>,
-    sets: &mut BTreeMap<String, Set>,
-) -> Group<Line> {
-    let own = server_sets(rule);
-    let servers: Vec<(&str, String)> = own.iter().map(|set| (set.kind, set.name.clone())).chain(open).collect();
-    sets.extend(own.into_iter().map(|set| (set.name.clone(), set)));
-    let mut lines = Vec::new();
-    for (kind, name) in servers {
-        let family = if kind == "ipv4_addr" { "ip" } else { "ip6" };
-        for from in sources {
-            if matches!(from, From::Address { family: of, .. } if *of != family) {
-                continue;
-            }
-            for protocol in Protocol::ALL {
-                let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers("-")).collect();
-                if !ports.is_empty() {
-                    let (from, servers, protocol) = (from.clone(), name.clone(), protocol.as_str());
-                    lines.push(Line { from, family, servers, protocol, ports: ports.join(", ") });
+/// What stands between two elements of a set.
+const BETWEEN: &str = ",\n";
+
+/// A set of servers, as a rule names it.
+struct Servers {
+    name: String,
+    kind: &'static str,
+    family: &'static str,
+}
+
+impl Servers {
+    fn of_kind(name: String, kind: &'static str) -> Self {
+        Self { name, kind, family: if kind == "ipv4_addr" { "ip" } else { "ip6" } }
+    }
+}
+
+/// The rules of one action.
+struct Rules {
+    action: &'static str,
+    rows: Rows<10>,
+    /// What the number of the rules is made of.
+    numbered: String,
+}
+
+/// One line of a rule.
+struct Line<'a> {
+    /// The number among all that packets of clients are found by.
+    from: usize,
+    servers: &'a Servers,
+    protocol: &'static str,
+    ports: &'a str,
+}
+
+impl Rules {
+    fn new(action: &'static str) -> Self {
+        let columns =
+            &["id", "title", "reason", "source", "names", "from", "family", "servers", "protocol", "ports"];
+        Self { action, rows: Rows::new(columns), numbered: String::new() }
+    }
+
+    /// Adds a rule for what these sources send to these servers.
+    fn add(&mut self, rule: &Rule, ruleset: &Ruleset, sources: &[(usize, &From)], servers: &[Servers]) {
+        number(&mut self.numbered, &[self.action, rule.key.as_str()]);
+        let ports = Protocol::ALL.map(|protocol| {
+            let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers("-")).collect();
+            (protocol.as_str(), ports.join(", "))
+        });
+        let mut all = Vec::new();
+        for servers in servers {
+            for &(from, source) in sources {
+                if matches!(source, From::Address { family, .. } if *family != servers.family) {
+                    continue;
+                }
+                for (protocol, ports) in ports.iter().filter(|(_, ports)| !ports.is_empty()) {
+                    number(&mut self.numbered, &[&source.text(), servers.family, &servers.name, protocol, ports]);
+                    all.push(Line { from, servers, protocol, ports });
                 }
             }
         }
+        self.rows.push([
+            &rule.key,
+            &rule.callout.title,
+            &rule.reason,
+            &rule.callout.first_source(),
+            &names_by_address(rule, ruleset),
+            &lines(&all, |line, out| line.from.write(out)),
+            &lines(&all, |line, out| out.push_str(line.servers.family)),
+            &lines(&all, |line, out| out.push_str(&line.servers.name)),
+            &lines(&all, |line, out| out.push_str(line.protocol)),
+            &lines(&all, |line, out| out.push_str(line.ports)),
+        ]);
     }
-    Group { why, lines }
-}
-
-/// Single addresses in hash sets, which take a refresh element by element; prefixes in interval sets, merged.
-fn server_sets(rule: &Rule) -> Vec<Set> {
-    let name = |kind: &str| format!("d_{}_{kind}", rule.key.underscored());
-    let (hosts, nets) = (rule.hosts(), rule.nets());
-    let sets = [
-        ("ipv4_addr", "h4", false, hosts.v4_singles(",\n")),
-        ("ipv6_addr", "h6", false, hosts.v6_singles(",\n")),
-        ("ipv4_addr", "n4", true, nets.v4_list(",\n")),
-        ("ipv6_addr", "n6", true, nets.v6_list(",\n")),
-    ];
-    let filled = sets.into_iter().filter(|(.., list)| !list.is_empty());
-    filled.map(|(kind, short, interval, elements)| Set { name: name(short), kind, interval, elements }).collect()
 }

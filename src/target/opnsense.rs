@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::loss::{self, Loss};
+use super::rows::Rows;
 use super::wall::{Sight, Wall};
 use super::{
-    By, Consequence, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, consequence, fit, lists_left_out, missed_denial,
+    By, Consequence, Header, Layer, Mark, Page, Plan, Stop, Target, Value, address_losses, consequence, fit, lists_left_out, missed_denial,
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
-use crate::addrs::list::one_behind_other;
 use crate::callout::Origin;
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -61,6 +61,8 @@ pub const TARGET: Target = Target {
     retire: Some(retired::retire),
 };
 
+/// From one rule's number to the next: somebody may want to put one between.
+const SEQUENCE_STEP: u32 = 10;
 /// Longest alias name.
 const ALIAS_MAX: usize = 31;
 /// Longest description of an alias or rule.
@@ -68,15 +70,14 @@ const DESCRIPTION_MAX: usize = 255;
 
 #[derive(Serialize)]
 struct Aliases {
-    aliases: Vec<Alias>,
+    aliases: Value,
 }
 
-#[derive(Serialize)]
 struct Alias {
     label: String,
     name: String,
     kind: &'static str,
-    counters: u8,
+    counters: bool,
     /// What it holds, one a line.
     content: String,
     description: String,
@@ -84,7 +85,7 @@ struct Alias {
 
 #[derive(Serialize)]
 struct Rules {
-    rows: Vec<Row>,
+    rows: Value,
 }
 
 /// What the steps differ by.
@@ -110,19 +111,15 @@ struct Steps<'a> {
     last: u32,
 }
 
-#[derive(Clone, Serialize)]
-struct Row {
-    uuid: String,
-    sequence: u32,
+/// One rule of OPNsense, for one family or for both.
+struct Row<'a> {
     action: &'static str,
-    interface: String,
-    family: &'static str,
     protocol: &'static str,
-    source: String,
-    destination: String,
-    port: String,
-    log: u8,
-    description: String,
+    source: &'a str,
+    destination: &'a str,
+    port: &'a str,
+    log: &'static str,
+    description: &'a str,
 }
 
 fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
@@ -140,20 +137,19 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             (&*bare, losses)
         }
     };
-    let mut plan = Draft { settings, ruleset, aliases: BTreeMap::new(), clashes: Vec::new(), rows: Vec::new(), senders: BTreeMap::new() };
+    let mut plan = Draft::new(settings, ruleset);
     for rule in &ruleset.rules {
         plan.rule(rule);
     }
     plan.last_rules();
-    let Draft { aliases, clashes, mut rows, .. } = plan;
+    let Draft { aliases, clashes, rows, sequence, .. } = plan;
     findings.extend(clashes.into_iter().map(|clash| {
         Diagnostic::new(Code::TargetLimit, format!("opnsense: two aliases would have one name: {clash}"))
             .help("give one of the entries another id")
     }));
-    for (row, i) in rows.iter_mut().zip(0_u32..) {
-        row.sequence = settings.sequence + i * 10;
-    }
-    if rows.last().is_some_and(|row| row.sequence > 99_999) {
+    let rows = rows.done();
+    let last = sequence - SEQUENCE_STEP;
+    if last > 99_999 {
         findings.push(
             Diagnostic::new(Code::TargetLimit, format!("opnsense: {} rules from sequence {} run past 99999", rows.len(), settings.sequence))
                 .help("begin at a lower `sequence`"),
@@ -165,8 +161,13 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         // A JSON file has no comments; the first alias tells what the files are.
         alias.description = describe(&format!("{}; made by outgate for {}, answers of {}", alias.description, header.site, header.answered));
     }
-    let steps = steps(header, settings, aliases.len(), &rows);
-    let rules = Rules { rows };
+    let steps = steps(header, settings, aliases.len(), rows.len(), last);
+    let mut alias_rows = Rows::new(&["label", "name", "kind", "counters", "content", "description"]);
+    for Alias { label, name, kind, counters, content, description } in &aliases {
+        alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, content, description]);
+    }
+    let aliases = Value::from_object(alias_rows.done());
+    let rules = Rules { rows: Value::from_object(rows) };
     let page = if settings.version >= OpnsenseVersion::V26_1 {
         Page::new("rules.csv", "opnsense/rules.csv.j2", rules)
     } else {
@@ -214,7 +215,7 @@ fn description(rule: Option<&Rule>) -> String {
     format!("outgate {}: ", rule.map_or("denied", |rule| rule.key.as_str()))
 }
 
-fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row]) -> Steps<'a> {
+fn steps(header: Header, settings: &Opnsense, aliases: usize, rules: usize, last: u32) -> Steps<'_> {
     let version = settings.version;
     Steps {
         header,
@@ -233,9 +234,9 @@ fn steps<'a>(header: Header, settings: &'a Opnsense, aliases: usize, rows: &[Row
         prefix: &settings.prefix,
         interface: &settings.interface,
         aliases,
-        rules: rows.len(),
-        first: rows.first().map_or(settings.sequence, |row| row.sequence),
-        last: rows.last().map_or(settings.sequence, |row| row.sequence),
+        rules,
+        first: settings.sequence,
+        last,
     }
 }
 
@@ -267,12 +268,30 @@ struct Draft<'a> {
     ruleset: &'a Ruleset,
     aliases: BTreeMap<String, Alias>,
     clashes: Vec<String>,
-    rows: Vec<Row>,
+    rows: Rows<11>,
+    /// The next rule's number; rules are taken in the order of their numbers.
+    sequence: u32,
     /// The aliases of clients that are there: most rules are for the same.
     senders: BTreeMap<BTreeSet<Origin>, String>,
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn new(settings: &'a Opnsense, ruleset: &'a Ruleset) -> Self {
+        let columns = &[
+            "uuid", "sequence", "action", "interface", "family", "protocol", "source", "destination", "port", "log",
+            "description",
+        ];
+        Self {
+            settings,
+            ruleset,
+            aliases: BTreeMap::new(),
+            clashes: Vec::new(),
+            rows: Rows::new(columns),
+            sequence: settings.sequence,
+            senders: BTreeMap::new(),
+        }
+    }
+
     fn rule(&mut self, rule: &Rule) {
         let origins = self.ruleset.bound(rule);
         if self.ruleset.clients_of(&origins).is_empty() {
@@ -280,11 +299,12 @@ impl Draft<'_> {
         }
         let Some((destination, families)) = self.destination(rule) else { return };
         let source = self.sender(origins);
-        let why = Why::of(rule);
         let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
         let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
+        let callout = &rule.callout;
+        let (title, why) = (&callout.title, &rule.reason);
         let description =
-            describe(&format!("outgate {}: {} - {} - {}{lists}", why.id, why.title, why.reason, why.source));
+            describe(&format!("outgate {}: {title} - {why} - {}{lists}", rule.key, callout.first_source()));
         let action = match (rule.action, self.settings.denied) {
             (Action::Allow, _) => "pass",
             (Action::Deny, Denied::Reject) => "reject",
@@ -293,17 +313,13 @@ impl Draft<'_> {
         for (protocol, ports) in self.protocols(rule) {
             let port = self.ports(rule, protocol, &ports);
             let row = Row {
-                uuid: String::new(),
-                sequence: 0,
                 action,
-                interface: self.settings.interface.clone(),
-                family: "",
                 protocol,
-                source: source.clone(),
-                destination: destination.clone(),
-                port,
-                log: u8::from(rule.action == Action::Deny),
-                description: description.clone(),
+                source: &source,
+                destination: &destination,
+                port: &port,
+                log: if rule.action == Action::Deny { "1" } else { "0" },
+                description: &description,
             };
             self.push(rule.key.as_str(), &row, &families);
         }
@@ -315,33 +331,43 @@ impl Draft<'_> {
             Denied::Reject => "reject",
             Denied::Drop => "block",
         };
-        let mut row = Row {
-            uuid: String::new(),
-            sequence: 0,
+        let source = self.clients("limited", &self.ruleset.limited());
+        let row = Row {
             action,
-            interface: settings.interface.clone(),
-            family: "inet6",
             protocol: "any",
-            source: "any".to_owned(),
-            destination: "any".to_owned(),
-            port: String::new(),
-            log: 1,
-            description: "outgate denied-ipv6: clients have no IPv6 here, so none may pass".to_owned(),
+            source: &source,
+            destination: "any",
+            port: "",
+            log: "1",
+            description: "outgate denied: whatever no rule allows",
         };
         if self.ruleset.ipv6 == Ipv6::DenyInterface {
-            self.push("denied-ipv6", &row, &["inet6"]);
+            let description = "outgate denied-ipv6: clients have no IPv6 here, so none may pass";
+            self.push("denied-ipv6", &Row { source: "any", description, ..row }, &["inet6"]);
         }
-        row.source = self.clients("limited", &self.ruleset.limited());
-        row.description = "outgate denied: whatever no rule allows".to_owned();
         self.push("denied", &row, &["inet", "inet6"]);
     }
 
     /// Adds a row for all families, as one where the version can: 24.7 has one family a rule.
-    fn push(&mut self, key: &str, row: &Row, families: &[&'static str]) {
+    fn push(&mut self, key: &str, row: &Row<'_>, families: &[&'static str]) {
+        let (prefix, interface) = (&self.settings.prefix, &self.settings.interface);
         let both = families.len() > 1 && self.settings.version > OpnsenseVersion::V24_7;
-        for family in if both { vec!["inet46"] } else { families.to_vec() } {
-            let parts = ["outgate", &self.settings.prefix, &self.settings.interface, key, row.protocol, family];
-            self.rows.push(Row { uuid: uuid(&parts.join("/")), family, ..row.clone() });
+        for family in if both { &["inet46"] } else { families } {
+            let uuid = uuid(&["outgate", prefix, interface, key, row.protocol, family].join("/"));
+            self.rows.push([
+                &uuid,
+                &self.sequence.to_string(),
+                &row.action,
+                interface,
+                family,
+                &row.protocol,
+                &row.source,
+                &row.destination,
+                &row.port,
+                &row.log,
+                &row.description,
+            ]);
+            self.sequence += SEQUENCE_STEP;
         }
     }
 
@@ -396,8 +422,13 @@ impl Draft<'_> {
             // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
             let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
             let pinned: AddrSet = accepted.chain([&rule.literals()]).collect();
-            let pinned = pinned.minus(&rule.nets()).singles_list("\n");
-            one_behind_other(names.join("\n"), &pinned, "\n")
+            let pinned = pinned.minus(&rule.nets());
+            let mut hosts = names.join("\n");
+            if !hosts.is_empty() && !pinned.is_empty() {
+                hosts.push('\n');
+            }
+            pinned.push_singles(&mut hosts, "\n");
+            hosts
         } else {
             rule.hosts().singles_list("\n")
         };
@@ -436,7 +467,7 @@ impl Draft<'_> {
             label: uuid(&format!("outgate/alias/{name}")),
             name: name.clone(),
             kind,
-            counters: u8::from(kind == "host" || kind == "network"),
+            counters: kind == "host" || kind == "network",
             content,
             description: describe(&format!("outgate {about}")),
         };

@@ -1,13 +1,17 @@
-//! pf of FreeBSD and OpenBSD: an anchor file and a file for each table.
+//! pf of FreeBSD and OpenBSD: an anchor file, and a file for each table that answers of DNS are in.
+//!
+//! Such a table is refilled alone, while rules and connections stay. What the profile says itself changes with the rules
+//! and stands among them: a file for each of ten thousand such tables would cost more than all rules together.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::rows::Rows;
 use super::wall::Wall;
-use super::{By, Group, Header, Layer, Mark, Page, Plan, Stop, Target, Value, Why, address_losses, fit};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Value, address_losses, fit, names_by_address};
 use crate::addrs::AddrSet;
-use crate::addrs::list::one_behind_other;
+use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
@@ -61,28 +65,26 @@ struct Values<'a> {
     block: &'static str,
     deny_ipv6: bool,
     limited: String,
-    tables: Vec<Table>,
-    denied: Vec<Group<Line>>,
-    allowed: Vec<Group<Line>>,
+    /// Tables in files of their own.
+    tables: Value,
+    /// Those that stand in the anchor's file with what they hold.
+    own_tables: Value,
+    denied: Value,
+    allowed: Value,
 }
 
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 struct Table {
     name: String,
     about: String,
-    /// For its own file.
+    /// One a line.
     #[serde(skip)]
     entries: String,
     #[serde(skip)]
     count: usize,
-}
-
-#[derive(Serialize)]
-struct Line {
-    clients: String,
-    servers: String,
-    protocol: &'static str,
-    ports: String,
+    /// Whether DNS has a say in what it holds.
+    #[serde(skip)]
+    answered: bool,
 }
 
 #[derive(Serialize)]
@@ -99,34 +101,49 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let mut tables = vec![client_table("limited", &ruleset.limited())];
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
-    let (mut denied, mut allowed) = (Vec::new(), Vec::new());
+    let columns = &["id", "title", "reason", "source", "names", "clients", "servers", "tcp", "udp"];
+    let (mut denied, mut allowed) = (Rows::new(columns), Rows::new(columns));
     for rule in super::seen_on_host(ruleset, settings.side == Side::Host, &mut losses) {
         let origins = ruleset.bound(rule);
         let clients = senders.entry(origins).or_insert_with_key(|origins| {
             let clients = ruleset.clients_of(origins);
             (!clients.is_empty()).then(|| client_table(&ruleset.group_name(origins), &clients))
         });
-        let (hosts, nets) = (rule.hosts(), rule.nets());
+        let nets = rule.nets();
+        let hosts = rule.addrs().minus(&nets);
         let Some(clients) = clients.as_ref().filter(|_| !hosts.is_empty() || !nets.is_empty()) else { continue };
         let name = fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX);
-        let table = table(name, format!("{}: {}", rule.key, rule.callout.title), entries(&hosts, &nets));
-        let group = Group { why: Why::by_address(rule, ruleset), lines: lines(rule, &clients.name, &table.name) };
-        tables.push(table);
-        match rule.action {
-            Action::Deny => denied.push(group),
-            Action::Allow => allowed.push(group),
-        }
+        let rows = if rule.action == Action::Deny { &mut denied } else { &mut allowed };
+        let [tcp, udp] = Protocol::ALL.map(|protocol| ports(rule, protocol));
+        rows.push([
+            &rule.key,
+            &rule.callout.title,
+            &rule.reason,
+            &rule.callout.first_source(),
+            &names_by_address(rule, ruleset),
+            &clients.name,
+            &name,
+            &tcp,
+            &udp,
+        ]);
+        let answered = !rule.destinations.iter().all(|d| matches!(d.endpoint, Endpoint::Net(_)));
+        let about = format!("{}: {}", rule.key, rule.callout.title);
+        tables.push(Table { answered, ..table(name, about, entries(&hosts, &nets)) });
     }
     tables.extend(senders.into_values().flatten());
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     tables.dedup_by(|a, b| a.name == b.name && a.entries == b.entries);
     check_limits(&tables, settings.dialect, findings);
     let header = Header::new(ruleset, &losses).once();
-    let pages = tables.iter().map(|table| {
+    let pages = tables.iter().filter(|table| table.answered).map(|table| {
         let values = TablePage { header: &header, table, entries: &table.entries };
         Page::new(format!("tables/{}.txt", table.name), "pf/table.txt.j2", values)
     });
     let mut pages: Vec<Page> = pages.collect();
+    let (mut answered, mut own) = (Rows::new(&["name"]), Rows::new(&["name", "entries"]));
+    for table in &tables {
+        if table.answered { answered.push([&table.name]) } else { own.push([&table.name, &table.entries]) }
+    }
     let values = Values {
         header,
         anchor: &settings.anchor,
@@ -143,9 +160,10 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         },
         deny_ipv6: ruleset.ipv6 == Ipv6::DenyInterface,
         limited: client_name("limited"),
-        tables,
-        denied,
-        allowed,
+        tables: Value::from_object(answered.done()),
+        own_tables: Value::from_object(own.done()),
+        denied: Value::from_object(denied.done()),
+        allowed: Value::from_object(allowed.done()),
     };
     pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
     Some(Plan { pages, losses })
@@ -185,28 +203,22 @@ fn client_table(group: &str, clients: &AddrSet) -> Table {
 
 fn table(name: String, about: String, entries: String) -> Table {
     let count = entries.lines().count();
-    Table { name, about, entries, count }
+    Table { name, about, entries, count, answered: false }
 }
 
 /// Single addresses one by one, so that a refresh touches only what moved; prefixes merged.
 fn entries(hosts: &AddrSet, nets: &AddrSet) -> String {
-    one_behind_other(hosts.singles_list("\n"), &nets.to_list("\n"), "\n")
+    let mut entries = hosts.singles_list("\n");
+    if !hosts.is_empty() && !nets.is_empty() {
+        entries.push('\n');
+    }
+    nets.push_list(&mut entries, "\n");
+    entries
 }
 
-fn lines(rule: &Rule, clients: &str, servers: &str) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for protocol in Protocol::ALL {
-        let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers(":")).collect();
-        if !ports.is_empty() {
-            lines.push(Line {
-                clients: clients.to_owned(),
-                servers: servers.to_owned(),
-                protocol: protocol.as_str(),
-                ports: ports.join(" "),
-            });
-        }
-    }
-    lines
+/// The ports of one protocol as they stand in a rule; nothing where it has none.
+fn ports(rule: &Rule, protocol: Protocol) -> String {
+    rule.ports_of(protocol).map(|port| port.numbers(":")).collect::<Vec<_>>().join(" ")
 }
 
 fn check_limits(tables: &[Table], dialect: Dialect, findings: &mut Findings) {

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::wall::{Sight, Wall};
-use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Why};
+use super::rows::Rows;
+use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Value};
 use crate::addrs::{AddrSet, short};
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -151,7 +152,7 @@ struct List {
     /// Addresses the site names itself, one a line.
     literals: String,
     entries: Vec<Entry>,
-    whys: Vec<Why>,
+    whys: Value,
 }
 
 #[derive(Clone, Serialize)]
@@ -375,8 +376,17 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         bare,
         literals: literals.to_list("\n"),
         entries: entries.collect(),
-        whys: rules.iter().map(|rule| Why::of(rule)).collect(),
+        whys: whys(rules),
     }
+}
+
+/// Why the rules of a list are there.
+fn whys(rules: &[&Rule]) -> Value {
+    let mut rows = Rows::new(&["id", "title", "action", "reason", "source"]);
+    for Rule { key, callout, action, reason, .. } in rules {
+        rows.push([key, &callout.title, &action.as_str(), reason, &callout.first_source()]);
+    }
+    Value::from_object(rows.done())
 }
 
 /// `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.

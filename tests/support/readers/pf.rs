@@ -130,7 +130,8 @@ impl Pf {
             return Err("a line ends with CR, or the last has no end".to_owned());
         }
         let (mut tables, mut lines) = (BTreeMap::new(), Vec::new());
-        for line in text.lines() {
+        let mut all = text.lines();
+        while let Some(line) = all.next() {
             let mut words = Words::of(line)?;
             let Some(first) = words.words.peek() else { continue };
             if first != "table" {
@@ -140,10 +141,15 @@ impl Pf {
             words.expect("table")?;
             let name = table_name(&words.next()?)?;
             words.expect("persist")?;
-            words.expect("file")?;
-            let path = words.quoted()?;
-            let file = path.strip_prefix(folder).and_then(|p| p.strip_prefix('/')).and_then(|p| files.get(p));
-            let set = table_file(file.ok_or_else(|| format!("{path}: no such file"))?)?;
+            let set = if words.take("{") {
+                let held: Vec<&str> = all.by_ref().take_while(|line| *line != "}").collect();
+                table_file(&held.join("\n"))?
+            } else {
+                words.expect("file")?;
+                let path = words.quoted()?;
+                let file = path.strip_prefix(folder).and_then(|p| p.strip_prefix('/')).and_then(|p| files.get(p));
+                table_file(file.ok_or_else(|| format!("{path}: no such file"))?)?
+            };
             if words.words.next().is_some() || tables.insert(name, set).is_some() {
                 return Err(unknown(line));
             }
