@@ -400,8 +400,12 @@ impl FromIterator<IpNet> for AddrSet {
 
 impl<'a> FromIterator<&'a Self> for AddrSet {
     fn from_iter<I: IntoIterator<Item = &'a Self>>(sets: I) -> Self {
-        let sets: Vec<&Self> = sets.into_iter().collect();
-        Self { v4: union(sets.iter().map(|set| &set.v4)), v6: union(sets.iter().map(|set| &set.v6)) }
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for set in sets {
+            v4.extend_from_slice(&set.v4);
+            v6.extend_from_slice(&set.v6);
+        }
+        Self { v4: merged(v4), v6: merged(v6) }
     }
 }
 
@@ -462,18 +466,11 @@ fn joined<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
     ranges
 }
 
-fn union<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a Ranges<T>>) -> Ranges<T> {
-    let sets: Vec<&Ranges<T>> = sets.filter(|ranges| !ranges.is_empty()).collect();
-    match *sets {
-        [] => Vec::new(),
-        [only] => only.clone(),
-        _ => {
-            let mut ranges = sets.into_iter().map(Vec::as_slice).collect::<Vec<_>>().concat();
-            // Each set is in order. This sort sees that and merges them.
-            ranges.sort_by_key(|&(first, _)| first);
-            joined(ranges)
-        }
-    }
+/// Sets that are each in order, one behind the other, as one.
+fn merged<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
+    // This sort sees what is in order already, and merges it.
+    ranges.sort_by_key(|&(first, _)| first);
+    joined(ranges)
 }
 
 fn minus<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {

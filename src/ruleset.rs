@@ -240,7 +240,14 @@ impl Rule {
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
     #[must_use]
     pub fn hosts(&self) -> AddrSet {
-        self.addrs().minus(&self.nets())
+        self.hosts_and_nets().0
+    }
+
+    /// [`Rule::hosts`] and [`Rule::nets`], for whoever needs both.
+    #[must_use]
+    pub fn hosts_and_nets(&self) -> (AddrSet, AddrSet) {
+        let (addrs, nets) = (self.addrs(), self.nets());
+        (if nets.is_empty() { addrs } else { addrs.minus(&nets) }, nets)
     }
 
     /// The prefixes of more than one address that the rule names itself, and those of its lists.

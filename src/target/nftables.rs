@@ -428,8 +428,7 @@ impl Sets {
     /// by element; prefixes in interval sets, merged.
     fn of_servers(&mut self, rule: &Rule) -> Vec<Servers> {
         let key = rule.key.underscored();
-        let nets = rule.nets();
-        let hosts = rule.addrs().minus(&nets);
+        let (hosts, nets) = rule.hosts_and_nets();
         let mut servers = Vec::new();
         let mut add = |has: bool, short: &str, kind, interval, elements: &dyn Cell| {
             if has {

@@ -415,14 +415,15 @@ impl<'a> Draft<'a> {
     /// The alias of a rule's destinations, and the families it can hold.
     fn destination(&mut self, rule: &Rule) -> Option<(String, Vec<&'static str>)> {
         let by_name = self.settings.resolve == ResolveAt::Firewall;
-        let nets = rule.nets().to_list("\n");
+        let (hosts, nets) = rule.hosts_and_nets();
+        let (has_v4, has_v6) = (hosts.has_v4() || nets.has_v4(), hosts.has_v6() || nets.has_v6());
         let hosts = if by_name {
             let names = rule.names();
             let names: Vec<String> = names.iter().filter_map(NamePattern::exact).map(ToString::to_string).collect();
             // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
             let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
             let pinned: AddrSet = accepted.chain([&rule.literals()]).collect();
-            let pinned = pinned.minus(&rule.nets());
+            let pinned = pinned.minus(&nets);
             let mut hosts = names.join("\n");
             if !hosts.is_empty() && !pinned.is_empty() {
                 hosts.push('\n');
@@ -430,11 +431,11 @@ impl<'a> Draft<'a> {
             pinned.push_singles(&mut hosts, "\n");
             hosts
         } else {
-            rule.hosts().singles_list("\n")
+            hosts.singles_list("\n")
         };
-        let all = rule.addrs();
+        let nets = nets.to_list("\n");
         let named = by_name && rule.destinations.iter().any(|d| !d.names.is_empty());
-        let families = [(named || all.has_v4(), "inet"), (named || all.has_v6(), "inet6")];
+        let families = [(named || has_v4, "inet"), (named || has_v6, "inet6")];
         let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
         let key = rule.key.underscored();
         let about = format!("{}: {}", rule.key, rule.callout.title);

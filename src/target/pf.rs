@@ -109,8 +109,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             let clients = ruleset.clients_of(origins);
             (!clients.is_empty()).then(|| client_table(&ruleset.group_name(origins), &clients))
         });
-        let nets = rule.nets();
-        let hosts = rule.addrs().minus(&nets);
+        let (hosts, nets) = rule.hosts_and_nets();
         let Some(clients) = clients.as_ref().filter(|_| !hosts.is_empty() || !nets.is_empty()) else { continue };
         let name = fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX);
         let rows = if rule.action == Action::Deny { &mut denied } else { &mut allowed };

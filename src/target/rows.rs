@@ -141,7 +141,7 @@ impl Table {
     /// The text is for whoever wrote the template.
     pub(super) fn fill(&self, body: &str, texts: &[(&str, Vec<&str>)]) -> Result<String, String> {
         let lines: Vec<Line<'_>> =
-            body.split_inclusive('\n').map(|line| self.line(line, texts)).collect::<Result<_, _>>()?;
+            pieces(body).into_iter().map(|piece| self.line(piece, texts)).collect::<Result<_, _>>()?;
         let fixed: usize = lines.iter().map(|line| line.fixed).sum();
         let mut out = String::with_capacity(self.text.len() + self.len() * fixed);
         let (mut rests, mut now) = (Vec::new(), Vec::new());
@@ -267,6 +267,20 @@ enum Part<'a> {
     Each(usize, Option<&'a [&'a str]>),
     Escaped(usize),
     Comma,
+}
+
+/// A body cut into lines that are written for each line of a cell, and what stands between those.
+fn pieces(body: &str) -> Vec<&str> {
+    let (mut pieces, mut begin, mut end) = (Vec::new(), 0, 0);
+    for line in body.split_inclusive('\n') {
+        if line.contains("*]]") {
+            pieces.extend([&body[begin..end], line]);
+            begin = end + line.len();
+        }
+        end += line.len();
+    }
+    pieces.push(&body[begin..]);
+    pieces
 }
 
 /// A cell with a line for each item.

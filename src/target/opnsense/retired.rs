@@ -65,6 +65,10 @@ pub(super) fn retire(old: &BTreeMap<String, String>, new: &[File], findings: &mu
     // The list first: what an old file still says of an entry is newer.
     for path in [PATH, "rules.json", "rules.csv", "aliases.json"] {
         let Some(text) = old.get(path) else { continue };
+        // Nothing is gone from a file that stays as it is.
+        if path != PATH && new.iter().any(|file| file.path == path && file.text == *text) {
+            continue;
+        }
         let known = read(path, text).unwrap_or_else(|| {
             findings.push(
                 Diagnostic::new(Code::RetiredUnsure, format!("opnsense: {path} of the earlier run is not as it was written"))
@@ -74,6 +78,9 @@ pub(super) fn retire(old: &BTreeMap<String, String>, new: &[File], findings: &mu
         });
         gone.rules.extend(known.rules);
         gone.aliases.extend(known.aliases);
+    }
+    if gone == Known::default() {
+        return None;
     }
     let now: Vec<Known> = new.iter().filter_map(|file| read(&file.path, &file.text)).collect();
     gone.rules.retain(|uuid, _| !now.iter().any(|known| known.rules.contains_key(uuid)));
