@@ -246,8 +246,8 @@ pub struct AddrSet {
 impl AddrSet {
     /// The empty set. It matches nothing.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { v4: Vec::new(), v6: Vec::new() }
     }
 
     /// Whether no address is in the set.

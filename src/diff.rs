@@ -288,7 +288,7 @@ impl<'a> At<'a> {
             rules
                 .iter()
                 .flat_map(|&i| &side.ruleset.rules[i].destinations)
-                .flat_map(|d| [&d.addrs, &d.listed])
+                .flat_map(|d| [&d.addrs, d.listed()])
                 .collect()
         };
         let (allowed, denied) = (addrs(&allows), addrs(&denies));
@@ -317,7 +317,7 @@ impl<'a> At<'a> {
     fn wants(&self, rule: &Rule, destination: &Destination) -> bool {
         let decided = |d: &Destination| d.gap.as_ref().is_some_and(crate::ruleset::Gap::is_decided);
         self.same(rule, destination).any(|d| {
-            d.lists == destination.lists
+            d.lists() == destination.lists()
                 && decided(d) == decided(destination)
                 && d.accepted.is_some() == destination.accepted.is_some()
         })

@@ -533,7 +533,7 @@ impl<'a> Index<'a> {
             }
         }
         // Few have a list beside their addresses.
-        let merged = |held: &Held<'_>| (!held.destination.listed.is_empty()).then(|| held.destination.all());
+        let merged = |held: &Held<'_>| (!held.destination.listed().is_empty()).then(|| held.destination.all());
         let merged: Vec<Option<AddrSet>> = places.iter().map(merged).collect();
         let spaces = places.iter().zip(&merged).map(|(held, all)| all.as_ref().unwrap_or(&held.destination.addrs));
         let by_addr = Holders::of(&spaces.collect::<Vec<_>>());

@@ -133,14 +133,21 @@ pub struct Destination {
     pub names: Vec<NamePattern>,
     /// The addresses DNS answers with, or the site names: what an address-based target matches.
     pub addrs: AddrSet,
-    /// The lists that widen it.
-    pub lists: Vec<Id>,
-    /// Their prefixes: what an address-based target matches as well.
-    pub listed: AddrSet,
+    /// The lists that widen it; most have none, and there are many.
+    pub widened: Option<Box<Widened>>,
     /// What is missing.
     pub gap: Option<Gap>,
     /// Of a denial: where it is not denied, for an allowed name has these addresses as well, and the site accepts that.
     pub accepted: Option<Box<Accepted>>,
+}
+
+/// What vendors' lists add to a destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Widened {
+    /// The lists, at least one.
+    pub lists: Vec<Id>,
+    /// Their prefixes: what an address-based target matches as well.
+    pub addrs: AddrSet,
 }
 
 /// Addresses at which a blocked name can be reached, as the site accepts.
@@ -153,16 +160,29 @@ pub struct Accepted {
 }
 
 impl Destination {
+    /// The lists that widen it.
+    #[must_use]
+    pub fn lists(&self) -> &[Id] {
+        self.widened.as_ref().map(|widened| widened.lists.as_slice()).unwrap_or_default()
+    }
+
+    /// Their prefixes.
+    #[must_use]
+    pub fn listed(&self) -> &AddrSet {
+        static NONE: AddrSet = AddrSet::new();
+        self.widened.as_ref().map_or(&NONE, |widened| &widened.addrs)
+    }
+
     /// Whether an address-based target matches the address.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
-        self.addrs.contains(addr) || self.listed.contains(addr)
+        self.addrs.contains(addr) || self.listed().contains(addr)
     }
 
     /// Every address an address-based target matches.
     #[must_use]
     pub fn all(&self) -> AddrSet {
-        self.addrs.union(&self.listed)
+        self.addrs.union(self.listed())
     }
 }
 
@@ -234,7 +254,7 @@ impl Rule {
     /// Every address of the rule.
     #[must_use]
     pub fn addrs(&self) -> AddrSet {
-        self.destinations.iter().flat_map(|d| [&d.addrs, &d.listed]).collect()
+        self.destinations.iter().flat_map(|d| [&d.addrs, d.listed()]).collect()
     }
 
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
@@ -257,13 +277,13 @@ impl Rule {
         let is_net =
             |d: &&Destination| matches!(d.endpoint, Endpoint::Net(net) if net.prefix_len() < net.max_prefix_len());
         let nets = self.destinations.iter().filter(is_net).map(|d| &d.addrs);
-        nets.chain(self.destinations.iter().map(|d| &d.listed)).collect()
+        nets.chain(self.destinations.iter().map(Destination::listed)).collect()
     }
 
     /// The lists that widen it.
     #[must_use]
     pub fn lists(&self) -> BTreeSet<&Id> {
-        self.destinations.iter().flat_map(|d| &d.lists).collect()
+        self.destinations.iter().flat_map(Destination::lists).collect()
     }
 
     /// The addresses and prefixes the rule names itself, without asking anybody.
@@ -352,9 +372,7 @@ impl Ruleset {
         let mut bare = self.clone();
         bare.lists.clear();
         for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations) {
-            if !destination.lists.is_empty() {
-                destination.lists.clear();
-                destination.listed = AddrSet::new();
+            if destination.widened.take().is_some() {
                 let wildcard = matches!(destination.endpoint, Endpoint::Name(NamePattern::Below(_)));
                 destination.gap = destination.gap.take().or(wildcard.then_some(Gap::Wildcard));
             }
@@ -556,8 +574,7 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
                 );
                 destination.names.clear();
                 destination.addrs = AddrSet::new();
-                destination.lists.clear();
-                destination.listed = AddrSet::new();
+                destination.widened = None;
                 destination.gap = Some(Gap::Denied(by.clone()));
             }
         }
@@ -587,8 +604,7 @@ fn destination(
         endpoint: endpoint.clone(),
         names,
         addrs,
-        lists: Vec::new(),
-        listed: AddrSet::new(),
+        widened: None,
         gap,
         accepted: None,
     };
@@ -683,10 +699,14 @@ fn widen(destination: &mut Destination, decision: &Decision, policy: &Policy, li
     if decision.action == Action::Deny {
         return;
     }
-    destination.lists =
-        policy.ranges.iter().filter(|(_, range)| range.names.contains(name)).map(|(id, _)| id.clone()).collect();
-    destination.listed = destination.lists.iter().filter_map(|id| lists.get(id)).map(|list| &list.addrs).collect();
-    if destination.gap == Some(Gap::Wildcard) && !destination.lists.is_empty() {
+    let widens = policy.ranges.iter().filter(|(_, range)| range.names.contains(name)).map(|(id, _)| id.clone());
+    let widens: Vec<Id> = widens.collect();
+    if widens.is_empty() {
+        return;
+    }
+    let addrs = widens.iter().filter_map(|id| lists.get(id)).map(|list| &list.addrs).collect();
+    destination.widened = Some(Box::new(Widened { lists: widens, addrs }));
+    if destination.gap == Some(Gap::Wildcard) {
         destination.gap = None;
     }
 }
@@ -711,7 +731,7 @@ pub fn lists_opened(ruleset: &Ruleset, findings: &mut Findings) {
                 "run `outgate resolve`",
             ),
             None => {
-                let used = |d: &&Destination| d.lists.contains(id);
+                let used = |d: &&Destination| d.lists().contains(id);
                 let names: BTreeSet<&Endpoint> =
                     users.iter().flat_map(|r| r.destinations.iter().filter(used)).map(|d| &d.endpoint).collect();
                 let ports: BTreeSet<&Port> = users.iter().flat_map(|rule| &rule.ports).collect();

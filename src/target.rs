@@ -5,6 +5,7 @@
 //! rules and no logic beyond loops; a user may replace them, and the guard holds for theirs as well.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
@@ -78,8 +79,8 @@ pub struct Target {
     pub retire: Option<Retire>,
 }
 
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
@@ -371,10 +372,10 @@ fn guard(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(
             }
             out.write_str(text).map_err(Error::from)
         }
-        kind => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("refusing to write a value of kind {kind} into a rule file"),
-        )),
+        kind => match value.downcast_object_ref::<Filled>() {
+            Some(filled) => filled.write(out).map_err(invalid),
+            None => Err(invalid(format!("refusing to write a value of kind {kind} into a rule file"))),
+        },
     }
 }
 
@@ -410,26 +411,54 @@ impl Object for Row {
     }
 }
 
+/// What is to be written for each row; it is made where it is printed, for it may be megabytes.
+#[derive(Debug)]
+struct Filled {
+    table: Arc<Table>,
+    body: String,
+    /// Texts by name, one a line.
+    texts: Vec<(String, String)>,
+}
+
+impl Filled {
+    fn write(&self, to: &mut dyn fmt::Write) -> Result<(), String> {
+        let texts = self.texts.iter().map(|(name, text)| (name.as_str(), text.lines().collect()));
+        self.table.fill(&self.body, &texts.collect::<Vec<_>>(), to)
+    }
+}
+
+impl Object for Filled {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f).map_err(|_| fmt::Error)
+    }
+}
+
 /// Template filter: what is between its tags, once for each row: [`Table::fill`]. What a named argument has, a text a line,
 /// is picked by the numbers of the cells of that name.
-fn fill(body: &Value, rows: &Value, texts: Kwargs) -> Result<Value, Error> {
-    let invalid = |why: String| Error::new(ErrorKind::InvalidOperation, why);
+fn fill(body: &Value, rows: &Value, named: Kwargs) -> Result<Value, Error> {
     // Texts that a template captured were looked at when they were made.
     let checked = |text: &Value| match text.as_str() {
         Some(lines) if text.is_safe() => Ok(lines.to_owned()),
         Some(lines) => refuse(text::forbidden_in_lines(lines)).map(|()| lines.to_owned()),
         None => Err(invalid(format!("`fill` takes texts, and this is a value of kind {}", text.kind()))),
     };
-    let Some(table) = rows.downcast_object_ref::<Table>() else {
+    let Some(table) = rows.downcast_object::<Table>() else {
         return Err(invalid(format!("`fill` takes rows, and this is a value of kind {}", rows.kind())));
     };
     refuse(text::forbidden_in_lines(table.text()))?;
-    let mut named = Vec::new();
-    for name in texts.args() {
-        named.push((name, checked(&texts.get(name)?)?));
+    let mut texts = Vec::new();
+    for name in named.args() {
+        texts.push((name.to_owned(), checked(&named.get(name)?)?));
     }
-    let named: Vec<(&str, Vec<&str>)> = named.iter().map(|(name, text)| (*name, text.lines().collect())).collect();
-    table.fill(&checked(body)?, &named).map(Value::from_safe_string).map_err(invalid)
+    Ok(Value::from_object(Filled { table, body: checked(body)?, texts }))
+}
+
+fn invalid(why: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, why)
 }
 
 fn check(text: &str) -> Result<(), Error> {
@@ -438,10 +467,7 @@ fn check(text: &str) -> Result<(), Error> {
 
 fn refuse(forbidden: Option<char>) -> Result<(), Error> {
     match forbidden {
-        Some(c) => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("refusing to write {} into a rule file", text::describe(c)),
-        )),
+        Some(c) => Err(invalid(format!("refusing to write {} into a rule file", text::describe(c)))),
         None => Ok(()),
     }
 }
@@ -582,7 +608,7 @@ fn names_by_address(rule: &Rule, ruleset: &Ruleset) -> impl Fn(&mut String) {
         names(rule)(out);
         for id in rule.lists() {
             let Some(list) = ruleset.lists.get(id) else { continue };
-            let widened = rule.destinations.iter().filter(|d| d.lists.contains(id)).map(|d| d.endpoint.to_string());
+            let widened = rule.destinations.iter().filter(|d| d.lists().contains(id)).map(|d| d.endpoint.to_string());
             let (size, names) = (list.addrs.size(), widened.collect::<Vec<_>>().join(", "));
             *out += &format!("\nwith {size} of list {id}, {}, for {names}", list.from);
         }
@@ -855,6 +881,8 @@ mod tests {
             "{% filter fill(value) %}x{% endfilter %}",
             "{% filter fill(nothing) %}x{% endfilter %}",
             "{{ rows | fill(rows) }}",
+            "{{ ('[[id]]' | fill(rows)) ~ value }}",
+            "{{ 'x\ny[[id]]' | fill(rows) ~ '' }}",
         ] {
             let mut rows = rows::Rows::new(&["id"]);
             rows.push([&"0"]);

@@ -594,7 +594,7 @@ fn default_deny_fails_where_anything_is_open() {
             "`backup` allows 128.0.0.0/2",
             Box::new(move |rules| {
                 let at = rule(rules, "backup");
-                rules.rules[at].destinations[0].listed = nets(&["128.0.0.0/2"]);
+                rules.rules[at].destinations[0].widened.as_mut().unwrap().addrs = nets(&["128.0.0.0/2"]);
             }),
         ),
         (

@@ -48,9 +48,9 @@ pub fn find(ruleset: &Ruleset) -> Meetings {
         for destination in allow.destinations.iter().filter(opens) {
             let leads = leads(ruleset, destination);
             // Most have nothing in common with anything that is blocked.
-            let apart = destination.lists.is_empty()
+            let apart = destination.lists().is_empty()
                 && !destination.addrs.meets(&all)
-                && !destination.listed.meets(&all)
+                && !destination.listed().meets(&all)
                 && leads.iter().all(|host| !aliases.contains(host) && !covered(&wildcards, host));
             if apart {
                 continue;
@@ -89,7 +89,7 @@ impl<'a> Denied<'a> {
         for (blocked, leads) in self.rule.destinations.iter().zip(&self.leads) {
             // A name that is blocked and allowed is blocked: nothing is to be told apart, but where a vendor's list goes on
             // behind it.
-            if open.lists.is_empty()
+            if open.lists().is_empty()
                 && !open.names.is_empty()
                 && open.names.iter().all(|name| blocked.names.iter().any(|b| b.covers(name)))
             {
@@ -100,7 +100,7 @@ impl<'a> Denied<'a> {
             aliases.extend(open_leads.iter().filter(|host| covered(&blocked.names, host)).map(|&host| host.clone()));
             aliases.extend(leads.iter().filter(|host| covered(&open.names, host)).map(|&host| host.clone()));
             // A name below an allowed wildcard is no alias: it is told apart by name, and by address where no list is.
-            if open.lists.is_empty() {
+            if open.lists().is_empty() {
                 aliases.retain(|host| !is_named_under(host, &blocked.names, &open.names));
             }
             if addrs.is_empty() && aliases.is_empty() {
@@ -110,7 +110,7 @@ impl<'a> Denied<'a> {
             meeting.denies.insert(self.rule.key.clone());
             meeting.allows.insert(allow.key.clone());
             let through = |id: &&Id| ruleset.lists.get(id).is_some_and(|list| blocked.addrs.meets(&list.addrs));
-            meeting.lists.extend(open.lists.iter().filter(through).cloned());
+            meeting.lists.extend(open.lists().iter().filter(through).cloned());
             meeting.addrs = meeting.addrs.union(&addrs);
             meeting.aliases.extend(aliases);
         }
@@ -154,8 +154,7 @@ pub(super) fn apply(ruleset: &mut Ruleset, shared: &BTreeMap<Endpoint, Shared>) 
             }
         };
         destination.addrs = AddrSet::new();
-        destination.lists.clear();
-        destination.listed = AddrSet::new();
+        destination.widened = None;
         destination.gap = Some(gap);
     }
 }

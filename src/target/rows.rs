@@ -4,7 +4,7 @@
 //! engine costs as much as a hundred bytes of the file, a row needs dozens of them, and a site has ten thousand rows for
 //! each target: filled here, a site of 1,000 hosts is made in two thirds of the time.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::text::{Id, Text};
 
@@ -137,13 +137,13 @@ impl Table {
     /// - where there are `texts` for a name, a cell of that name has numbers of them instead.
     ///
     /// # Errors
-    /// A place without a name of a column, a cell of several lines where one is meant, cells of different numbers of lines.
-    /// The text is for whoever wrote the template.
-    pub(super) fn fill(&self, body: &str, texts: &[(&str, Vec<&str>)]) -> Result<String, String> {
+    /// A place without a name of a column, a cell of several lines where one is meant, cells of different numbers of lines:
+    /// a text for whoever wrote the template. And whatever `out` refuses.
+    pub(super) fn fill(&self, body: &str, texts: &[(&str, Vec<&str>)], to: &mut dyn fmt::Write) -> Result<(), String> {
         let lines: Vec<Line<'_>> =
             pieces(body).into_iter().map(|piece| self.line(piece, texts)).collect::<Result<_, _>>()?;
-        let fixed: usize = lines.iter().map(|line| line.fixed).sum();
-        let mut out = String::with_capacity(self.text.len() + self.len() * fixed);
+        // A text of megabytes is not made twice.
+        let mut out = String::with_capacity(2 * AT_ONCE);
         let (mut rests, mut now) = (Vec::new(), Vec::new());
         for (place, &row) in self.order.iter().enumerate() {
             let last = place + 1 == self.len();
@@ -158,21 +158,22 @@ impl Table {
                 );
                 while self.next_of_each(line, &mut rests, &mut now)? {
                     self.write(line, row, last, &now, &mut out)?;
+                    pass_on(&mut out, AT_ONCE, to)?;
                 }
             }
+            pass_on(&mut out, AT_ONCE, to)?;
         }
-        Ok(out)
+        pass_on(&mut out, 0, to)
     }
 
     fn line<'a>(&self, line: &'a str, texts: &'a [(&str, Vec<&'a str>)]) -> Result<Line<'a>, String> {
-        let (mut parts, mut each, mut fixed) = (Vec::new(), Vec::new(), 0);
+        let (mut parts, mut each) = (Vec::new(), Vec::new());
         let mut rest = line;
         while let Some((text, behind)) = rest.split_once("[[") {
             let Some((name, behind)) = behind.split_once("]]") else {
                 return Err(format!("`[[{}` has no `]]`", behind.trim_end()));
             };
             rest = behind;
-            fixed += text.len();
             parts.push(Part::Text(text));
             let column = |name: &str| {
                 let known =
@@ -192,7 +193,7 @@ impl Table {
             });
         }
         parts.push(Part::Text(rest));
-        Ok(Line { parts, each, fixed: fixed + rest.len() })
+        Ok(Line { parts, each })
     }
 
     /// Takes the next line of each cell. Says whether there was one.
@@ -243,6 +244,18 @@ impl Table {
     }
 }
 
+/// So many bytes are passed on together.
+const AT_ONCE: usize = 32 * 1024;
+
+/// Passes a text on once it is long enough, and empties it.
+fn pass_on(text: &mut String, long: usize, to: &mut dyn fmt::Write) -> Result<(), String> {
+    if text.len() >= long {
+        to.write_str(text).map_err(|error| error.to_string())?;
+        text.clear();
+    }
+    Ok(())
+}
+
 /// A text by its number, where a cell has numbers.
 fn pick<'a>(cell: &'a str, texts: Option<&[&'a str]>) -> Result<&'a str, String> {
     let Some(texts) = texts else { return Ok(cell) };
@@ -255,8 +268,6 @@ struct Line<'a> {
     parts: Vec<Part<'a>>,
     /// Columns with a line for each.
     each: Vec<usize>,
-    /// Bytes beside the cells.
-    fixed: usize,
 }
 
 enum Part<'a> {
@@ -307,13 +318,18 @@ mod tests {
         rows.done()
     }
 
+    fn filled(table: &Table, body: &str, texts: &[(&str, Vec<&str>)]) -> Result<String, String> {
+        let mut out = String::new();
+        table.fill(body, texts, &mut out).map(|()| out)
+    }
+
     #[test]
     fn a_body_is_written_for_each_row() {
-        let filled = table().fill("\n# [[id]]\n\t- [[names*]]: [[ports*]] of [[id]]\n", &[]).unwrap();
-        assert_eq!(filled, "\n# b\n\t- x: 1 of b\n\t- y: 2 of b\n\n# a\n\t- z: 7 of a\n\n# c\n");
-        assert_eq!(table().fill("{\"[[names\\n]]\"}[[,]]\n", &[]).unwrap(), "{\"x\\ny\"},\n{\"z\"},\n{\"\"}\n");
-        assert_eq!(table().fill("[[kind]] ", &[("kind", vec!["none", "all"])]).unwrap(), "all none none ");
-        assert_eq!(Rows::new(&["id"]).done().fill("[[id]]", &[]).unwrap(), "");
+        let text = filled(&table(), "\n# [[id]]\n\t- [[names*]]: [[ports*]] of [[id]]\n", &[]).unwrap();
+        assert_eq!(text, "\n# b\n\t- x: 1 of b\n\t- y: 2 of b\n\n# a\n\t- z: 7 of a\n\n# c\n");
+        assert_eq!(filled(&table(), "{\"[[names\\n]]\"}[[,]]\n", &[]).unwrap(), "{\"x\\ny\"},\n{\"z\"},\n{\"\"}\n");
+        assert_eq!(filled(&table(), "[[kind]] ", &[("kind", vec!["none", "all"])]).unwrap(), "all none none ");
+        assert_eq!(filled(&Rows::new(&["id"]).done(), "[[id]]", &[]).unwrap(), "");
     }
 
     #[test]
@@ -323,8 +339,18 @@ mod tests {
             rows.push([&id, &n]);
         }
         let table = rows.sorted();
-        assert_eq!(table.fill("[[id]][[n]] ", &[]).unwrap(), "a2 b1 b0 ");
+        assert_eq!(filled(&table, "[[id]][[n]] ", &[]).unwrap(), "a2 b1 b0 ");
         assert_eq!((table.get(0, "n"), table.get(0, "m"), table.get(3, "n")), (Some("2"), None, None));
+    }
+
+    #[test]
+    fn what_is_long_is_passed_on_in_pieces_and_whole() {
+        let mut rows = Rows::new(&["id", "names"]);
+        let many: String = (0..20_000).map(|n| format!("name {n}\n")).collect();
+        rows.push([&"a", &many.trim_end()]);
+        rows.push([&"b", &"last"]);
+        let expected = format!("a\n# {}\nb\n# last\n", many.trim_end().replace('\n', "\n# "));
+        assert_eq!(filled(&rows.done(), "[[id]]\n# [[names*]]\n", &[]).unwrap(), expected);
     }
 
     #[test]
@@ -336,9 +362,9 @@ mod tests {
             ("[[id*]] [[names*]]", "id, names are of different lengths"),
             ("[[ports*]] [[id*]]", "ports, id are of different lengths"),
         ] {
-            assert_eq!(table().fill(body, &[]).unwrap_err(), why);
+            assert_eq!(filled(&table(), body, &[]).unwrap_err(), why);
         }
         let few = [("kind", vec!["none"])];
-        assert_eq!(table().fill("[[kind]]", &few).unwrap_err(), "1 texts are given, and none is number 1");
+        assert_eq!(filled(&table(), "[[kind]]", &few).unwrap_err(), "1 texts are given, and none is number 1");
     }
 }

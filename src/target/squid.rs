@@ -149,8 +149,8 @@ struct List {
     names: bool,
     /// Names that Squid's dot form would take with a wildcard though the wildcard does not mean them.
     bare: Vec<String>,
-    /// Addresses the site names itself, one a line.
-    literals: String,
+    /// Addresses the site names itself: one row, with one a line, or none.
+    literals: Value,
     entries: Vec<Entry>,
     whys: Value,
 }
@@ -374,10 +374,18 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         tls: carrier == Carrier::Tls,
         names: !patterns.is_empty(),
         bare,
-        literals: literals.to_list("\n"),
+        literals: literals_of(&literals),
         entries: entries.collect(),
         whys: whys(rules),
     }
+}
+
+fn literals_of(addrs: &AddrSet) -> Value {
+    let mut rows = Rows::new(&["addrs"]);
+    if !addrs.is_empty() {
+        rows.push([&|out: &mut String| addrs.push_list(out, "\n")]);
+    }
+    Value::from_object(rows.done())
 }
 
 /// Why the rules of a list are there.
