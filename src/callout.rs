@@ -147,6 +147,10 @@ impl Endpoint {
     /// # Errors
     /// The finding's code and message, without a place.
     pub fn parse(text: &str) -> Result<Self, (Code, String)> {
+        // Most literals are this, and a site may have a hundred thousand.
+        if let Some(addr) = addrs::list::plain_v4_address(text) {
+            return Ok(Self::Net(IpNet::V4(addr.into())));
+        }
         // Only a message needs it, and of a hundred thousand few are wrong.
         let shown = || quoted(text);
         if let Some(parent) = text.strip_prefix("*.") {

@@ -110,7 +110,10 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     }
     run.step("lock");
     let given = Given { policy: &policy, lock: lock.as_ref(), before: before.as_ref(), allow_stale: args.allow_stale };
-    let (_, mut rendered) = render(run, &given, &targets, args.templates.as_deref())?;
+    let ruleset = rules(run, &given, &targets)?;
+    // Of a large site these are a sixth of the memory, and the files are still to come.
+    drop((policy, profile));
+    let mut rendered = files_of(run, &ruleset, &targets, args.templates.as_deref())?;
     // All or nothing: a router and a proxy of different days would not agree.
     if run.findings.has_errors() {
         return Err(Stop::Found);
@@ -338,14 +341,20 @@ pub(super) struct Given<'a> {
     pub(super) allow_stale: bool,
 }
 
-/// Rules and files, judged on the day it is. What is wrong becomes a finding; a target that cannot be rendered is not
-/// among the files.
+/// Rules and files. What is wrong becomes a finding; a target that cannot be rendered is not among the files.
 pub(super) fn render(
     run: &mut Run,
     given: &Given<'_>,
     targets: &[&'static Target],
     templates: Option<&Path>,
 ) -> Result<(Ruleset, Rendered), Stop> {
+    let ruleset = rules(run, given, targets)?;
+    let rendered = files_of(run, &ruleset, targets, templates)?;
+    Ok((ruleset, rendered))
+}
+
+/// The rules, and what they are made of judged on the day it is.
+fn rules(run: &mut Run, given: &Given<'_>, targets: &[&'static Target]) -> Result<Ruleset, Stop> {
     let mut ruleset = ruleset::build(given.policy, given.lock, &mut run.findings);
     if let Some(lock) = given.lock {
         let today = run.today()?;
@@ -359,14 +368,24 @@ pub(super) fn render(
             coverage::judge(given.policy, lock, given.before, &mut run.findings);
         }
     }
+    Ok(ruleset)
+}
+
+/// The files of each target.
+fn files_of(
+    run: &mut Run,
+    ruleset: &Ruleset,
+    targets: &[&'static Target],
+    templates: Option<&Path>,
+) -> Result<Rendered, Stop> {
     let replaced = run.templates(templates)?;
     let mut rendered = Rendered::new();
     let read = std::sync::Arc::clone(&run.shared.templates);
     for target in targets {
-        let files = target::render_from(&read, target, &ruleset, &replaced, &mut run.sources, &mut run.findings);
+        let files = target::render_from(&read, target, ruleset, &replaced, &mut run.sources, &mut run.findings);
         rendered.extend(files.map(|files| (*target, files)));
     }
-    Ok((ruleset, rendered))
+    Ok(rendered)
 }
 
 /// Adds the lists of what earlier runs put on an enforcer and this one no longer holds, also for targets that are gone

@@ -79,24 +79,27 @@ struct Values<'a> {
 /// Named sets. A name says the set's kind, so a refill never meets a set of another type under the same name.
 struct Sets {
     rows: Rows<6>,
-    names: BTreeSet<String>,
+    /// The names of those that several rules have.
+    shared: BTreeSet<String>,
 }
 
 impl Sets {
     fn new() -> Self {
         // A set is one of hashes or of intervals: its name stands in that column once more.
         let rows = Rows::new(&["name", "kind", "hash", "interval", "flags", "elements"]);
-        Self { rows, names: BTreeSet::new() }
+        Self { rows, shared: BTreeSet::new() }
     }
 
-    /// Adds a set, unless it is there.
-    fn add(&mut self, name: String, kind: &'static str, interval: bool, elements: &dyn Cell) {
-        if self.names.contains(&name) {
-            return;
+    /// Adds a set that other rules may have as well.
+    fn share(&mut self, name: &str, kind: &'static str, interval: bool, elements: &dyn Cell) {
+        if self.shared.insert(name.to_owned()) {
+            self.push(name, kind, interval, elements);
         }
-        let (hash, of_intervals, flags) = if interval { ("", &*name, "interval") } else { (&*name, "", "") };
+    }
+
+    fn push(&mut self, name: &str, kind: &'static str, interval: bool, elements: &dyn Cell) {
+        let (hash, of_intervals, flags) = if interval { ("", name, "interval") } else { (name, "", "") };
         self.rows.push([&name, &kind, &hash, &of_intervals, &flags, elements]);
-        self.names.insert(name);
     }
 }
 
@@ -139,31 +142,31 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     for rule in super::seen_on_host(ruleset, settings.hook == Hook::Output, &mut losses) {
-        let origins = ruleset.bound(rule);
-        let numbers = senders.entry(origins).or_insert_with_key(|origins| {
-            let clients = clients(&ruleset.group_name(origins), origins, ruleset, settings);
+        let numbers = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
+            let origins = ruleset.bound(rule);
+            let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
             let begin = sources.len();
             if !clients.addrs.is_empty() {
-                sources.extend(sets.of_clients(&clients));
+                sources.extend(sets.of_clients(&clients).into_iter().map(|from| (from.text(), from)));
             }
-            begin..sources.len()
+            (origins, begin, sources.len())
         });
-        if numbers.start == numbers.end {
+        let &mut (_, begin, end) = numbers;
+        if begin == end {
             continue;
         }
         let (names, open) = fed_sets(rule, settings);
         let mut servers = sets.of_servers(rule);
         for set in &open {
-            open_sets.add(set.name.clone(), set.kind, false, &"");
+            open_sets.push(&set.name, set.kind, false, &"");
         }
         servers.extend(open);
         by_dns.extend(names);
         let rules = if rule.action == Action::Deny { &mut denied } else { &mut allowed };
-        let sources: Vec<(usize, &From)> = sources.iter().enumerate().skip(numbers.start).take(numbers.len()).collect();
-        rules.add(rule, ruleset, &sources, &servers);
+        rules.add(rule, ruleset, begin, sources.get(begin..end).unwrap_or_default(), &servers);
     }
-    let seen = senders.into_iter().filter(|(_, sources)| !sources.is_empty());
-    let watched: BTreeSet<Origin> = seen.flat_map(|(origins, _)| origins).chain(limited.iter().copied()).collect();
+    let seen = senders.into_values().filter(|(_, begin, end)| begin < end);
+    let watched: BTreeSet<Origin> = seen.flat_map(|(origins, ..)| origins).chain(limited.iter().copied()).collect();
     let same = ruleset.clients_of(&watched) == ruleset.clients_of(&limited) && !settings.marks.contains_key(&Origin::Browser);
     let watched = if same { limited_from.clone() } else { sets.of_clients(&clients("watched", &watched, ruleset, settings)) };
     let (sets, open_sets) = (sets.rows.sorted(), open_sets.rows.sorted());
@@ -196,7 +199,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         version: String::new(),
         sets: Value::from_object(sets),
         open_sets: Value::from_object(open_sets),
-        sources,
+        sources: sources.into_iter().map(|(_, from)| from).collect(),
         watched,
         limited: limited_from,
         denied: Value::from_object(denied.rows.done()),
@@ -403,18 +406,18 @@ impl Sets {
         let addrs = &clients.addrs;
         if addrs.has_v4() {
             let set = format!("c_{}_4", clients.name);
-            self.add(set.clone(), "ipv4_addr", true, &|out: &mut String| addrs.push_v4_list(out, BETWEEN));
+            self.share(&set, "ipv4_addr", true, &|out: &mut String| addrs.push_v4_list(out, BETWEEN));
             from.push(From::Address { family: "ip", set });
         }
         if addrs.has_v6() {
             let set = format!("c_{}_6", clients.name);
-            self.add(set.clone(), "ipv6_addr", true, &|out: &mut String| addrs.push_v6_list(out, BETWEEN));
+            self.share(&set, "ipv6_addr", true, &|out: &mut String| addrs.push_v6_list(out, BETWEEN));
             from.push(From::Address { family: "ip6", set });
         }
         let macs: BTreeSet<&str> = clients.marks.iter().flat_map(|marks| &marks.macs).map(String::as_str).collect();
         if !macs.is_empty() {
             let set = format!("c_{}_mac", clients.name);
-            self.add(set.clone(), "ether_addr", false, &macs.into_iter().collect::<Vec<_>>().join(BETWEEN));
+            self.share(&set, "ether_addr", false, &macs.into_iter().collect::<Vec<_>>().join(BETWEEN));
             from.push(From::Mac { set });
         }
         let names: BTreeSet<&String> = clients.marks.iter().flat_map(|marks| &marks.interfaces).collect();
@@ -432,8 +435,8 @@ impl Sets {
         let mut servers = Vec::new();
         let mut add = |has: bool, short: &str, kind, interval, elements: &dyn Cell| {
             if has {
-                let set = Servers::of_kind(format!("d_{key}_{short}"), kind);
-                self.add(set.name.clone(), kind, interval, elements);
+                let set = Servers::of_kind(["d_", &key, "_", short].concat(), kind);
+                self.push(&set.name, kind, interval, elements);
                 servers.push(set);
             }
         };
@@ -485,8 +488,15 @@ impl Rules {
         Self { action, rows: Rows::new(columns), numbered: String::new() }
     }
 
-    /// Adds a rule for what these sources send to these servers.
-    fn add(&mut self, rule: &Rule, ruleset: &Ruleset, sources: &[(usize, &From)], servers: &[Servers]) {
+    /// Adds a rule for what these sources, whose numbers begin at `first`, send to these servers.
+    fn add(
+        &mut self,
+        rule: &Rule,
+        ruleset: &Ruleset,
+        first: usize,
+        sources: &[(String, From)],
+        servers: &[Servers],
+    ) {
         number(&mut self.numbered, &[self.action, rule.key.as_str()]);
         let ports = Protocol::ALL.map(|protocol| {
             let ports: Vec<String> = rule.ports_of(protocol).map(|port| port.numbers("-")).collect();
@@ -494,12 +504,12 @@ impl Rules {
         });
         let mut all = Vec::new();
         for servers in servers {
-            for &(from, source) in sources {
+            for (from, (text, source)) in (first..).zip(sources) {
                 if matches!(source, From::Address { family, .. } if *family != servers.family) {
                     continue;
                 }
                 for (protocol, ports) in ports.iter().filter(|(_, ports)| !ports.is_empty()) {
-                    number(&mut self.numbered, &[&source.text(), servers.family, &servers.name, protocol, ports]);
+                    number(&mut self.numbered, &[text, servers.family, &servers.name, protocol, ports]);
                     all.push(Line { from, servers, protocol, ports });
                 }
             }

@@ -271,8 +271,22 @@ struct Draft<'a> {
     rows: Rows<11>,
     /// The next rule's number; rules are taken in the order of their numbers.
     sequence: u32,
-    /// The aliases of clients that are there: most rules are for the same.
-    senders: BTreeMap<BTreeSet<Origin>, String>,
+    /// The clients of rules: most are for the same.
+    senders: BTreeMap<(Action, &'a BTreeSet<Origin>), Sender>,
+}
+
+/// Clients, and their alias once there is one.
+struct Sender {
+    group: String,
+    clients: AddrSet,
+    alias: Option<String>,
+}
+
+impl Sender {
+    fn of(rule: &Rule, ruleset: &Ruleset) -> Self {
+        let origins = ruleset.bound(rule);
+        Self { group: ruleset.group_name(&origins), clients: ruleset.clients_of(&origins), alias: None }
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -292,19 +306,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn rule(&mut self, rule: &Rule) {
-        let origins = self.ruleset.bound(rule);
-        if self.ruleset.clients_of(&origins).is_empty() {
+    fn rule(&mut self, rule: &'a Rule) {
+        let ruleset = self.ruleset;
+        let sender = self.senders.entry((rule.action, &rule.origins)).or_insert_with(|| Sender::of(rule, ruleset));
+        if sender.clients.is_empty() {
             return;
         }
         let Some((destination, families)) = self.destination(rule) else { return };
-        let source = self.sender(origins);
+        let source = self.sender(rule);
         let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
         let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
-        let callout = &rule.callout;
-        let (title, why) = (&callout.title, &rule.reason);
+        let (key, title, cited) = (rule.key.as_str(), rule.callout.title.as_str(), rule.callout.first_source());
         let description =
-            describe(&format!("outgate {}: {title} - {why} - {}{lists}", rule.key, callout.first_source()));
+            describe(&["outgate ", key, ": ", title, " - ", &rule.reason, " - ", &cited, &lists].concat());
         let action = match (rule.action, self.settings.denied) {
             (Action::Allow, _) => "pass",
             (Action::Deny, Denied::Reject) => "reject",
@@ -397,12 +411,12 @@ impl<'a> Draft<'a> {
         self.alias(name, "port", content.join("\n"), &format!("ports of {}", rule.key))
     }
 
-    fn sender(&mut self, origins: BTreeSet<Origin>) -> String {
-        if let Some(alias) = self.senders.get(&origins) {
-            return alias.clone();
-        }
-        let alias = self.clients(&self.ruleset.group_name(&origins), &self.ruleset.clients_of(&origins));
-        self.senders.insert(origins, alias.clone());
+    /// The alias of a rule's clients. It is made with the first rule that has somewhere to go.
+    fn sender(&mut self, rule: &'a Rule) -> String {
+        let key = (rule.action, &rule.origins);
+        let mut sender = self.senders.remove(&key).unwrap_or_else(|| Sender::of(rule, self.ruleset));
+        let alias = sender.alias.take().unwrap_or_else(|| self.clients(&sender.group, &sender.clients));
+        self.senders.insert(key, Sender { alias: Some(alias.clone()), ..sender });
         alias
     }
 
@@ -438,7 +452,7 @@ impl<'a> Draft<'a> {
         let families = [(named || has_v4, "inet"), (named || has_v6, "inet6")];
         let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
         let key = rule.key.underscored();
-        let about = format!("{}: {}", rule.key, rule.callout.title);
+        let about = [rule.key.as_str(), ": ", rule.callout.title.as_str()].concat();
         let from = |id| Some(format!("; list {id} {}", self.ruleset.lists.get(id)?.from));
         let lists: String = rule.lists().into_iter().filter_map(from).collect();
         let host = (!hosts.is_empty()).then(|| {
@@ -460,17 +474,17 @@ impl<'a> Draft<'a> {
 
     /// `OG_update_scale`; with a kind, `OGC_nas`. The underscore keeps a mistyped name from passing as a host name.
     fn name(&self, kind: &str, name: &str) -> String {
-        fit(&format!("{}{kind}_{name}", self.settings.prefix), ALIAS_MAX)
+        fit(&[&self.settings.prefix, kind, "_", name].concat(), ALIAS_MAX)
     }
 
     fn alias(&mut self, name: String, kind: &'static str, content: String, about: &str) -> String {
         let alias = Alias {
-            label: uuid(&format!("outgate/alias/{name}")),
+            label: uuid(&["outgate/alias/", &name].concat()),
             name: name.clone(),
             kind,
             counters: kind == "host" || kind == "network",
             content,
-            description: describe(&format!("outgate {about}")),
+            description: describe(&["outgate ", about].concat()),
         };
         // Cut names can meet; the second must not take the first one's place.
         if let Some(other) = self.aliases.get(&name).filter(|other| other.content != alias.content) {
@@ -485,7 +499,7 @@ impl<'a> Draft<'a> {
 fn describe(text: &str) -> String {
     let mut words = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_ascii_alphanumeric() || "._:/()-".contains(c) {
+        if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '(' | ')' | '-') {
             words.push(c);
         } else if !words.is_empty() && !words.ends_with(' ') {
             words.push(' ');
@@ -501,7 +515,7 @@ fn describe(text: &str) -> String {
 fn uuid(name: &str) -> String {
     let h = sha256(name);
     let variant = ["8", "9", "a", "b"][usize::from(h.as_bytes()[16] % 4)];
-    format!("{}-{}-4{}-{variant}{}-{}", &h[..8], &h[8..12], &h[13..16], &h[17..20], &h[20..32])
+    [&h[..8], "-", &h[8..12], "-4", &h[13..16], "-", variant, &h[17..20], "-", &h[20..32]].concat()
 }
 
 #[cfg(test)]

@@ -104,14 +104,14 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let columns = &["id", "title", "reason", "source", "names", "clients", "servers", "tcp", "udp"];
     let (mut denied, mut allowed) = (Rows::new(columns), Rows::new(columns));
     for rule in super::seen_on_host(ruleset, settings.side == Side::Host, &mut losses) {
-        let origins = ruleset.bound(rule);
-        let clients = senders.entry(origins).or_insert_with_key(|origins| {
-            let clients = ruleset.clients_of(origins);
-            (!clients.is_empty()).then(|| client_table(&ruleset.group_name(origins), &clients))
+        let clients = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
+            let origins = ruleset.bound(rule);
+            let clients = ruleset.clients_of(&origins);
+            (!clients.is_empty()).then(|| client_table(&ruleset.group_name(&origins), &clients))
         });
         let (hosts, nets) = rule.hosts_and_nets();
         let Some(clients) = clients.as_ref().filter(|_| !hosts.is_empty() || !nets.is_empty()) else { continue };
-        let name = fit(&format!("og_{}", rule.key.underscored()), TABLE_NAME_MAX);
+        let name = fit(&["og_", &rule.key.underscored()].concat(), TABLE_NAME_MAX);
         let rows = if rule.action == Action::Deny { &mut denied } else { &mut allowed };
         let [tcp, udp] = Protocol::ALL.map(|protocol| ports(rule, protocol));
         rows.push([
@@ -126,7 +126,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             &udp,
         ]);
         let answered = !rule.destinations.iter().all(|d| matches!(d.endpoint, Endpoint::Net(_)));
-        let about = format!("{}: {}", rule.key, rule.callout.title);
+        let about = [rule.key.as_str(), ": ", rule.callout.title.as_str()].concat();
         tables.push(Table { answered, ..table(name, about, entries(&hosts, &nets)) });
     }
     tables.extend(senders.into_values().flatten());

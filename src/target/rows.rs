@@ -63,14 +63,17 @@ pub(super) struct Rows<const N: usize>(Table);
 
 impl<const N: usize> Rows<N> {
     pub(super) fn new(columns: &'static [&'static str; N]) -> Self {
-        Self(Table { columns, text: String::new(), ends: Vec::new(), order: Vec::new() })
+        Self(Table { columns, text: String::new(), ends: Vec::new(), order: Vec::new(), many: vec![false; N] })
     }
 
     pub(super) fn push(&mut self, cells: [&dyn Cell; N]) {
-        self.0.order.push(self.0.order.len());
-        for cell in cells {
-            cell.write(&mut self.0.text);
-            self.0.ends.push(self.0.text.len());
+        let Table { text, ends, order, many, .. } = &mut self.0;
+        order.push(order.len());
+        for (cell, many) in cells.into_iter().zip(many) {
+            let begin = text.len();
+            cell.write(text);
+            *many |= text.get(begin..).is_some_and(|cell| cell.contains('\n'));
+            ends.push(text.len());
         }
     }
 
@@ -98,6 +101,8 @@ pub(super) struct Table {
     ends: Vec<usize>,
     /// The rows in their order, by when they came.
     order: Vec<usize>,
+    /// Of each column, whether a cell of it has several lines.
+    many: Vec<bool>,
 }
 
 impl Table {
@@ -152,6 +157,17 @@ impl Table {
                     self.write(line, row, last, &[], &mut out)?;
                     continue;
                 }
+                // Elements of sets are by far the most.
+                if let [Part::Text(before), Part::Each(_, None), Part::Text(behind)] = *line.parts.as_slice() {
+                    let cell = line.each.first().map_or("", |&column| self.cell(row, column));
+                    for text in cell.split('\n').filter(|_| !cell.is_empty()) {
+                        out.push_str(before);
+                        out.push_str(text);
+                        out.push_str(behind);
+                        pass_on(&mut out, AT_ONCE, to)?;
+                    }
+                    continue;
+                }
                 rests.clear();
                 rests.extend(
                     line.each.iter().map(|&column| Some(self.cell(row, column)).filter(|cell| !cell.is_empty())),
@@ -189,7 +205,11 @@ impl Table {
             } else if let Some(name) = name.strip_suffix("\\n") {
                 Part::Escaped(column(name)?)
             } else {
-                Part::One(column(name)?, picked(name))
+                let column = column(name)?;
+                if self.many.get(column) == Some(&true) {
+                    return Err(format!("`[[{name}]]` has several lines; `[[{name}*]]` writes one for each"));
+                }
+                Part::One(column, picked(name))
             });
         }
         parts.push(Part::Text(rest));
@@ -222,14 +242,7 @@ impl Table {
         for part in &line.parts {
             match *part {
                 Part::Text(text) => out.push_str(text),
-                Part::One(column, texts) => {
-                    let cell = pick(self.cell(row, column), texts)?;
-                    if cell.contains('\n') {
-                        let name = self.columns.get(column).copied().unwrap_or_default();
-                        return Err(format!("`[[{name}]]` has several lines; `[[{name}*]]` writes one for each"));
-                    }
-                    out.push_str(cell);
-                }
+                Part::One(column, texts) => out.push_str(pick(self.cell(row, column), texts)?),
                 Part::Each(place, texts) => out.push_str(pick(now.get(place).copied().unwrap_or_default(), texts)?),
                 Part::Escaped(column) => {
                     for (i, text) in self.cell(row, column).split('\n').enumerate() {

@@ -9,7 +9,7 @@ use super::wall::{Sight, Wall};
 use super::rows::Rows;
 use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Value};
 use crate::addrs::{AddrSet, short};
-use crate::callout::{Endpoint, Origin};
+use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, NamePattern};
 use crate::port::{Port, Protocol};
@@ -173,14 +173,11 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let losses = losses(ruleset, findings);
     let mut clients = BTreeMap::new();
     let mut groups: BTreeMap<(Action, String, Carrier), Vec<&Rule>> = BTreeMap::new();
+    // Most rules are for the same clients.
+    let mut senders = BTreeMap::new();
     for rule in &ruleset.rules {
-        // An administrators' prefix may hold the appliance: what is theirs alone is not its own.
-        let limited: BTreeSet<Origin> = ruleset.bound(rule);
-        let mine = ruleset.clients_of(&rule.origins).minus(&ruleset.limited()).union(&ruleset.clients_of(&limited));
-        let (group, mine) = match rule.action {
-            Action::Allow => (format!("allow_{}", ruleset.group_name(&rule.origins)), mine),
-            Action::Deny => (format!("deny_{}", ruleset.group_name(&rule.origins)), ruleset.clients_of(&rule.origins)),
-        };
+        let (group, mine): &(String, AddrSet) =
+            senders.entry((rule.action, &rule.origins)).or_insert_with(|| sender(ruleset, rule));
         if mine.is_empty() {
             continue;
         }
@@ -188,7 +185,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             // A blocked name is blocked on both, whichever its entry names.
             if carrier.carries(rule) || rule.action == Action::Deny {
                 groups.entry((rule.action, group.clone(), carrier)).or_default().push(rule);
-                clients.insert(group.clone(), mine.clone());
+                clients.entry(group.clone()).or_insert_with(|| mine.clone());
             }
         }
     }
@@ -236,6 +233,19 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     };
     pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
     Some(Plan { pages, losses })
+}
+
+/// The group of clients that a rule is for, and their addresses.
+fn sender(ruleset: &Ruleset, rule: &Rule) -> (String, AddrSet) {
+    let all = ruleset.clients_of(&rule.origins);
+    let name = format!("{}_{}", rule.action.as_str(), ruleset.group_name(&rule.origins));
+    match rule.action {
+        // An administrators' prefix may hold the appliance: what is theirs alone is not its own.
+        Action::Allow => {
+            (name, all.minus(&ruleset.limited()).union(&ruleset.clients_of(&ruleset.bound(rule))))
+        }
+        Action::Deny => (name, all),
+    }
 }
 
 /// What it makes of traffic: by name, of whoever uses it.
