@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{AddrSet, Bits, Ranges};
+use super::{AddrSet, Bits};
 
 /// Sets by number, turned around: from each address on, the numbers of the sets that hold what follows.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +23,8 @@ impl Holders {
     #[must_use]
     pub fn of(sets: &[&AddrSet]) -> Self {
         let mut groups = Groups::new(sets.len());
-        let v4 = sweep(sets.iter().map(|set| &set.v4), &mut groups);
-        let v6 = sweep(sets.iter().map(|set| &set.v6), &mut groups);
+        let v4 = sweep(sets.iter().map(|set| set.v4.as_slice()), &mut groups);
+        let v6 = sweep(sets.iter().map(|set| set.v6.as_slice()), &mut groups);
         let halves = if v4.len() < HALVES_FROM { Vec::new() } else { halves(&v4) };
         Self { v4, halves, v6, groups: groups.all }
     }
@@ -73,7 +73,7 @@ fn last_before<T: Bits>(edges: &[(T, Group)], addr: T) -> Option<Group> {
 }
 
 /// Goes over the edges of all ranges in order, with the sets that are open at each.
-fn sweep<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a Ranges<T>>, groups: &mut Groups) -> Vec<(T, Group)> {
+fn sweep<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a [(T, T)]>, groups: &mut Groups) -> Vec<(T, Group)> {
     // Where a set begins and where it has ended, with its number.
     let mut edges: Vec<(T, bool, u32)> = Vec::new();
     for (number, ranges) in (0..).zip(sets) {

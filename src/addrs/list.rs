@@ -52,7 +52,7 @@ pub fn read(text: &str) -> Result<AddrSet, ListError> {
             }
         }
     }
-    Ok(AddrSet { v4: normal(v4), v6: normal(v6) })
+    Ok(AddrSet::of(normal(v4), normal(v6)))
 }
 
 /// A line that is `192.0.2.0/24` or `192.0.2.1` in its one spelling and nothing else, with its length; `None` for all else,
