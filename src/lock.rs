@@ -23,8 +23,10 @@ use crate::resolve::{Failure, Heard, RecordType};
 use crate::terms::{Reaction, Terms};
 use crate::text::{Id, Text};
 
+pub use addresses::Addresses;
 pub use ranges::ListEntry;
 
+mod addresses;
 pub mod changes;
 pub(crate) mod file;
 pub mod ranges;
@@ -56,7 +58,7 @@ pub struct Entry {
     /// Further names that other resolvers, or other samples, went through.
     pub through: BTreeSet<Host>,
     /// Addresses, each with its history.
-    pub addresses: BTreeMap<IpAddr, Seen>,
+    pub addresses: Addresses,
     /// What failed when it was last asked.
     pub failed: BTreeMap<RecordType, Failed>,
     /// The newest run that took several samples, where they were not all the same.
@@ -321,8 +323,8 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
         entry.through.clone_from(&before.through);
         entry.authentic = before.authentic;
     }
-    let mut kept = BTreeMap::new();
-    for (&addr, seen) in &before.addresses {
+    let mut kept = Vec::new();
+    for (&addr, seen) in before.addresses.iter() {
         if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
             continue;
         }
@@ -336,10 +338,13 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
             None => seen.missing.or(Some(today)),
         };
         if missing.is_none_or(|since| today.days_since(since) <= terms.keep_days.into()) {
-            kept.insert(addr, Seen { first: seen.first, missing, by: seen.by.clone() });
+            kept.push((addr, Seen { first: seen.first, missing, by: seen.by.clone() }));
         }
     }
-    entry.addresses.extend(kept);
+    if !kept.is_empty() {
+        let answered = entry.addresses.iter().map(|(addr, seen)| (*addr, seen.clone()));
+        entry.addresses = answered.chain(kept).collect();
+    }
     if entry.failed.get(&RecordType::Srv).map(reaction).is_some_and(|reaction| reaction != Reaction::Drop) {
         entry.targets.extend(before.targets.iter().cloned());
     }

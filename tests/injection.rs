@@ -811,7 +811,8 @@ fn subject() -> (Policy, Lock, Outcome) {
     let mut lock = site::lock_of(&policy, "");
     for entry in lock.hosts.values_mut() {
         entry.by = std::sync::Arc::new(BTreeSet::from(["192.0.2.53:53".to_owned()]));
-        entry.addresses.values_mut().for_each(|seen| seen.by = entry.by.clone());
+        let by = |seen: &lock::Seen| lock::Seen { by: entry.by.clone(), ..seen.clone() };
+        entry.addresses = entry.addresses.iter().map(|(addr, seen)| (*addr, by(seen))).collect();
         entry.chain = vec![Host::parse("edge.example.net").unwrap()];
     }
     let outcome = render(&policy, &lock).unwrap();

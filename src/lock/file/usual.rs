@@ -17,7 +17,7 @@ use crate::day::Day;
 use crate::digest::sha256_of;
 use crate::host::Query;
 use crate::lock::ranges::Listed;
-use crate::lock::{Entry, ListEntry, Lock, Seen};
+use crate::lock::{Addresses, Entry, ListEntry, Lock, Seen};
 use crate::source::SourceId;
 use crate::text::Id;
 
@@ -47,8 +47,9 @@ struct Reader<'a> {
     beside: ((&'a str, Option<&'a str>), Entry),
     /// What stood behind an address or a prefix, with what it says.
     history: Option<(&'a str, History)>,
-    /// The addresses of the name that is being read.
-    addresses: Vec<(IpAddr, History)>,
+    /// The addresses of the name that is being read, and their histories, each with the place where its addresses end.
+    addresses: Vec<IpAddr>,
+    histories: Vec<(usize, History)>,
     printed: String,
 }
 
@@ -70,6 +71,7 @@ impl<'a> Reader<'a> {
             beside: (("", None), Entry::default()),
             history: None,
             addresses: Vec::new(),
+            histories: Vec::new(),
             printed: String::new(),
         }
     }
@@ -145,6 +147,7 @@ impl<'a> Reader<'a> {
         let query = Query::parse(name).ok().filter(|query| query.to_string() == name)?;
         let before = self.lines_before(ADDRESSES)?;
         self.addresses.clear();
+        self.histories.clear();
         let behind = if self.take(ADDRESSES).is_some() {
             self.address()?;
             while self.take(",\n").is_some() {
@@ -169,12 +172,13 @@ impl<'a> Reader<'a> {
             self.beside = ((before, behind), known);
         }
         let mut entry = self.beside.1.clone();
-        if self.addresses.iter().any(|(_, history)| history.by.as_ref().is_some_and(|by| *by == entry.by)) {
+        if self.histories.iter().any(|(_, history)| history.by.as_ref().is_some_and(|by| *by == entry.by)) {
             return None;
         }
         let seen =
             |History { first, missing, by }| Seen { first, missing, by: by.unwrap_or_else(|| Arc::clone(&entry.by)) };
-        entry.addresses = self.addresses.drain(..).map(|(addr, history)| (addr, seen(history))).collect();
+        let histories = self.histories.drain(..).map(|(end, history)| (end, seen(history))).collect();
+        entry.addresses = Addresses::of_histories(&self.addresses, histories);
         Some((query, entry))
     }
 
@@ -196,11 +200,19 @@ impl<'a> Reader<'a> {
                 addr
             }
         };
-        if self.addresses.last().is_some_and(|(before, _)| *before >= addr) {
+        if self.addresses.last().is_some_and(|before| *before >= addr) {
             return None;
         }
-        let history = self.history()?;
-        self.addresses.push((addr, history));
+        self.addresses.push(addr);
+        let end = self.addresses.len();
+        let again = self.history_again();
+        match self.histories.last_mut() {
+            Some(last) if again => last.0 = end,
+            _ => {
+                let history = if again { self.history.as_ref()?.1.clone() } else { self.history()? };
+                self.histories.push((end, history));
+            }
+        }
         Some(())
     }
 
@@ -211,14 +223,17 @@ impl<'a> Reader<'a> {
         self.printed == text
     }
 
-    /// `: {"seen": "2026-11-21"}`, perhaps with `missing` and `by` behind the day. Mostly it is that of the line before, and
-    /// then it need not be taken apart.
+    /// Goes past a history that is that of the line before. Mostly it is, and then it need not be taken apart.
+    fn history_again(&mut self) -> bool {
+        let again = self.history.as_ref().map(|(text, _)| *text).filter(|text| self.rest().starts_with(text));
+        self.at += again.map_or(0, str::len);
+        again.is_some()
+    }
+
+    /// `: {"seen": "2026-11-21"}`, perhaps with `missing` and `by` behind the day.
     fn history(&mut self) -> Option<History> {
-        if let Some((text, history)) = &self.history
-            && self.rest().starts_with(text)
-        {
-            self.at += text.len();
-            return Some(history.clone());
+        if self.history_again() {
+            return Some(self.history.as_ref()?.1.clone());
         }
         let begin = self.at;
         self.take(": {\"seen\": \"")?;
@@ -492,7 +507,8 @@ mod tests {
     #[test]
     fn an_odd_spelling_is_left_to_the_long_way() {
         let seen = Seen { first: day(0), missing: None, by: Arc::default() };
-        let entry = Entry { addresses: BTreeMap::from([("2001:db8::1".parse().unwrap(), seen)]), ..Entry::default() };
+        let entry =
+            Entry { addresses: [("2001:db8::1".parse().unwrap(), seen)].into_iter().collect(), ..Entry::default() };
         let hosts = BTreeMap::from([(Query::parse("a.example.org").unwrap(), entry)]);
         let good = Lock { day: day(0), note: None, sites: BTreeSet::new(), hosts, ranges: BTreeMap::new() }.print();
         for odd in
