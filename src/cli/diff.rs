@@ -143,7 +143,7 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
     let bad = args.fail_on.is_some_and(|level| found.iter().any(|finding| finding.severity() >= level.severity()));
     run.exit = Some(u8::from(bad || args.exit_code && !diff.is_empty()));
     // The process ends here, and the system takes all of it back at once.
-    std::mem::forget((old, new));
+    std::mem::forget((old, new, diff));
     Ok(())
 }
 
