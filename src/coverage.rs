@@ -276,7 +276,7 @@ mod tests {
         entry.asked = Day::parse("2027-11-21");
         let today = |first| if first == day(21) { entry.asked.unwrap() } else { first };
         let addresses =
-            entry.addresses.iter().map(|(addr, seen)| (*addr, Seen { first: today(seen.first), ..seen.clone() }));
+            entry.addresses.iter().map(|(addr, seen)| (addr, Seen { first: today(seen.first), ..seen.clone() }));
         entry.addresses = addresses.collect();
         assert_eq!((of(&entry).fresh, of(&entry).arrivals, of(&entry).missed()), (1, 1, None));
     }
@@ -287,7 +287,7 @@ mod tests {
         let known = Coverage::of(&entry, day(21), Some(&entry));
         assert_eq!((known.fresh, known.missed()), (0, None));
         let mut before = entry.clone();
-        let without_last = entry.addresses.iter().take(3).map(|(addr, seen)| (*addr, seen.clone()));
+        let without_last = entry.addresses.iter().take(3).map(|(addr, seen)| (addr, seen.clone()));
         before.addresses = without_last.collect();
         assert_eq!(Coverage::of(&entry, day(21), Some(&before)).missed(), Some(Missed::Moving(0.5)));
         assert_eq!(Coverage::of(&entry, day(21), Some(&Entry::default())).fresh, 0, "nothing was known");

@@ -72,8 +72,8 @@ pub struct Entry {
 impl Entry {
     /// The addresses of the newest answer: not those that are kept.
     pub fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let answered = |(addr, seen): (&IpAddr, &Seen)| {
-            (seen.missing.is_none() && !self.failed.contains_key(&record_type(*addr))).then_some(*addr)
+        let answered = |(addr, seen): (IpAddr, &Seen)| {
+            (seen.missing.is_none() && !self.failed.contains_key(&record_type(addr))).then_some(addr)
         };
         self.addresses.iter().filter_map(answered)
     }
@@ -324,12 +324,12 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
         entry.authentic = before.authentic;
     }
     let mut kept = Vec::new();
-    for (&addr, seen) in before.addresses.iter() {
+    for (addr, seen) in before.addresses.iter() {
         if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
             continue;
         }
         let kind = record_type(addr);
-        let believed = entry.addresses.keys().any(|&other| record_type(other) == kind);
+        let believed = entry.addresses.keys().any(|other| record_type(other) == kind);
         let missing = match entry.failed.get(&kind).map(reaction) {
             Some(Reaction::Drop) => continue,
             // No answer, or one of which nothing could be believed, says nothing of the old one.
@@ -342,7 +342,7 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
         }
     }
     if !kept.is_empty() {
-        let answered = entry.addresses.iter().map(|(addr, seen)| (*addr, seen.clone()));
+        let answered = entry.addresses.iter().map(|(addr, seen)| (addr, seen.clone()));
         entry.addresses = answered.chain(kept).collect();
     }
     if entry.failed.get(&RecordType::Srv).map(reaction).is_some_and(|reaction| reaction != Reaction::Drop) {
@@ -385,6 +385,9 @@ fn say_failures(query: &Query, answer: &Answer, entry: &Entry, terms: &Terms, ma
 
 /// Finds allowed names that are aliases of blocked ones: their addresses are the blocked one's.
 pub fn blocked_aliases(policy: &Policy, lock: &Lock, findings: &mut Findings) {
+    if policy.decisions.iter().all(|decision| decision.action != Action::Deny) {
+        return;
+    }
     for decision in policy.decisions.iter().filter(|decision| decision.action == Action::Allow) {
         for query in decision.endpoints.iter().filter_map(Endpoint::query) {
             let Some(entry) = lock.hosts.get(&query) else { continue };

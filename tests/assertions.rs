@@ -761,7 +761,7 @@ fn no_lockout_fails_where_somebody_is_cut_off() {
 #[test]
 fn of_single_addresses_it_says_what_the_model_decides() {
     let mut site = Site::new(PROFILE, Some(lock_of(hosts())));
-    let servers: BTreeSet<IpAddr> = hosts().values().flat_map(|entry| entry.addresses.keys().copied()).collect();
+    let servers: BTreeSet<IpAddr> = hosts().values().flat_map(|entry| entry.addresses.keys()).collect();
     let more =
         ["203.0.113.63", "203.0.113.64", "203.0.113.71", "203.0.113.72", "192.0.2.53", "2001:db8:10::53", "192.0.2.99"];
     let servers: Vec<IpAddr> = servers.into_iter().chain(more.map(|addr| addr.parse().unwrap())).collect();

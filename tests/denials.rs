@@ -79,7 +79,7 @@ fn a_blocked_name_that_nobody_answers_for_is_an_error_where_nothing_else_blocks_
     let mut half = lock(&profile, "spy.example.com", None);
     let entry = half.hosts.get_mut(&Query::parse("spy.example.com").unwrap()).unwrap();
     let v4 = entry.addresses.iter().filter(|(addr, _)| addr.is_ipv4());
-    entry.addresses = v4.map(|(addr, seen)| (*addr, seen.clone())).collect();
+    entry.addresses = v4.map(|(addr, seen)| (addr, seen.clone())).collect();
     entry.failed = failed(&[RecordType::Aaaa], Failure::Timeout).failed;
     assert!(render(&profile, Some(&half))["nftables"].0.contains("E029"));
 }

@@ -178,15 +178,15 @@ proptest! {
         let clients = policy.client_prefixes();
         for (query, entry) in &lock.hosts {
             for addr in entry.addresses.keys() {
-                prop_assert_eq!(special_use(*addr), None, "{} got {}", query, addr);
-                prop_assert!(!clients.iter().any(|net| net.contains(addr)), "{} got a client's {}", query, addr);
-                let said = now[query].addresses.keys().any(|known| known == addr) || before.hosts[query].addresses.contains_key(addr);
+                prop_assert_eq!(special_use(addr), None, "{} got {}", query, addr);
+                prop_assert!(!clients.iter().any(|net| net.contains(&addr)), "{} got a client's {}", query, addr);
+                let said = now[query].addresses.keys().any(|known| *known == addr) || before.hosts[query].addresses.contains_key(&addr);
                 prop_assert!(said, "{} got {} from nowhere", query, addr);
             }
             // What was answered well is in, and what was known yesterday is still in: nothing shrinks in a day.
-            let good = |a: &&IpAddr| special_use(**a).is_none() && !clients.iter().any(|net| net.contains(*a));
-            for addr in now[query].addresses.keys().chain(before.hosts[query].addresses.keys()).filter(good) {
-                prop_assert!(entry.addresses.contains_key(addr), "{} lost {}", query, addr);
+            let good = |a: &IpAddr| special_use(*a).is_none() && !clients.iter().any(|net| net.contains(a));
+            for addr in now[query].addresses.keys().copied().chain(before.hosts[query].addresses.keys()).filter(good) {
+                prop_assert!(entry.addresses.contains_key(&addr), "{} lost {}", query, addr);
             }
         }
         // The same holds for a lock from elsewhere: the rule set takes nothing from it that no lock of ours holds.

@@ -75,7 +75,7 @@ fn site(name: &str, example: &str, more: &str) -> Site {
     assert!(!findings.has_errors(), "{name}: {:?}", findings.iter().collect::<Vec<_>>());
     let answers = (lock.hosts.iter())
         .filter(|(query, _)| matches!(query, Query::Host(_)))
-        .map(|(query, entry)| (query.to_string(), entry.addresses.keys().copied().collect()));
+        .map(|(query, entry)| (query.to_string(), entry.addresses.keys().collect()));
     Site { name: name.to_owned(), rules, answers: answers.collect() }
 }
 

@@ -73,7 +73,7 @@ fn codes(findings: &Findings) -> Vec<&'static str> {
 }
 
 fn addresses(lock: &Lock, name: &str) -> Vec<String> {
-    lock.hosts[&query(name)].addresses.keys().map(ToString::to_string).collect()
+    lock.hosts[&query(name)].addresses.keys().map(|addr| addr.to_string()).collect()
 }
 
 const NAME: &str = "one.example.org";

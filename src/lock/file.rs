@@ -384,7 +384,7 @@ impl Entry {
             let mut between = " \"addresses\": {\n";
             for (addr, seen) in self.addresses.iter() {
                 out.push_str(between);
-                self.address(*addr, seen, &mut out);
+                self.address(addr, seen, &mut out);
                 between = ",\n";
             }
             out.push_str("\n },\n");
