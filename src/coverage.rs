@@ -71,8 +71,8 @@ impl Coverage {
         let began = entry.addresses.values().map(|seen| seen.first).min();
         let compared = before.map_or(began.is_some_and(|began| began < asked), |before| !before.addresses.is_empty());
         let is_fresh = |addr: &&IpAddr| match before {
-            Some(before) => !before.addresses.contains_key(*addr),
-            None => entry.addresses.get(*addr).is_some_and(|seen| seen.first == asked),
+            Some(before) => !before.addresses.contains_key(addr),
+            None => entry.addresses.get(addr).is_some_and(|seen| seen.first == asked),
         };
         let recent = |day: &Day| (0..=WINDOW_DAYS).contains(&asked.days_since(*day));
         let days: BTreeSet<Day> = entry.addresses.values().map(|seen| seen.first).collect();

@@ -170,7 +170,8 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
                 None => merged.push((ports, addrs)),
             }
         }
-        for (ports, addrs) in merged {
+        let parts = std::iter::repeat_n(part, merged.len());
+        for ((ports, addrs), part) in merged.into_iter().zip(parts) {
             diff.changes.push(part.change(port::merge(&ports), What::Addresses(addrs)));
         }
     }
@@ -325,8 +326,11 @@ impl<'a> At<'a> {
         let mut all_moved = Vec::new();
         for rule in self.rules(denial) {
             for destination in &rule.destinations {
-                let same = other.same(rule, destination);
-                let addrs = same.fold(all(destination), |moved, same| Cow::Owned(moved.minus(&all(same))));
+                let mut addrs = all(destination);
+                for same in other.same(rule, destination).map(all) {
+                    // Mostly they are equal.
+                    addrs = Cow::Owned(if addrs == same { AddrSet::new() } else { addrs.minus(&same) });
+                }
                 if !addrs.is_empty() {
                     all_moved.push(Moved { rule, destination, addrs: addrs.into_owned() });
                 }
@@ -431,6 +435,7 @@ fn all(destination: &Destination) -> Cow<'_, AddrSet> {
 }
 
 /// A change but for ports and space.
+#[derive(Clone)]
 struct Part {
     turn: Turn,
     cause: Cause,
@@ -461,20 +466,9 @@ impl Part {
         }
     }
 
-    fn change(&self, ports: Vec<Port>, what: What) -> Change {
-        Change {
-            turn: self.turn,
-            cause: self.cause,
-            origins: self.origins.clone(),
-            clients: self.clients.clone(),
-            ports,
-            what,
-            denial: self.denial,
-            rule: self.rule.clone(),
-            reason: self.reason.clone(),
-            callout: Arc::clone(&self.callout),
-            endpoint: self.endpoint.clone(),
-        }
+    fn change(self, ports: Vec<Port>, what: What) -> Change {
+        let Self { turn, cause, origins, clients, denial, rule, reason, callout, endpoint } = self;
+        Change { turn, cause, origins, clients, ports, what, denial, rule, reason, callout, endpoint }
     }
 }
 

@@ -403,7 +403,7 @@ impl<'a> Explainer<'a> {
         let Some(lock) = self.lock else { return Vec::new() };
         let of = |(name, entry): (&'a Query, &'a Entry), only: Option<IpAddr>| {
             let asked = entry.addresses.iter().filter(|(addr, _)| only.is_none_or(|only| only == *addr));
-            Trace { name, chain: &entry.chain, addrs: asked.map(|(addr, seen)| (addr, seen)).collect() }
+            Trace { name, chain: &entry.chain, addrs: asked.collect() }
         };
         match to {
             To::Name(host) => {
