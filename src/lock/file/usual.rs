@@ -510,6 +510,28 @@ mod tests {
     }
 
     #[test]
+    fn addresses_in_another_order_are_left_to_the_long_way() {
+        let seen = Seen { first: day(0), missing: None, by: Arc::default() };
+        for (first, then) in
+            [("192.0.2.1", "2001:db8::1"), ("192.0.2.9", "192.0.2.10"), ("2001:db8::9", "2001:db8::10")]
+        {
+            let addresses = [first, then].map(|addr| (addr.parse().unwrap(), seen.clone())).into_iter().collect();
+            let entry = Entry { addresses, ..Entry::default() };
+            let hosts = BTreeMap::from([(Query::parse("a.example.org").unwrap(), entry)]);
+            let lock = Lock { day: day(0), note: None, sites: BTreeSet::new(), hosts, ranges: BTreeMap::new() };
+            let good = lock.print();
+            assert_eq!(both(&good), (Some(lock.clone()), Some(lock)));
+            let (one, other) = (format!("\"{first}\""), format!("\"{then}\""));
+            let turned = good.replace(&one, "?").replace(&other, &one).replace('?', &other);
+            let twice = good.replace(&other, &one);
+            for text in [turned, twice] {
+                assert_ne!(text, good);
+                assert_eq!(both(&summed(&text)), (None, None), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn an_odd_spelling_is_left_to_the_long_way() {
         let seen = Seen { first: day(0), missing: None, by: Arc::default() };
         let entry =
