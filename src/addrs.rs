@@ -518,8 +518,8 @@ fn both<T: Bits>(a: &Ranges<T>, b: &Ranges<T>) -> Ranges<T> {
     common
 }
 
-/// How many of these ranges end before an address; `stride` is a guess. To look no further than it is needed takes half the
-/// time that a search in all of them takes.
+/// How many of these ranges end before an address; `stride` is a guess. To look no further than it is needed takes 0.7 of the
+/// time of a search in all of them, where a hundred ranges are looked up in some thousands.
 fn ended_before<T: Bits>(ranges: &[(T, T)], addr: T, stride: usize) -> usize {
     let ended = |&(_, end): &(T, T)| end < addr;
     let (mut from, mut to) = (0, stride);
