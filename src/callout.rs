@@ -3,6 +3,7 @@
 //! The shape is shared by the catalog's entries and by the extra ones a site adds in its profile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -148,8 +149,9 @@ impl Endpoint {
     /// The finding's code and message, without a place.
     pub fn parse(text: &str) -> Result<Self, (Code, String)> {
         // Most literals are this, and a site may have a hundred thousand.
-        if let Some(addr) = addrs::list::plain_v4_address(text) {
-            return Ok(Self::Net(IpNet::V4(addr.into())));
+        let mapped = |addr: &IpAddr| matches!(addr, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        if let Some(addr) = addrs::list::plain_address(text).filter(|addr| !mapped(addr)) {
+            return Ok(Self::Net(addr.into()));
         }
         // Only a message needs it, and of a hundred thousand few are wrong.
         let shown = || quoted(text);

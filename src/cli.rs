@@ -1,7 +1,7 @@
 //! The command line: arguments, verbs, exit codes. The only reader of clock, environment, disk and terminal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -208,6 +208,9 @@ struct Run {
     exit: Option<u8>,
     /// It is for one of many sites.
     many: bool,
+    /// For a verb that reads two locks: empty before the first, and then where the second is read into. To get fifty
+    /// megabytes anew takes as long as to fill them.
+    buffer: Option<Vec<u8>>,
 }
 
 /// What many sites have in common; a clone is the same.
@@ -249,6 +252,7 @@ pub fn main() -> ExitCode {
         exit_by: None,
         exit: None,
         many: false,
+        buffer: None,
     };
     let result = match cli.verb {
         Verb::Init(args) => init::run(&mut run, &args),
@@ -320,6 +324,7 @@ impl Run {
             exit_by: None,
             exit: None,
             many: true,
+            buffer: None,
         }
     }
 
@@ -380,8 +385,13 @@ impl Run {
 
     /// Reads a text file into the sources.
     fn read(&mut self, path: &Path) -> Result<SourceId, Stop> {
+        self.read_into(path, Vec::new())
+    }
+
+    /// The same, with memory that is there already.
+    fn read_into(&mut self, path: &Path, buffer: Vec<u8>) -> Result<SourceId, Stop> {
         let shown = path.display();
-        match read_whole(path).map(decode) {
+        match read_whole_into(path, buffer).map(decode) {
             Ok(Ok(text)) => {
                 if let Some((lines, _)) = &mut self.verbose {
                     lines.push(format!("read {shown} ({} bytes)", text.len()));
@@ -582,12 +592,21 @@ fn exit_code(findings: &Findings, failed: bool, exit_by: Option<Code>) -> u8 {
 
 /// A whole file, unless it is larger than any of ours.
 fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    read_whole_into(path, Vec::new())
+}
+
+fn read_whole_into(path: &Path, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     /// Longest file that is read, in bytes: a hundred times the largest catalog seen.
     const MAX: u64 = 64 << 20;
-    if std::fs::metadata(path)?.len() > MAX {
+    let length = std::fs::metadata(path)?.len();
+    if length > MAX {
         return Err(io::Error::other(format!("larger than {} MiB", MAX >> 20)));
     }
-    std::fs::read(path)
+    buffer.clear();
+    // Of its own accord a buffer grows to twice what it was.
+    buffer.reserve_exact(usize::try_from(length).unwrap_or(0));
+    std::fs::File::open(path)?.read_to_end(&mut buffer)?;
+    Ok(buffer)
 }
 
 /// An operating system's error without its number.

@@ -71,8 +71,8 @@ impl Coverage {
         let began = entry.addresses.values().map(|seen| seen.first).min();
         let compared = before.map_or(began.is_some_and(|began| began < asked), |before| !before.addresses.is_empty());
         let is_fresh = |addr: &&IpAddr| match before {
-            Some(before) => !before.addresses.contains_key(*addr),
-            None => entry.addresses.get(*addr).is_some_and(|seen| seen.first == asked),
+            Some(before) => !before.addresses.contains_key(addr),
+            None => entry.addresses.get(addr).is_some_and(|seen| seen.first == asked),
         };
         let recent = |day: &Day| (0..=WINDOW_DAYS).contains(&asked.days_since(*day));
         let days: BTreeSet<Day> = entry.addresses.values().map(|seen| seen.first).collect();
@@ -274,9 +274,10 @@ mod tests {
     fn what_came_long_ago_does_not_count_as_motion() {
         let mut entry = entry(&[(1, None), (2, None), (3, None), (21, None)], None);
         entry.asked = Day::parse("2027-11-21");
-        for seen in entry.addresses.values_mut().filter(|seen| seen.first == day(21)) {
-            seen.first = entry.asked.unwrap();
-        }
+        let today = |first| if first == day(21) { entry.asked.unwrap() } else { first };
+        let addresses =
+            entry.addresses.iter().map(|(addr, seen)| (addr, Seen { first: today(seen.first), ..seen.clone() }));
+        entry.addresses = addresses.collect();
         assert_eq!((of(&entry).fresh, of(&entry).arrivals, of(&entry).missed()), (1, 1, None));
     }
 
@@ -286,7 +287,8 @@ mod tests {
         let known = Coverage::of(&entry, day(21), Some(&entry));
         assert_eq!((known.fresh, known.missed()), (0, None));
         let mut before = entry.clone();
-        before.addresses.pop_last();
+        let without_last = entry.addresses.iter().take(3).map(|(addr, seen)| (addr, seen.clone()));
+        before.addresses = without_last.collect();
         assert_eq!(Coverage::of(&entry, day(21), Some(&before)).missed(), Some(Missed::Moving(0.5)));
         assert_eq!(Coverage::of(&entry, day(21), Some(&Entry::default())).fresh, 0, "nothing was known");
     }

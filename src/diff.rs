@@ -4,6 +4,8 @@
 //! such sets is exact. Each part of it is tied to the rule and endpoint it comes from, and to a cause: somebody changed
 //! what is wanted, or DNS answers moved.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -168,12 +170,13 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
                 None => merged.push((ports, addrs)),
             }
         }
-        for (ports, addrs) in merged {
+        let parts = std::iter::repeat_n(part, merged.len());
+        for ((ports, addrs), part) in merged.into_iter().zip(parts) {
             diff.changes.push(part.change(port::merge(&ports), What::Addresses(addrs)));
         }
     }
     diff.changes = join_names(std::mem::take(&mut diff.changes));
-    diff.changes.sort_by_cached_key(sort_key);
+    diff.changes.sort_by(in_order);
     diff
 }
 
@@ -275,8 +278,7 @@ struct At<'a> {
     denies: Vec<usize>,
     /// Whether these clients are denied by default.
     limited: bool,
-    /// What the allows hold, and what the denials do.
-    allowed: AddrSet,
+    /// What the denials hold.
     denied: AddrSet,
 }
 
@@ -284,21 +286,26 @@ impl<'a> At<'a> {
     fn new(side: &'a Side<'a>, rules: &[usize], limited: bool) -> Self {
         let (denies, allows): (Vec<usize>, Vec<usize>) =
             rules.iter().partition(|&&i| side.ruleset.rules[i].action == Action::Deny);
-        let addrs = |rules: &[usize]| -> AddrSet {
-            rules
-                .iter()
-                .flat_map(|&i| &side.ruleset.rules[i].destinations)
-                .flat_map(|d| [&d.addrs, d.listed()])
-                .collect()
-        };
-        let (allowed, denied) = (addrs(&allows), addrs(&denies));
-        Self { side, allows, denies, limited, allowed, denied }
+        let denied = denies.iter().flat_map(|&i| &side.ruleset.rules[i].destinations);
+        let denied = denied.flat_map(|d| [&d.addrs, d.listed()]).collect();
+        Self { side, allows, denies, limited, denied }
     }
 
-    /// What can be reached. Of clients that nothing limits all but what is denied; as all of it cannot be listed, that is
-    /// told by `denied` alone.
-    fn reached(&self) -> AddrSet {
-        self.allowed.minus(&self.denied)
+    /// What of these addresses the allows hold. Few are asked for, those that moved: one set of all that a side allows takes
+    /// as long as the rest of the comparison.
+    fn allowed(&self, of: &AddrSet) -> AddrSet {
+        if of.is_empty() {
+            return AddrSet::new();
+        }
+        let sets = self.rules(false).flat_map(|rule| &rule.destinations).flat_map(|d| [&d.addrs, d.listed()]);
+        let held: Vec<AddrSet> = sets.map(|set| set.and(of)).filter(|held| !held.is_empty()).collect();
+        held.iter().collect()
+    }
+
+    /// What of these addresses can be reached. Of clients that nothing limits all but what is denied; as all of it cannot be
+    /// listed, that is told by `denied` alone.
+    fn reached(&self, of: &AddrSet) -> AddrSet {
+        self.allowed(of).minus(&self.denied)
     }
 
     fn rules(&self, denial: bool) -> impl Iterator<Item = &'a Rule> + '_ {
@@ -311,6 +318,26 @@ impl<'a> At<'a> {
         let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
         let places = self.side.places.get(&(&rule.key, &destination.endpoint));
         places.into_iter().flatten().filter(|(number, _)| rules.binary_search(number).is_ok()).map(|&(_, same)| same)
+    }
+
+    /// What the endpoints of the allows or of the denials have and the same endpoints have not on the other side, and all of
+    /// it as one set. Whatever differs is in there, and it is little where most is the same.
+    fn moved(&self, other: &At<'_>, denial: bool) -> (Vec<Moved<'a>>, AddrSet) {
+        let mut all_moved = Vec::new();
+        for rule in self.rules(denial) {
+            for destination in &rule.destinations {
+                let mut addrs = all(destination);
+                for same in other.same(rule, destination).map(all) {
+                    // Mostly they are equal.
+                    addrs = Cow::Owned(if addrs == same { AddrSet::new() } else { addrs.minus(&same) });
+                }
+                if !addrs.is_empty() {
+                    all_moved.push(Moved { rule, destination, addrs: addrs.into_owned() });
+                }
+            }
+        }
+        let addrs = all_moved.iter().map(|moved| &moved.addrs).collect();
+        (all_moved, addrs)
     }
 
     /// Whether the same endpoint of the same rule is wanted here.
@@ -328,6 +355,13 @@ impl<'a> At<'a> {
     }
 }
 
+/// Addresses that an endpoint has on one side alone.
+struct Moved<'a> {
+    rule: &'a Rule,
+    destination: &'a Destination,
+    addrs: AddrSet,
+}
+
 /// One class of clients on ports that the same rules are about.
 struct Cell<'a> {
     clients: &'a AddrSet,
@@ -339,33 +373,34 @@ struct Cell<'a> {
 impl Cell<'_> {
     /// The addresses that can be reached `here` and cannot `there`.
     fn addresses(&self, turn: Turn, here: &At<'_>, there: &At<'_>, class: usize, found: &mut Found) {
-        let mut take = |at: &At<'_>, other: &At<'_>, denial: bool, space: &AddrSet| {
-            if space.is_empty() {
-                return;
-            }
-            for rule in at.rules(denial) {
-                for destination in &rule.destinations {
-                    // `space` holds nothing that the other side has in rules of this kind. So what the same endpoint has
-                    // there need not be looked up, and of most endpoints nothing is left.
-                    let same = other.same(rule, destination);
-                    let moved = same.fold(destination.all(), |moved, same| moved.minus(&same.all()));
-                    let addrs = moved.and(space);
-                    if addrs.is_empty() {
-                        continue;
-                    }
-                    let part = Part::new(turn, at, other, rule, destination, self.clients);
-                    let key = (class, rule.key.clone(), destination.endpoint.clone(), denial, turn, part.cause);
-                    found.entry(key).or_insert_with(|| (part, Vec::new())).1.push((self.ports.to_vec(), addrs));
+        let mut take = |at: &At<'_>, other: &At<'_>, moved: Vec<Moved<'_>>, denial: bool, space: &AddrSet| {
+            for Moved { rule, destination, addrs } in moved {
+                let addrs = addrs.and(space);
+                if addrs.is_empty() {
+                    continue;
                 }
+                let part = Part::new(turn, at, other, rule, destination, self.clients);
+                let key = (class, rule.key.clone(), destination.endpoint.clone(), denial, turn, part.cause);
+                found.entry(key).or_insert_with(|| (part, Vec::new())).1.push((self.ports.to_vec(), addrs));
             }
         };
         if here.limited {
-            let gained = here.reached().minus(&if there.limited { there.reached() } else { AddrSet::new() });
-            // An allow came or moved; or it was there, and a denial went.
-            take(here, there, false, &gained.minus(&there.allowed));
-            take(there, here, true, &gained.and(&there.allowed));
-        } else if !there.limited {
-            take(there, here, true, &there.denied.minus(&here.denied));
+            // An allow came or moved.
+            let (moved, addrs) = here.moved(there, false);
+            let open = addrs.minus(&here.denied);
+            take(here, there, moved, false, &open.minus(&there.allowed(&open)));
+        }
+        if here.limited || !there.limited {
+            // Or it was there, and a denial went.
+            let (moved, addrs) = there.moved(here, true);
+            let freed = if here.limited {
+                let open = here.reached(&addrs);
+                let before = if there.limited { there.reached(&open) } else { AddrSet::new() };
+                there.allowed(&open.minus(&before))
+            } else {
+                addrs.minus(&here.denied)
+            };
+            take(there, here, moved, true, &freed);
         }
     }
 
@@ -394,7 +429,13 @@ impl Cell<'_> {
     }
 }
 
+/// As [`Destination::all`]. Mostly no list is for it, and then nothing is copied.
+fn all(destination: &Destination) -> Cow<'_, AddrSet> {
+    if destination.listed().is_empty() { Cow::Borrowed(&destination.addrs) } else { Cow::Owned(destination.all()) }
+}
+
 /// A change but for ports and space.
+#[derive(Clone)]
 struct Part {
     turn: Turn,
     cause: Cause,
@@ -425,20 +466,9 @@ impl Part {
         }
     }
 
-    fn change(&self, ports: Vec<Port>, what: What) -> Change {
-        Change {
-            turn: self.turn,
-            cause: self.cause,
-            origins: self.origins.clone(),
-            clients: self.clients.clone(),
-            ports,
-            what,
-            denial: self.denial,
-            rule: self.rule.clone(),
-            reason: self.reason.clone(),
-            callout: Arc::clone(&self.callout),
-            endpoint: self.endpoint.clone(),
-        }
+    fn change(self, ports: Vec<Port>, what: What) -> Change {
+        let Self { turn, cause, origins, clients, denial, rule, reason, callout, endpoint } = self;
+        Change { turn, cause, origins, clients, ports, what, denial, rule, reason, callout, endpoint }
     }
 }
 
@@ -469,19 +499,13 @@ fn join_names(changes: Vec<Change>) -> Vec<Change> {
     joined
 }
 
-fn sort_key(change: &Change) -> (Cause, Id, Endpoint, Turn, bool, Vec<Port>, bool, String) {
-    let is_names = matches!(change.what, What::Names(_));
-    let clients = format!("{:?}", change.clients);
-    (
-        change.cause,
-        change.rule.clone(),
-        change.endpoint.clone(),
-        change.turn,
-        is_names,
-        change.ports.clone(),
-        change.denial,
-        clients,
-    )
+/// By what a change is of, and its clients last: their text takes long, and is hardly ever needed.
+fn in_order(a: &Change, b: &Change) -> Ordering {
+    let is_names = |change: &Change| matches!(change.what, What::Names(_));
+    let clients = |change: &Change| format!("{:?}", change.clients);
+    let first = (a.cause, &a.rule, &a.endpoint, a.turn, is_names(a), &a.ports, a.denial);
+    let second = (b.cause, &b.rule, &b.endpoint, b.turn, is_names(b), &b.ports, b.denial);
+    first.cmp(&second).then_with(|| clients(a).cmp(&clients(b)))
 }
 
 impl Change {

@@ -362,7 +362,7 @@ impl<'a> Explainer<'a> {
             return;
         }
         let entry = self.lock.and_then(|lock| lock.hosts.get(&Query::Host(host.clone())));
-        let addrs: AddrSet = entry.into_iter().flat_map(|entry| entry.addresses.keys().copied()).collect();
+        let addrs: AddrSet = entry.into_iter().flat_map(|entry| entry.addresses.keys()).collect();
         view.by_packet(at, &addrs, question, client);
         if let Some(face) = first.filter(|_| addrs.is_empty()) {
             at.says.push((AddrSet::new(), view.standing(&[], face, question.port)));
@@ -402,8 +402,8 @@ impl<'a> Explainer<'a> {
     fn traces(&self, to: &To) -> Vec<Trace<'a>> {
         let Some(lock) = self.lock else { return Vec::new() };
         let of = |(name, entry): (&'a Query, &'a Entry), only: Option<IpAddr>| {
-            let asked = entry.addresses.iter().filter(|(addr, _)| only.is_none_or(|only| only == **addr));
-            Trace { name, chain: &entry.chain, addrs: asked.map(|(addr, seen)| (*addr, seen)).collect() }
+            let asked = entry.addresses.iter().filter(|(addr, _)| only.is_none_or(|only| only == *addr));
+            Trace { name, chain: &entry.chain, addrs: asked.collect() }
         };
         match to {
             To::Name(host) => {

@@ -23,8 +23,10 @@ use crate::resolve::{Failure, Heard, RecordType};
 use crate::terms::{Reaction, Terms};
 use crate::text::{Id, Text};
 
+pub use addresses::Addresses;
 pub use ranges::ListEntry;
 
+mod addresses;
 pub mod changes;
 pub(crate) mod file;
 pub mod ranges;
@@ -56,7 +58,7 @@ pub struct Entry {
     /// Further names that other resolvers, or other samples, went through.
     pub through: BTreeSet<Host>,
     /// Addresses, each with its history.
-    pub addresses: BTreeMap<IpAddr, Seen>,
+    pub addresses: Addresses,
     /// What failed when it was last asked.
     pub failed: BTreeMap<RecordType, Failed>,
     /// The newest run that took several samples, where they were not all the same.
@@ -70,8 +72,8 @@ pub struct Entry {
 impl Entry {
     /// The addresses of the newest answer: not those that are kept.
     pub fn answered(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let answered = |(addr, seen): (&IpAddr, &Seen)| {
-            (seen.missing.is_none() && !self.failed.contains_key(&record_type(*addr))).then_some(*addr)
+        let answered = |(addr, seen): (IpAddr, &Seen)| {
+            (seen.missing.is_none() && !self.failed.contains_key(&record_type(addr))).then_some(addr)
         };
         self.addresses.iter().filter_map(answered)
     }
@@ -321,13 +323,13 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
         entry.through.clone_from(&before.through);
         entry.authentic = before.authentic;
     }
-    let mut kept = BTreeMap::new();
-    for (&addr, seen) in &before.addresses {
+    let mut kept = Vec::new();
+    for (addr, seen) in before.addresses.iter() {
         if entry.addresses.contains_key(&addr) || judge.refuse(addr).is_some() {
             continue;
         }
         let kind = record_type(addr);
-        let believed = entry.addresses.keys().any(|&other| record_type(other) == kind);
+        let believed = entry.addresses.keys().any(|other| record_type(other) == kind);
         let missing = match entry.failed.get(&kind).map(reaction) {
             Some(Reaction::Drop) => continue,
             // No answer, or one of which nothing could be believed, says nothing of the old one.
@@ -336,10 +338,13 @@ fn keep(entry: &mut Entry, before: &Entry, lied: &BTreeSet<RecordType>, judge: &
             None => seen.missing.or(Some(today)),
         };
         if missing.is_none_or(|since| today.days_since(since) <= terms.keep_days.into()) {
-            kept.insert(addr, Seen { first: seen.first, missing, by: seen.by.clone() });
+            kept.push((addr, Seen { first: seen.first, missing, by: seen.by.clone() }));
         }
     }
-    entry.addresses.extend(kept);
+    if !kept.is_empty() {
+        let answered = entry.addresses.iter().map(|(addr, seen)| (addr, seen.clone()));
+        entry.addresses = answered.chain(kept).collect();
+    }
     if entry.failed.get(&RecordType::Srv).map(reaction).is_some_and(|reaction| reaction != Reaction::Drop) {
         entry.targets.extend(before.targets.iter().cloned());
     }
@@ -380,6 +385,9 @@ fn say_failures(query: &Query, answer: &Answer, entry: &Entry, terms: &Terms, ma
 
 /// Finds allowed names that are aliases of blocked ones: their addresses are the blocked one's.
 pub fn blocked_aliases(policy: &Policy, lock: &Lock, findings: &mut Findings) {
+    if policy.decisions.iter().all(|decision| decision.action != Action::Deny) {
+        return;
+    }
     for decision in policy.decisions.iter().filter(|decision| decision.action == Action::Allow) {
         for query in decision.endpoints.iter().filter_map(Endpoint::query) {
             let Some(entry) = lock.hosts.get(&query) else { continue };

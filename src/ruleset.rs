@@ -535,10 +535,13 @@ fn known(rules: &[Rule], lock: Option<&Lock>) -> BTreeMap<Host, Known> {
     for destination in rules.iter().flat_map(|rule| &rule.destinations) {
         for host in destination.names.iter().filter_map(NamePattern::exact) {
             let Some(entry) = lock.and_then(|lock| lock.hosts.get(&Query::Host(host.clone()))) else { continue };
-            let newest = entry.addresses.iter().filter(|(_, seen)| seen.missing.is_none()).map(|(addr, _)| *addr);
-            let believed = newest.collect::<AddrSet>().and(&destination.addrs);
+            let mut believed = destination.addrs.minus(&entry.addresses.missing().collect());
+            // A service has the addresses of other hosts too.
+            if destination.names.len() > 1 {
+                believed = believed.and(&entry.addresses.keys().collect());
+            }
             let known = answers.entry(host.clone()).or_default();
-            known.now = known.now.union(&believed);
+            known.now = if known.now.is_empty() { believed } else { known.now.union(&believed) };
             if known.aliases.is_empty() {
                 known.aliases = entry.chain.iter().chain(&entry.through).cloned().collect();
             }
@@ -763,7 +766,7 @@ fn addresses(
     let Some(entry) = lock.and_then(|lock| lock.hosts.get(query)) else {
         return (AddrSet::new(), Some(Gap::NotInLock));
     };
-    let mut good: AddrSet = entry.addresses.keys().copied().collect();
+    let mut good: AddrSet = entry.addresses.keys().collect();
     if good.meets(suspect) {
         let mut refuse = |addr: &IpAddr| match judge.refuse(*addr) {
             None => false,
@@ -777,7 +780,7 @@ fn addresses(
                 true
             }
         };
-        good = entry.addresses.keys().filter(|addr| !refuse(addr)).copied().collect();
+        good = entry.addresses.keys().filter(|addr| !refuse(addr)).collect();
     }
     let unanswered = [(RecordType::A, good.has_v4()), (RecordType::Aaaa, good.has_v6())]
         .into_iter()

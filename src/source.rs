@@ -36,11 +36,12 @@ impl Sources {
         SourceId(self.0.len() - 1)
     }
 
-    /// Lets go of a text that nothing points into any more: a lock may have fifty megabytes.
-    pub fn forget(&mut self, id: SourceId) {
-        if let Some(source) = self.0.get_mut(id.0) {
-            *source = Arc::new(Source { path: source.path.clone(), text: String::new() });
-        }
+    /// Lets go of a text that nothing points into any more: a lock may have fifty megabytes. Gives it back, but for one
+    /// that a clone has too.
+    pub fn forget(&mut self, id: SourceId) -> String {
+        let Some(source) = self.0.get_mut(id.0) else { return String::new() };
+        let empty = Arc::new(Source { path: source.path.clone(), text: String::new() });
+        Arc::into_inner(std::mem::replace(source, empty)).map(|source| source.text).unwrap_or_default()
     }
 
     /// Takes over a text of another value, and gives its id here: the same, where it came here from one ancestor.

@@ -190,7 +190,7 @@ fn name(entry: &Entry, terms: &Terms, age: Age, day: Day) -> Name {
     let mut leaving: Vec<Leaving> = entry
         .addresses
         .iter()
-        .filter_map(|(&addr, seen)| {
+        .filter_map(|(addr, seen)| {
             let missing = seen.missing?;
             Some(Leaving { on: missing.after(u32::from(terms.keep_days) + 1), addr, missing })
         })

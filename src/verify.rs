@@ -553,7 +553,7 @@ impl<'a> Judge<'a> {
             (None, _) => AddrSet::new(),
             (Some(entry), Wanted::Allow) => entry.answered().filter(family).collect(),
             // What was answered yesterday may be answered tomorrow.
-            (Some(entry), Wanted::Deny) => entry.addresses.keys().copied().filter(family).collect(),
+            (Some(entry), Wanted::Deny) => entry.addresses.keys().filter(family).collect(),
         };
         match self.wall.sight {
             Sight::Name { .. } => self.say(self.by_name(packet), packet, wanted, None),

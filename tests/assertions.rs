@@ -345,18 +345,22 @@ fn a_host_that_the_lock_does_not_know_is_allowed_nowhere_and_denied_as_far_as_ru
     assert_eq!(at(&bare, State::Holds), ["cilium", "squid"]);
 }
 
+fn set_missing(entry: &mut Entry, addr: &str, missing: Option<Day>) {
+    let addr: IpAddr = addr.parse().unwrap();
+    let seen = entry.addresses.get(&addr).unwrap().clone();
+    entry.addresses.insert(addr, Seen { missing, ..seen });
+}
+
 #[test]
 fn kept_addresses_count_for_denials_alone() {
     let mut kept = hosts();
     let half = kept.get_mut(&query("half.example.org")).unwrap();
-    half.addresses.get_mut(&"198.51.100.77".parse::<IpAddr>().unwrap()).unwrap().missing = Day::parse("2026-11-20");
+    set_missing(half, "198.51.100.77", Day::parse("2026-11-20"));
     let allow = judged_with(PROFILE, Some(lock_of(kept.clone())), "nas", "allow", "half.example.org:443");
     assert_eq!(at(&allow, State::Holds), BY_ADDRESS, "{allow:#?}");
     let half = kept.get_mut(&query("half.example.org")).unwrap();
-    let today = half.addresses.get_mut(&"198.51.100.77".parse::<IpAddr>().unwrap()).unwrap();
-    today.missing = None;
-    let gone = half.addresses.get_mut(&"198.51.100.1".parse::<IpAddr>().unwrap()).unwrap();
-    gone.missing = Day::parse("2026-11-20");
+    set_missing(half, "198.51.100.77", None);
+    set_missing(half, "198.51.100.1", Day::parse("2026-11-20"));
     let deny = judged_with(PROFILE, Some(lock_of(kept)), "nas", "deny", "half.example.org:443");
     assert_eq!(at(&deny, State::Fails), ["cilium", "lists", "nftables", "opnsense", "pf"], "{deny:#?}");
 }
@@ -757,7 +761,7 @@ fn no_lockout_fails_where_somebody_is_cut_off() {
 #[test]
 fn of_single_addresses_it_says_what_the_model_decides() {
     let mut site = Site::new(PROFILE, Some(lock_of(hosts())));
-    let servers: BTreeSet<IpAddr> = hosts().values().flat_map(|entry| entry.addresses.keys().copied()).collect();
+    let servers: BTreeSet<IpAddr> = hosts().values().flat_map(|entry| entry.addresses.keys()).collect();
     let more =
         ["203.0.113.63", "203.0.113.64", "203.0.113.71", "203.0.113.72", "192.0.2.53", "2001:db8:10::53", "192.0.2.99"];
     let servers: Vec<IpAddr> = servers.into_iter().chain(more.map(|addr| addr.parse().unwrap())).collect();

@@ -36,11 +36,9 @@ fn lock(profile: &str, name: &str, entry: Option<Entry>) -> Lock {
     for (query, i) in policy.queries().into_keys().zip(1_u32..) {
         let seen = || Seen { first: day, missing: None, by: Default::default() };
         let v6 = (0x2606_4700_u128 << 96) + u128::from(i);
-        let addresses = BTreeMap::from([
-            (std::net::IpAddr::V4((0x0808_0000 + i).into()), seen()),
-            (std::net::IpAddr::V6(v6.into()), seen()),
-        ]);
-        hosts.insert(query, Entry { addresses, ..Entry::default() });
+        let addresses =
+            [(std::net::IpAddr::V4((0x0808_0000 + i).into()), seen()), (std::net::IpAddr::V6(v6.into()), seen())];
+        hosts.insert(query, Entry { addresses: addresses.into_iter().collect(), ..Entry::default() });
     }
     if let Some(entry) = entry {
         hosts.insert(Query::parse(name).unwrap(), entry);
@@ -80,7 +78,8 @@ fn a_blocked_name_that_nobody_answers_for_is_an_error_where_nothing_else_blocks_
     // Half an answer is none: the other family would be open.
     let mut half = lock(&profile, "spy.example.com", None);
     let entry = half.hosts.get_mut(&Query::parse("spy.example.com").unwrap()).unwrap();
-    entry.addresses.retain(|addr, _| addr.is_ipv4());
+    let v4 = entry.addresses.iter().filter(|(addr, _)| addr.is_ipv4());
+    entry.addresses = v4.map(|(addr, seen)| (addr, seen.clone())).collect();
     entry.failed = failed(&[RecordType::Aaaa], Failure::Timeout).failed;
     assert!(render(&profile, Some(&half))["nftables"].0.contains("E029"));
 }

@@ -811,7 +811,8 @@ fn subject() -> (Policy, Lock, Outcome) {
     let mut lock = site::lock_of(&policy, "");
     for entry in lock.hosts.values_mut() {
         entry.by = std::sync::Arc::new(BTreeSet::from(["192.0.2.53:53".to_owned()]));
-        entry.addresses.values_mut().for_each(|seen| seen.by = entry.by.clone());
+        let by = |seen: &lock::Seen| lock::Seen { by: entry.by.clone(), ..seen.clone() };
+        entry.addresses = entry.addresses.iter().map(|(addr, seen)| (addr, by(seen))).collect();
         entry.chain = vec![Host::parse("edge.example.net").unwrap()];
     }
     let outcome = render(&policy, &lock).unwrap();
@@ -866,7 +867,7 @@ fn no_answer_becomes_a_rule() {
         let targets: BTreeSet<(Host, u16)> = host.iter().map(|host| (host.clone(), 443)).collect();
         let mut heard = Heard { silent: BTreeMap::from([(text.clone(), text.clone())]), ..Heard::default() };
         for (query, entry) in &model.hosts {
-            let addresses = entry.addresses.keys().map(|addr| (*addr, 60)).collect();
+            let addresses = entry.addresses.keys().map(|addr| (addr, 60)).collect();
             let targets = if matches!(query, Query::Service(_)) { targets.clone() } else { BTreeSet::new() };
             // Who said it is a text of any kind: the name of a resolver.
             let by = Arc::new(BTreeSet::from([text.clone()]));

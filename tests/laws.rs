@@ -91,7 +91,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             targets,
             through: chain.iter().rev().cloned().collect(),
             chain,
-            addresses,
+            addresses: addresses.into_iter().collect(),
             failed,
             sampled,
             authentic,
@@ -142,7 +142,7 @@ proptest! {
     #[test]
     fn a_lock_that_was_edited_is_refused(at in 0_usize..2000, byte in 32_u8..127) {
         let entry = Entry {
-            addresses: BTreeMap::from([("203.0.113.7".parse().unwrap(), seen(3, None))]),
+            addresses: [("203.0.113.7".parse().unwrap(), seen(3, None))].into_iter().collect(),
             ..Entry::default()
         };
         let good = lock_of(9, BTreeMap::from([(Query::parse("update.example.com").unwrap(), entry)])).print();
@@ -178,15 +178,15 @@ proptest! {
         let clients = policy.client_prefixes();
         for (query, entry) in &lock.hosts {
             for addr in entry.addresses.keys() {
-                prop_assert_eq!(special_use(*addr), None, "{} got {}", query, addr);
-                prop_assert!(!clients.iter().any(|net| net.contains(addr)), "{} got a client's {}", query, addr);
-                let said = now[query].addresses.keys().any(|known| known == addr) || before.hosts[query].addresses.contains_key(addr);
+                prop_assert_eq!(special_use(addr), None, "{} got {}", query, addr);
+                prop_assert!(!clients.iter().any(|net| net.contains(&addr)), "{} got a client's {}", query, addr);
+                let said = now[query].addresses.keys().any(|known| *known == addr) || before.hosts[query].addresses.contains_key(&addr);
                 prop_assert!(said, "{} got {} from nowhere", query, addr);
             }
             // What was answered well is in, and what was known yesterday is still in: nothing shrinks in a day.
-            let good = |a: &&IpAddr| special_use(**a).is_none() && !clients.iter().any(|net| net.contains(*a));
-            for addr in now[query].addresses.keys().chain(before.hosts[query].addresses.keys()).filter(good) {
-                prop_assert!(entry.addresses.contains_key(addr), "{} lost {}", query, addr);
+            let good = |a: &IpAddr| special_use(*a).is_none() && !clients.iter().any(|net| net.contains(a));
+            for addr in now[query].addresses.keys().copied().chain(before.hosts[query].addresses.keys()).filter(good) {
+                prop_assert!(entry.addresses.contains_key(&addr), "{} lost {}", query, addr);
             }
         }
         // The same holds for a lock from elsewhere: the rule set takes nothing from it that no lock of ours holds.
@@ -250,13 +250,13 @@ fn an_address_stays_for_the_keep_days_and_no_longer() {
         lock::update(&wanted, old, &heard, day(n), None, &mut Findings::default())
     };
     let first = update(None, &[addr], 0);
-    assert_eq!(first.hosts[&query].addresses[&addr], seen(0, None));
+    assert_eq!(first.hosts[&query].addresses.get(&addr), Some(&seen(0, None)));
     let gone = update(Some(&first), &["8.8.8.8".parse().unwrap()], 2);
-    assert_eq!(gone.hosts[&query].addresses[&addr], seen(0, Some(2)));
+    assert_eq!(gone.hosts[&query].addresses.get(&addr), Some(&seen(0, Some(2))));
     let kept = update(Some(&gone), &["8.8.8.8".parse().unwrap()], 16);
     assert!(kept.hosts[&query].addresses.contains_key(&addr), "14 days are not over");
     let expired = update(Some(&kept), &["8.8.8.8".parse().unwrap()], 17);
     assert!(!expired.hosts[&query].addresses.contains_key(&addr), "14 days are over");
     let back = update(Some(&kept), &[addr], 17);
-    assert_eq!(back.hosts[&query].addresses[&addr], seen(0, None));
+    assert_eq!(back.hosts[&query].addresses.get(&addr), Some(&seen(0, None)));
 }

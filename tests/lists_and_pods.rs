@@ -75,7 +75,7 @@ fn site(name: &str, example: &str, more: &str) -> Site {
     assert!(!findings.has_errors(), "{name}: {:?}", findings.iter().collect::<Vec<_>>());
     let answers = (lock.hosts.iter())
         .filter(|(query, _)| matches!(query, Query::Host(_)))
-        .map(|(query, entry)| (query.to_string(), entry.addresses.keys().copied().collect()));
+        .map(|(query, entry)| (query.to_string(), entry.addresses.keys().collect()));
     Site { name: name.to_owned(), rules, answers: answers.collect() }
 }
 
@@ -838,9 +838,8 @@ fn public_lock(queries: impl Iterator<Item = Query>) -> Lock {
     let seen = || outgate::lock::Seen { first: day, missing: None, by: Default::default() };
     let hosts = queries.zip(1_u32..).map(|(query, i)| {
         let v6 = (0x2606_4700_u128 << 96) + u128::from(i);
-        let addresses =
-            BTreeMap::from([(IpAddr::V4((0x0808_0000 + i).into()), seen()), (IpAddr::V6(v6.into()), seen())]);
-        (query, outgate::lock::Entry { addresses, ..outgate::lock::Entry::default() })
+        let addresses = [(IpAddr::V4((0x0808_0000 + i).into()), seen()), (IpAddr::V6(v6.into()), seen())];
+        (query, outgate::lock::Entry { addresses: addresses.into_iter().collect(), ..outgate::lock::Entry::default() })
     });
     Lock { day, note: None, sites: BTreeSet::new(), hosts: hosts.collect(), ranges: BTreeMap::new() }
 }

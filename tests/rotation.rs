@@ -257,7 +257,7 @@ fn rules(way: Way, world: &World, answers: &[[usize; 8]], family: Family) -> Rul
         let lock = lock::update(&wanted(), old.as_ref(), &heard, day(end), None, &mut findings);
         assert_eq!(findings.iter().count(), 0, "{findings:?}");
         let entry = &lock.hosts[&query()];
-        rules.sets.push((end, Set::of(entry.addresses.keys().map(|&address| family.id(address)))));
+        rules.sets.push((end, Set::of(entry.addresses.keys().map(|address| family.id(address)))));
         let before = old.as_ref().and_then(|old| old.hosts.get(&query()));
         rules.said.push((end, Coverage::of(entry, lock.day, before)));
         old = Some(lock);

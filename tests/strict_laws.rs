@@ -782,7 +782,9 @@ fn an_acceptance_through_an_alias_opens_no_address_that_is_not_shared() {
     let host = |name: &str| Host::parse(name).unwrap();
     let entry = |chain: &[&str], addr: &str| lock::Entry {
         chain: chain.iter().map(|name| host(name)).collect(),
-        addresses: [(addr.parse().unwrap(), Seen { first: day, missing: None, by: Default::default() })].into(),
+        addresses: [(addr.parse().unwrap(), Seen { first: day, missing: None, by: Default::default() })]
+            .into_iter()
+            .collect(),
         ..lock::Entry::default()
     };
     let hosts = BTreeMap::from([

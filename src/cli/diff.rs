@@ -113,6 +113,7 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
     {
         return lists(run, args, Path::new(old), Path::new(new));
     }
+    run.buffer = Some(Vec::new());
     let profile = args.site.config.clone().unwrap_or_else(|| PathBuf::from("outgate.yaml"));
     let here = || Place::disk(profile.clone());
     let (old, new) = match (&args.releases, args.fresh) {
@@ -138,12 +139,13 @@ pub(super) fn run(run: &mut Run, args: &Diff) -> Result<(), Stop> {
             (side(run, &args.site, &old, None)?, side(run, &args.site, &new, None)?)
         }
     };
+    run.buffer = None;
     let (diff, found) = compare(&old, &new);
     print(run, &diff, &Sides { old: &old.title, new: &new.title }, &found)?;
     let bad = args.fail_on.is_some_and(|level| found.iter().any(|finding| finding.severity() >= level.severity()));
     run.exit = Some(u8::from(bad || args.exit_code && !diff.is_empty()));
     // The process ends here, and the system takes all of it back at once.
-    std::mem::forget((old, new));
+    std::mem::forget((old, new, diff));
     Ok(())
 }
 

@@ -359,9 +359,14 @@ pub(super) fn read(run: &mut Run, path: &Path) -> Result<Option<Lock>, Stop> {
 
 /// The lock at a path, which must be there.
 pub(super) fn parse(run: &mut Run, path: &Path) -> Result<Lock, Stop> {
-    let id = run.read(path)?;
+    let buffer = run.buffer.take();
+    let another = buffer.as_ref().is_some_and(Vec::is_empty);
+    let id = run.read_into(path, buffer.unwrap_or_default())?;
     let lock = Lock::parse(&run.sources, id).or_else(|diagnostic| run.stop(diagnostic))?;
-    run.sources.forget(id);
+    let text = run.sources.forget(id);
+    if another {
+        run.buffer = Some(text.into_bytes());
+    }
     Ok(lock)
 }
 

@@ -193,7 +193,7 @@ fn of_list(before: &ListEntry, entry: &ListEntry, push: &mut impl FnMut(What)) {
 }
 
 fn of_entry(before: &Entry, entry: &Entry, push: &mut impl FnMut(What)) {
-    for (&addr, seen) in &entry.addresses {
+    for (addr, seen) in entry.addresses.iter() {
         match step(before.addresses.get(&addr).map(|was| was.missing), seen.missing) {
             Some(Step::Added) => push(What::Added(addr)),
             Some(Step::Missing) => push(What::Missing(addr)),
@@ -201,7 +201,7 @@ fn of_entry(before: &Entry, entry: &Entry, push: &mut impl FnMut(What)) {
             None => {}
         }
     }
-    for &addr in before.addresses.keys().filter(|addr| !entry.addresses.contains_key(addr)) {
+    for addr in before.addresses.keys().filter(|addr| !entry.addresses.contains_key(addr)) {
         push(What::Left(addr));
     }
     for (&kind, failed) in &entry.failed {

@@ -382,9 +382,9 @@ impl Entry {
         if !self.addresses.is_empty() {
             out.reserve(48 * self.addresses.len());
             let mut between = " \"addresses\": {\n";
-            for (addr, seen) in &self.addresses {
+            for (addr, seen) in self.addresses.iter() {
                 out.push_str(between);
-                self.address(*addr, seen, &mut out);
+                self.address(addr, seen, &mut out);
                 between = ",\n";
             }
             out.push_str("\n },\n");

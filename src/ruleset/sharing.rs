@@ -37,6 +37,9 @@ pub type Meetings = BTreeMap<(Endpoint, Endpoint), Meeting>;
 pub fn find(ruleset: &Ruleset) -> Meetings {
     let (denied, allowed): (Vec<&Rule>, Vec<&Rule>) = ruleset.rules.iter().partition(|r| r.action == Action::Deny);
     let mut meetings = Meetings::new();
+    if denied.is_empty() {
+        return meetings;
+    }
     let denied: Vec<Denied<'_>> = denied.into_iter().map(|rule| Denied::new(ruleset, rule)).collect();
     let all: AddrSet = denied.iter().map(|denial| &denial.addrs).collect();
     let aliases: BTreeSet<&Host> = denied.iter().flat_map(|denial| &denial.leads).flatten().copied().collect();
