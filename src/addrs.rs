@@ -411,7 +411,9 @@ impl FromIterator<IpNet> for AddrSet {
 
 impl<'a> FromIterator<&'a Self> for AddrSet {
     fn from_iter<I: IntoIterator<Item = &'a Self>>(sets: I) -> Self {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let sets = sets.into_iter();
+        // Mostly IPv4, and a range each.
+        let (mut v4, mut v6) = (Vec::with_capacity(sets.size_hint().0), Vec::new());
         for set in sets {
             v4.extend_from_slice(&set.v4);
             v6.extend_from_slice(&set.v6);

@@ -254,7 +254,8 @@ impl Rule {
     /// Every address of the rule.
     #[must_use]
     pub fn addrs(&self) -> AddrSet {
-        self.destinations.iter().flat_map(|d| [&d.addrs, d.listed()]).collect()
+        let lists = self.destinations.iter().filter_map(|d| d.widened.as_ref()).map(|widened| &widened.addrs);
+        self.destinations.iter().map(|d| &d.addrs).chain(lists).collect()
     }
 
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
@@ -276,8 +277,8 @@ impl Rule {
         // What is left of them: a prefix may be dropped, and a denial accepted at a part of it.
         let is_net =
             |d: &&Destination| matches!(d.endpoint, Endpoint::Net(net) if net.prefix_len() < net.max_prefix_len());
-        let nets = self.destinations.iter().filter(is_net).map(|d| &d.addrs);
-        nets.chain(self.destinations.iter().map(Destination::listed)).collect()
+        let lists = self.destinations.iter().filter_map(|d| d.widened.as_ref()).map(|widened| &widened.addrs);
+        self.destinations.iter().filter(is_net).map(|d| &d.addrs).chain(lists).collect()
     }
 
     /// The lists that widen it.
@@ -317,6 +318,12 @@ impl Ruleset {
     #[must_use]
     pub fn bound(&self, rule: &Rule) -> BTreeSet<Origin> {
         rule.origins.iter().filter(|o| rule.action == Action::Deny || self.is_limited(o)).copied().collect()
+    }
+
+    /// Whether there are such origins.
+    #[must_use]
+    pub fn is_bound(&self, rule: &Rule) -> bool {
+        rule.origins.iter().any(|origin| rule.action == Action::Deny || self.is_limited(origin))
     }
 
     /// The clients of these origins.
@@ -493,14 +500,18 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         });
     }
     let answers = known(&rules, lock);
-    for rule in &rules {
-        refuse_wide(&rule.literals(), &rule.callout.span, rule.key.as_str(), findings);
+    let literals: Vec<AddrSet> = rules.iter().map(Rule::literals).collect();
+    for (rule, literals) in rules.iter().zip(&literals) {
+        refuse_wide(literals, &rule.callout.span, rule.key.as_str(), findings);
     }
-    let allows = rules.iter().filter(|r| r.action == Action::Allow);
-    let literals: Vec<AddrSet> = allows.map(|rule| rule.literals().union(&rule.nets())).collect();
-    if let Some(rule) = rules.iter().rfind(|rule| !rule.literals().is_empty() || !rule.lists().is_empty()) {
-        refuse_wide(&literals.iter().collect(), &rule.callout.span, "all entries", findings);
+    let last = |(rule, literals): &(&Rule, &AddrSet)| !literals.is_empty() || !rule.lists().is_empty();
+    if let Some((rule, _)) = rules.iter().zip(&literals).rfind(last) {
+        let allows = || rules.iter().zip(&literals).filter(|(rule, _)| rule.action == Action::Allow);
+        let listed = allows().flat_map(|(rule, _)| rule.destinations.iter().map(Destination::listed));
+        let all = allows().map(|(_, literals)| literals).chain(listed).collect();
+        refuse_wide(&all, &rule.callout.span, "all entries", findings);
     }
+    drop(literals);
     for client in policy.clients.values() {
         refuse_wide(&client.prefixes.iter().copied().collect(), &client.span, "the clients", findings);
     }
@@ -559,6 +570,9 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
         .filter(|rule| rule.action == Action::Deny)
         .map(|rule| (rule.key.clone(), ruleset.clients_of(&rule.origins), rule.names()))
         .collect();
+    if denials.is_empty() {
+        return;
+    }
     let allowed: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&rule.origins)).collect();
     for (rule, clients) in ruleset.rules.iter_mut().zip(allowed).filter(|(rule, _)| rule.action == Action::Allow) {
         for destination in &mut rule.destinations {
@@ -802,9 +816,10 @@ fn failures(entry: &crate::lock::Entry) -> Option<String> {
 
 /// Finds clients that are named in one address family only: rules by address would say nothing of the other.
 pub fn one_family(ruleset: &Ruleset, findings: &mut Findings) {
-    let bound: BTreeSet<Origin> = ruleset.rules.iter().flat_map(|rule| ruleset.bound(rule)).collect();
-    for (origin, group) in ruleset.clients.iter().filter(|(origin, group)| group.default_deny || bound.contains(origin))
-    {
+    // Of those that are not denied the rest, denials alone are rules.
+    let denied =
+        |origin: &Origin| ruleset.rules.iter().any(|rule| rule.action == Action::Deny && rule.origins.contains(origin));
+    for (origin, group) in ruleset.clients.iter().filter(|(origin, group)| group.default_deny || denied(origin)) {
         if group.addrs.has_v4() && group.addrs.has_v6() {
             continue;
         }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
@@ -287,13 +286,37 @@ pub(crate) fn push(out: &mut String, net: &IpNet) {
 // The machinery of `format!` takes ten times as long as these, and a list has a million of them.
 
 fn push_v4(out: &mut String, addr: Ipv4Addr) {
-    /// Each octet as it stands in an address, with the point behind it.
-    static OCTETS: LazyLock<[String; 256]> = LazyLock::new(|| std::array::from_fn(|octet| format!("{octet}.")));
-    let [a, b, c, d] = addr.octets().map(usize::from);
-    for octet in [a, b, c, d] {
-        out.push_str(&OCTETS[octet]);
+    /// Each octet as it stands in an address, with the point behind it, and how long that is.
+    static OCTETS: [([u8; 4], usize); 256] = octets_with_points();
+    let (mut text, mut length) = ([0; 16], 0);
+    for octet in addr.octets() {
+        let (digits, more) = OCTETS[usize::from(octet)];
+        text[length..length + 4].copy_from_slice(&digits);
+        length += more;
     }
-    out.pop();
+    out.push_str(str::from_utf8(&text[..length - 1]).unwrap_or_default());
+}
+
+const fn octets_with_points() -> [([u8; 4], usize); 256] {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet: u8 = 0;
+    loop {
+        let (text, length) = &mut octets[octet as usize];
+        if octet >= 100 {
+            text[*length] = b'0' + octet / 100;
+            *length += 1;
+        }
+        if octet >= 10 {
+            text[*length] = b'0' + octet / 10 % 10;
+            *length += 1;
+        }
+        text[*length] = b'0' + octet % 10;
+        *length += 2;
+        if octet == u8::MAX {
+            return octets;
+        }
+        octet += 1;
+    }
 }
 
 fn push_v6(out: &mut String, addr: Ipv6Addr) {

@@ -315,15 +315,14 @@ pub(super) fn tell(target: &str, losses: &[Loss], choice: Losses, findings: &mut
 
 /// What every target by address cannot do: let out a name and not its neighbours.
 pub(super) fn names_by_address(ruleset: &Ruleset) -> impl Iterator<Item = Loss> {
-    ruleset.rules.iter().filter(|rule| rule.action == Action::Allow && !ruleset.bound(rule).is_empty()).filter_map(
-        |rule| {
-            let named = rule.destinations.iter().filter(|d| !matches!(d.endpoint, Endpoint::Net(_)) && d.gap.is_none());
-            let endpoints: Vec<String> = named.map(|d| d.endpoint.to_string()).collect();
-            let text =
-                format!("{}: every name on the addresses of {} is let out with it", rule.key, endpoints.join(", "));
-            (!endpoints.is_empty()).then(|| Loss { endpoints, ..Loss::of(rule, &NAME_BY_ADDRESS, text) })
-        },
-    )
+    let allows = ruleset.rules.iter().filter(|rule| rule.action == Action::Allow && ruleset.is_bound(rule));
+    allows.filter_map(|rule| {
+        let named = rule.destinations.iter().filter(|d| !matches!(d.endpoint, Endpoint::Net(_)) && d.gap.is_none());
+        let endpoints: Vec<String> = named.map(|d| d.endpoint.to_string()).collect();
+        endpoints.first()?;
+        let text = format!("{}: every name on the addresses of {} is let out with it", rule.key, endpoints.join(", "));
+        Some(Loss { endpoints, ..Loss::of(rule, &NAME_BY_ADDRESS, text) })
+    })
 }
 
 /// Entries of the policy that no target can make rules of.

@@ -160,7 +160,8 @@ impl Table {
                 // Elements of sets are by far the most.
                 if let [Part::Text(before), Part::Each(_, None), Part::Text(behind)] = *line.parts.as_slice() {
                     let cell = line.each.first().map_or("", |&column| self.cell(row, column));
-                    for text in cell.split('\n').filter(|_| !cell.is_empty()) {
+                    let mut rest = Some(cell).filter(|cell| !cell.is_empty());
+                    while let Some(text) = next_line(&mut rest) {
                         out.push_str(before);
                         out.push_str(text);
                         out.push_str(behind);
@@ -224,12 +225,7 @@ impl Table {
         now: &mut Vec<&'a str>,
     ) -> Result<bool, String> {
         now.clear();
-        for rest in rests {
-            let Some(text) = *rest else { continue };
-            let (first, behind) = text.split_once('\n').map_or((text, None), |(first, more)| (first, Some(more)));
-            now.push(first);
-            *rest = behind;
-        }
+        now.extend(rests.iter_mut().filter_map(next_line));
         if now.is_empty() || now.len() == line.each.len() {
             return Ok(!now.is_empty());
         }
@@ -255,6 +251,15 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Takes the next line of what is left.
+fn next_line<'a>(rest: &mut Option<&'a str>) -> Option<&'a str> {
+    let text = (*rest)?;
+    // Lines are short: looking at byte by byte takes a third of what the search of the library does.
+    let end = text.bytes().position(|byte| byte == b'\n');
+    *rest = end.and_then(|end| text.get(end + 1..));
+    end.map_or(Some(text), |end| text.get(..end))
 }
 
 /// So many bytes are passed on together.

@@ -356,7 +356,8 @@ fn client_group(name: &str, addrs: &AddrSet) -> Clients {
 
 fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
     let patterns: BTreeSet<NamePattern> = prune(rules.iter().flat_map(|rule| rule.names())).into_iter().collect();
-    let literals: AddrSet = rules.iter().map(|rule| rule.literals()).collect::<Vec<_>>().iter().collect();
+    let destinations = rules.iter().flat_map(|rule| &rule.destinations);
+    let literals = destinations.filter(|d| matches!(d.endpoint, Endpoint::Net(_))).map(|d| &d.addrs).collect();
     // An entry that a wildcard of another covers stands behind that wildcard.
     let mut ids: BTreeMap<NamePattern, BTreeSet<&str>> = BTreeMap::new();
     for rule in rules {
