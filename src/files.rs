@@ -87,6 +87,14 @@ impl Staged {
         self.ready.is_empty() && self.stale.is_empty()
     }
 
+    /// Adds files that are to be put in their places behind these.
+    pub fn append(&mut self, mut other: Self) {
+        self.ready.append(&mut other.ready);
+        self.stale.append(&mut other.stale);
+        self.stale.sort();
+        self.folders.0.append(&mut other.folders.0);
+    }
+
     /// How many files [`Staged::commit`] will write.
     #[must_use]
     pub fn written(&self) -> usize {

@@ -200,7 +200,7 @@ impl AddrSet {
     /// Both halves as the fewest prefixes, IPv4 first, sorted; a single address without its length.
     #[must_use]
     pub fn to_list(&self, between: &str) -> String {
-        let mut out = String::with_capacity(self.about());
+        let mut out = String::new();
         self.push_list(&mut out, between);
         out
     }
@@ -208,7 +208,7 @@ impl AddrSet {
     /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
     #[must_use]
     pub fn singles_list(&self, between: &str) -> String {
-        let mut out = String::with_capacity(self.about());
+        let mut out = String::new();
         self.push_singles(&mut out, between);
         out
     }
@@ -220,6 +220,7 @@ impl AddrSet {
 
     /// Writes what [`AddrSet::to_list`] makes.
     pub fn push_list(&self, out: &mut String, between: &str) {
+        out.reserve(self.about());
         self.push_v4_list(out, between);
         self.push_between(out, between);
         self.push_v6_list(out, between);
@@ -227,6 +228,7 @@ impl AddrSet {
 
     /// Writes what [`AddrSet::singles_list`] makes.
     pub fn push_singles(&self, out: &mut String, between: &str) {
+        out.reserve(self.about());
         self.push_v4_singles(out, between);
         self.push_between(out, between);
         self.push_v6_singles(out, between);

@@ -20,6 +20,7 @@ use crate::profile::Profile;
 use crate::report;
 use crate::report::sites::{self as summary, Line, State};
 use crate::ruleset::{self, Ruleset};
+use crate::source::SourceId;
 use crate::target::{self, File, Layer, TARGETS, Target, Templates, loss};
 
 #[derive(Args)]
@@ -113,31 +114,53 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let ruleset = rules(run, &given, &targets)?;
     // Of a large site these are a sixth of the memory, and the files are still to come.
     drop((policy, profile));
-    let mut rendered = files_of(run, &ruleset, &targets, args.templates.as_deref())?;
+    let folder = args.out.clone().unwrap_or_else(|| folder.join("out"));
+    let mut output = Output::empty(folder, all);
+    // What is ready waits beside its place, and its text is not kept while others are made.
+    let writes = !args.check && !args.stdout;
+    let (mut retired, mut staged) = (BTreeMap::new(), Staged::default());
+    let replaced = run.templates(args.templates.as_deref())?;
+    for target in output.concerned(&targets) {
+        let rendered = targets.iter().any(|own| own.name == target.name);
+        let mut files = match rendered {
+            true => files_of(run, &ruleset, target, &replaced).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        if run.findings.has_errors() {
+            continue;
+        }
+        if !args.stdout {
+            let list = retire_of(run, &output.folder, target, &files)?;
+            retired.extend(list.iter().map(|list| (format!("{}/{}", target.name, list.path), list.text.clone())));
+            files.extend(list);
+        }
+        if rendered || !files.is_empty() {
+            output.add(target, files);
+        }
+        if writes {
+            staged.append(output.stage(run, target)?);
+        }
+    }
     // All or nothing: a router and a proxy of different days would not agree.
     if run.findings.has_errors() {
         return Err(Stop::Found);
     }
     run.step("rules and files");
-    let folder = args.out.clone().unwrap_or_else(|| folder.join("out"));
-    let retired = if args.stdout { BTreeMap::new() } else { retire(run, &folder, &mut rendered, all)? };
-    let output = Output::new(folder, rendered, all);
     if args.check {
         return compare(run, &output);
     }
+    // First, so that a run that is killed half-way leaves no new file without the list of what was in the old one.
+    let mut first = files::stage(&output.folder, &retired, &[]).or_else(|e| run.stop(resolve::unwritable(&e)))?;
     // The lock and the files are of one run: both are ready before the first is put in its place.
-    let mut staged = Vec::new();
     if let Some((lock, held)) = lock.zip(held.as_ref()) {
         held.unchanged().or_else(|e| run.stop(resolve::unwritable(&e)))?;
-        staged.push(resolve::stage(run, &lock_path, &lock)?);
+        let mut lock = resolve::stage(run, &lock_path, &lock)?;
+        lock.append(first);
+        first = lock;
     }
-    if !args.stdout {
-        staged.extend(stage(run, &output, &retired, files::stage)?);
-    }
-    let removed: Vec<PathBuf> = staged.iter().flat_map(|files| files.stale().to_vec()).collect();
-    for files in staged {
-        files.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
-    }
+    first.append(staged);
+    let removed = first.stale().to_vec();
+    first.commit().or_else(|e| run.stop(resolve::unwritable(&e)))?;
     run.step("writing");
     if args.stdout { print_main(&output) } else { print_paths(run, &output, &removed) }
 }
@@ -349,7 +372,11 @@ pub(super) fn render(
     templates: Option<&Path>,
 ) -> Result<(Ruleset, Rendered), Stop> {
     let ruleset = rules(run, given, targets)?;
-    let rendered = files_of(run, &ruleset, targets, templates)?;
+    let replaced = run.templates(templates)?;
+    let mut rendered = Rendered::new();
+    for target in targets {
+        rendered.extend(files_of(run, &ruleset, target, &replaced).map(|files| (*target, files)));
+    }
     Ok((ruleset, rendered))
 }
 
@@ -371,21 +398,15 @@ fn rules(run: &mut Run, given: &Given<'_>, targets: &[&'static Target]) -> Resul
     Ok(ruleset)
 }
 
-/// The files of each target.
+/// The files of one target; `None` where it cannot be rendered. `replaced`: templates of the user's own.
 fn files_of(
     run: &mut Run,
     ruleset: &Ruleset,
-    targets: &[&'static Target],
-    templates: Option<&Path>,
-) -> Result<Rendered, Stop> {
-    let replaced = run.templates(templates)?;
-    let mut rendered = Rendered::new();
+    target: &Target,
+    replaced: &BTreeMap<String, SourceId>,
+) -> Option<Vec<File>> {
     let read = std::sync::Arc::clone(&run.shared.templates);
-    for target in targets {
-        let files = target::render_from(&read, target, ruleset, &replaced, &mut run.sources, &mut run.findings);
-        rendered.extend(files.map(|files| (*target, files)));
-    }
-    Ok(rendered)
+    target::render_from(&read, target, ruleset, replaced, &mut run.sources, &mut run.findings)
 }
 
 /// Adds the lists of what earlier runs put on an enforcer and this one no longer holds, also for targets that are gone
@@ -393,14 +414,12 @@ fn files_of(
 fn retire(run: &mut Run, folder: &Path, rendered: &mut Rendered, all: bool) -> Result<BTreeMap<String, String>, Stop> {
     let mut lists = BTreeMap::new();
     for target in TARGETS {
-        let Some(retire) = target.retire else { continue };
         let at = rendered.iter().position(|(own, _)| own.name == target.name);
         if at.is_none() && !all {
             continue;
         }
-        let old = old_files(run, folder, target)?;
         let new = at.and_then(|at| rendered.get(at)).map_or(&[][..], |(_, files)| files);
-        let Some(list) = retire(&old, new, &mut run.findings) else { continue };
+        let Some(list) = retire_of(run, folder, target, new)? else { continue };
         lists.insert(format!("{}/{}", target.name, list.path), list.text.clone());
         match at.and_then(|at| rendered.get_mut(at)) {
             Some((_, files)) => files.push(list),
@@ -408,6 +427,13 @@ fn retire(run: &mut Run, folder: &Path, rendered: &mut Rendered, all: bool) -> R
         }
     }
     Ok(lists)
+}
+
+/// The list of what earlier runs put on an enforcer and these files no longer hold.
+fn retire_of(run: &mut Run, folder: &Path, target: &Target, new: &[File]) -> Result<Option<File>, Stop> {
+    let Some(retire) = target.retire else { return Ok(None) };
+    let old = old_files(run, folder, target)?;
+    Ok(retire(&old, new, &mut run.findings))
 }
 
 /// What lies on disk of a target's files, by path below its folder. What cannot be read is not passed over: it would be
@@ -451,11 +477,37 @@ impl Output {
     }
 
     fn new(folder: PathBuf, rendered: Rendered, all: bool) -> Self {
-        let targets = rendered.iter().map(|(target, files)| (*target, files.len())).collect();
-        let of_target = |(target, files): (&Target, Vec<File>)| {
-            files.into_iter().map(|file| (format!("{}/{}", target.name, file.path), file.text)).collect::<Vec<_>>()
+        let mut output = Self::empty(folder, all);
+        for (target, files) in rendered {
+            output.add(target, files);
+        }
+        output
+    }
+
+    fn empty(folder: PathBuf, all: bool) -> Self {
+        Self { folder, files: BTreeMap::new(), targets: Vec::new(), all }
+    }
+
+    fn add(&mut self, target: &'static Target, files: Vec<File>) {
+        self.targets.push((target, files.len()));
+        self.files.extend(files.into_iter().map(|file| (format!("{}/{}", target.name, file.path), file.text)));
+    }
+
+    /// The targets whose files may change: those that are rendered, and those that may be gone from the site.
+    fn concerned(&self, rendered: &[&'static Target]) -> Vec<&'static Target> {
+        let gone = TARGETS.iter().filter(|target| self.all && !rendered.iter().any(|own| own.name == target.name));
+        rendered.iter().chain(gone).copied().collect()
+    }
+
+    /// Puts the files of one target beside their places. Of their texts what is told of them afterwards is kept.
+    fn stage(&mut self, run: &mut Run, target: &Target) -> Result<Staged, Stop> {
+        let own = self.files.iter_mut().filter(|(path, _)| path.split('/').next() == Some(target.name));
+        let text = |path: &str, text: &mut String| match path.ends_with(loss::PATH) {
+            true => text.clone(),
+            false => std::mem::take(text),
         };
-        Self { folder, files: rendered.into_iter().flat_map(of_target).collect(), targets, all }
+        let files = own.map(|(path, own)| (path.clone(), text(path, own))).collect();
+        files::stage(&self.folder, &files, target.owns).or_else(|e| run.stop(resolve::unwritable(&e)))
     }
 
     /// Patterns of the files that are ours to remove.

@@ -201,7 +201,7 @@ fn client_table(group: &str, clients: &AddrSet) -> Table {
 }
 
 fn table(name: String, about: String, entries: String) -> Table {
-    let count = entries.lines().count();
+    let count = if entries.is_empty() { 0 } else { entries.bytes().filter(|byte| *byte == b'\n').count() + 1 };
     Table { name, about, entries, count, answered: false }
 }
 
