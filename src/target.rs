@@ -205,16 +205,23 @@ pub struct Page {
     pub template: &'static str,
     /// The values.
     pub values: Value,
+    /// About how many bytes it will have: so many it does not move while it grows.
+    about: usize,
 }
 
 impl Page {
     fn new(path: impl Into<String>, template: &'static str, values: impl Serialize) -> Self {
-        Self { path: path.into(), template, values: Value::from(Serde(values)) }
+        Self { path: path.into(), template, values: Value::from(Serde(values)), about: 0 }
     }
 
     /// Another page of the same values.
     fn beside(&self, path: impl Into<String>, template: &'static str) -> Self {
-        Self { path: path.into(), template, values: self.values.clone() }
+        Self { path: path.into(), template, values: self.values.clone(), about: self.about }
+    }
+
+    /// Says how long it will be, by what is filled in.
+    fn about(self, bytes: usize) -> Self {
+        Self { about: bytes, ..self }
     }
 }
 
@@ -312,10 +319,10 @@ pub fn render_from(
     };
     let mut files = vec![loss::file(target.name, &losses)];
     for page in pages {
-        let rendered = env.get_template(page.template).and_then(|template| template.render(&page.values));
+        let rendered = env.get_template(page.template).and_then(|template| written(&template, &page));
         match (rendered, ids.get(page.template)) {
             (Ok(mut text), _) => {
-                // It grew by doubling, and every text of a run is kept until all are done.
+                // What was more than enough is for the next.
                 text.shrink_to_fit();
                 files.push(File { path: page.path, text });
             }
@@ -332,6 +339,12 @@ pub fn render_from(
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Some(files)
+}
+
+fn written(template: &minijinja::Template<'_, '_>, page: &Page) -> Result<String, Error> {
+    let mut text = Vec::with_capacity(page.about);
+    template.render_captured_to(&page.values, &mut text)?;
+    String::from_utf8(text).map_err(|error| invalid(error.to_string()))
 }
 
 fn environment() -> Environment<'static> {

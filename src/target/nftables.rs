@@ -178,6 +178,8 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     }
     numbered += &denied.numbered;
     numbered += &allowed.numbered;
+    let (denied, allowed) = (denied.rows.done(), allowed.rows.done());
+    let about = [&sets, &open_sets, &denied, &allowed].iter().map(|table| table.filled_length()).sum();
     let mut values = Values {
         header: Header::new(ruleset, &losses),
         table: &settings.table,
@@ -202,13 +204,13 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         sources: sources.into_iter().map(|(_, from)| from).collect(),
         watched,
         limited: limited_from,
-        denied: Value::from_object(denied.rows.done()),
-        allowed: Value::from_object(allowed.rows.done()),
+        denied: Value::from_object(denied),
+        allowed: Value::from_object(allowed),
         by_dns,
     };
     values.version = version(&values, numbered);
     let by_dns = !values.by_dns.is_empty();
-    let main = Page::new("outgate.nft", "nftables/outgate.nft.j2", values);
+    let main = Page::new("outgate.nft", "nftables/outgate.nft.j2", values).about(about);
     let mut pages = vec![main.beside("outgate-sets.nft", "nftables/outgate-sets.nft.j2")];
     if by_dns {
         pages.push(main.beside("outgate-dnsmasq.conf", "nftables/outgate-dnsmasq.conf.j2"));

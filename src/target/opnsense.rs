@@ -166,15 +166,17 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     for Alias { label, name, kind, counters, content, description } in &aliases {
         alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, content, description]);
     }
-    let aliases = Value::from_object(alias_rows.done());
+    let aliases = alias_rows.done();
+    let (about_rows, about_aliases) = (rows.filled_length(), aliases.filled_length() + 200 * aliases.len());
+    let aliases = Value::from_object(aliases);
     let rules = Rules { rows: Value::from_object(rows) };
     let page = if settings.version >= OpnsenseVersion::V26_1 {
-        Page::new("rules.csv", "opnsense/rules.csv.j2", rules)
+        Page::new("rules.csv", "opnsense/rules.csv.j2", rules).about(about_rows)
     } else {
-        Page::new("rules.json", "opnsense/rules.json.j2", rules)
+        Page::new("rules.json", "opnsense/rules.json.j2", rules).about(4 * about_rows)
     };
     let pages = vec![
-        Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }),
+        Page::new("aliases.json", "opnsense/aliases.json.j2", Aliases { aliases }).about(about_aliases),
         Page::new("apply.md", "opnsense/apply.md.j2", steps),
         page,
     ];

@@ -143,6 +143,8 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     for table in &tables {
         if table.answered { answered.push([&table.name]) } else { own.push([&table.name, &table.entries]) }
     }
+    let (answered, own, denied, allowed) = (answered.done(), own.done(), denied.done(), allowed.done());
+    let about = [&answered, &own, &denied, &allowed].iter().map(|table| table.filled_length()).sum();
     let values = Values {
         header,
         anchor: &settings.anchor,
@@ -159,12 +161,12 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         },
         deny_ipv6: ruleset.ipv6 == Ipv6::DenyInterface,
         limited: client_name("limited"),
-        tables: Value::from_object(answered.done()),
-        own_tables: Value::from_object(own.done()),
-        denied: Value::from_object(denied.done()),
-        allowed: Value::from_object(allowed.done()),
+        tables: Value::from_object(answered),
+        own_tables: Value::from_object(own),
+        denied: Value::from_object(denied),
+        allowed: Value::from_object(allowed),
     };
-    pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values));
+    pages.push(Page::new("outgate.conf", "pf/outgate.conf.j2", values).about(about));
     Some(Plan { pages, losses })
 }
 

@@ -111,6 +111,12 @@ impl Table {
         self.order.len()
     }
 
+    /// About how many bytes a body of some lines makes of it.
+    pub(super) fn filled_length(&self) -> usize {
+        let lines = self.text.bytes().filter(|byte| *byte == b'\n').count();
+        2 * self.text.len() + 100 * self.len() + 50 * lines
+    }
+
     pub(super) fn columns(&self) -> &'static [&'static str] {
         self.columns
     }

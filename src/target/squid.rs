@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::wall::{Sight, Wall};
-use super::rows::Rows;
+use super::rows::{Rows, Table};
 use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Value};
 use crate::addrs::{AddrSet, short};
 use crate::callout::Endpoint;
@@ -153,6 +153,9 @@ struct List {
     literals: Value,
     entries: Vec<Entry>,
     whys: Value,
+    /// About how many bytes of the file are its own.
+    #[serde(skip)]
+    about: usize,
 }
 
 #[derive(Clone, Serialize)]
@@ -218,6 +221,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     if let Some(proxy) = &settings.pac {
         pages.push(Page::new("outgate.pac", "squid/outgate.pac.j2", pac(ruleset, header.clone(), proxy, settings.port)));
     }
+    let about = denied.iter().chain(&allowed).map(|list| list.about).sum();
     let values = Values {
         header,
         port: settings.port,
@@ -231,7 +235,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         denied,
         allowed,
     };
-    pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values));
+    pages.push(Page::new("outgate.conf", "squid/outgate.conf.j2", values).about(about));
     Some(Plan { pages, losses })
 }
 
@@ -379,33 +383,36 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         },
         ids: ids.into_iter().collect::<Vec<_>>().join(", "),
     });
+    let (literals, whys) = (literals_of(&literals), whys(rules));
+    let about = literals.filled_length() + whys.filled_length();
     List {
         name: format!("{group}_{}", carrier.name()),
         clients: group.to_owned(),
         tls: carrier == Carrier::Tls,
         names: !patterns.is_empty(),
         bare,
-        literals: literals_of(&literals),
+        literals: Value::from_object(literals),
         entries: entries.collect(),
-        whys: whys(rules),
+        whys: Value::from_object(whys),
+        about,
     }
 }
 
-fn literals_of(addrs: &AddrSet) -> Value {
+fn literals_of(addrs: &AddrSet) -> Table {
     let mut rows = Rows::new(&["addrs"]);
     if !addrs.is_empty() {
         rows.push([&|out: &mut String| addrs.push_list(out, "\n")]);
     }
-    Value::from_object(rows.done())
+    rows.done()
 }
 
 /// Why the rules of a list are there.
-fn whys(rules: &[&Rule]) -> Value {
+fn whys(rules: &[&Rule]) -> Table {
     let mut rows = Rows::new(&["id", "title", "action", "reason", "source"]);
     for Rule { key, callout, action, reason, .. } in rules {
         rows.push([key, &callout.title, &action.as_str(), reason, &callout.first_source()]);
     }
-    Value::from_object(rows.done())
+    rows.done()
 }
 
 /// `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
