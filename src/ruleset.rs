@@ -57,6 +57,8 @@ pub struct Ruleset {
     pub blocked: BTreeMap<Id, (Arc<Callout>, String)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
+    /// What the site decided about strict mode, a line each, for the head of every file: it is read in reviews.
+    pub decided: Vec<String>,
     /// What is done about IPv6 where clients have none.
     pub ipv6: Ipv6,
     /// The targets' settings.
@@ -418,34 +420,6 @@ impl Ruleset {
         name.exact().and_then(|host| self.answers.get(host)).map(|known| known.aliases.as_slice()).unwrap_or_default()
     }
 
-    /// What the site decided about strict mode, a line each, for the head of every file: it is read in reviews.
-    #[must_use]
-    pub fn decided(&self) -> Vec<String> {
-        let excepted = self.excepted.iter().map(|(id, reason)| format!("{id} is excepted from strict mode: {reason}"));
-        let mut lines: BTreeSet<String> = excepted.collect();
-        for rule in &self.rules {
-            for destination in &rule.destinations {
-                let (key, name) = (&rule.key, &destination.endpoint);
-                lines.extend(match &destination.gap {
-                    Some(Gap::Proxied(why)) => {
-                        Some(format!("{name} ({key}) is reached through the proxy alone: {why}"))
-                    }
-                    Some(Gap::Dropped(why)) => Some(format!("{name} ({key}) is let out nowhere: {why}")),
-                    _ => None,
-                });
-                lines.extend(destination.accepted.as_deref().map(|Accepted { at, reasons }| {
-                    let at = match at.is_empty() {
-                        true => "where an alias leads it to an allowed name's address, of which there is none now"
-                            .to_owned(),
-                        false => format!("at {}", list_of(at.shorts())),
-                    };
-                    format!("blocked {name} ({key}) is not denied {at}: {}", list_of(reasons))
-                }));
-            }
-        }
-        lines.into_iter().collect()
-    }
-
     /// Decides one packet that opens a flow, by address alone.
     #[must_use]
     pub fn decide(&self, client: IpAddr, server: IpAddr, protocol: Protocol, port: u16) -> Verdict<'_> {
@@ -528,16 +502,44 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         meetings: Meetings::new(),
         blocked: policy.blocked.clone(),
         excepted: policy.excepted.clone(),
+        decided: Vec::new(),
         ipv6: policy.ipv6,
         settings: policy.settings.clone(),
     };
     deny_beats_allow(&mut ruleset, findings);
     sharing::apply(&mut ruleset, &policy.shared);
     sharing::accept(&mut ruleset, &policy.shared, findings);
+    ruleset.decided = decided(&ruleset);
     if let Some(lock) = lock {
         blocked_aliases(policy, lock, findings);
     }
     ruleset
+}
+
+/// [`Ruleset::decided`].
+fn decided(ruleset: &Ruleset) -> Vec<String> {
+    let excepted = ruleset.excepted.iter().map(|(id, reason)| format!("{id} is excepted from strict mode: {reason}"));
+    let mut lines: BTreeSet<String> = excepted.collect();
+    for rule in &ruleset.rules {
+        for destination in &rule.destinations {
+            let (key, name) = (&rule.key, &destination.endpoint);
+            lines.extend(match &destination.gap {
+                Some(Gap::Proxied(why)) => Some(format!("{name} ({key}) is reached through the proxy alone: {why}")),
+                Some(Gap::Dropped(why)) => Some(format!("{name} ({key}) is let out nowhere: {why}")),
+                _ => None,
+            });
+            lines.extend(destination.accepted.as_deref().map(|Accepted { at, reasons }| {
+                let at = match at.is_empty() {
+                    true => {
+                        "where an alias leads it to an allowed name's address, of which there is none now".to_owned()
+                    }
+                    false => format!("at {}", list_of(at.shorts())),
+                };
+                format!("blocked {name} ({key}) is not denied {at}: {}", list_of(reasons))
+            }));
+        }
+    }
+    lines.into_iter().collect()
 }
 
 /// What the lock knows of the hosts of these rules. An address that no rule believes is none.

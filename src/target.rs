@@ -567,7 +567,7 @@ impl Header {
                 Some(day) => day.to_string(),
                 None => "none".to_owned(),
             },
-            decided: ruleset.decided(),
+            decided: ruleset.decided.clone(),
             losses: loss::lines(losses),
         }
     }

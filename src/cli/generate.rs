@@ -141,6 +141,8 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
             staged.append(output.stage(run, target)?);
         }
     }
+    // To take a hundred thousand destinations apart is a twentieth of the run, and the process ends soon.
+    std::mem::forget(ruleset);
     // All or nothing: a router and a proxy of different days would not agree.
     if run.findings.has_errors() {
         return Err(Stop::Found);

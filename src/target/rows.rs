@@ -72,7 +72,7 @@ impl<const N: usize> Rows<N> {
         for (cell, many) in cells.into_iter().zip(many) {
             let begin = text.len();
             cell.write(text);
-            *many |= text.get(begin..).is_some_and(|cell| cell.contains('\n'));
+            *many |= text.bytes().skip(begin).any(|byte| byte == b'\n');
             ends.push(text.len());
         }
     }
