@@ -1,8 +1,8 @@
 //! Rows: values of one shape, such as the rules of a target, and the piece of a template that is written for each of them.
 //!
-//! A loop in the template would do the same, and does where a user's own template has one. But a step of the template
-//! engine costs as much as a hundred bytes of the file, a row needs dozens of them, and a site has ten thousand rows for
-//! each target: filled here, a site of 1,000 hosts is made in two thirds of the time.
+//! The texts of all rows lie one behind the other, and reach a template as one value: a value for each, of which a site has a
+//! hundred thousand for each target, was half of a large run. A template may loop over rows; ours are filled here, for a step of
+//! the template engine costs as much as a hundred bytes of the file: a site of 10,000 hosts with pf alone takes 0.92 of the time.
 
 use std::fmt::{self, Write as _};
 
