@@ -598,7 +598,7 @@ fn default_deny_fails_where_anything_is_open() {
             "`backup` allows 128.0.0.0/2",
             Box::new(move |rules| {
                 let at = rule(rules, "backup");
-                rules.rules[at].destinations[0].widened.as_mut().unwrap().addrs = nets(&["128.0.0.0/2"]);
+                rules.rules[at].destinations[0].widened.get_or_insert_default().addrs = nets(&["128.0.0.0/2"]);
             }),
         ),
         (
