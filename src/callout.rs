@@ -603,8 +603,11 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
     let feature = raw.feature.as_ref().filter(|_| known.strict).and_then(|f| ctx.name(f, "feature", &known.features));
     let slot = raw.slot.as_ref().and_then(|s| ctx.take(Id::parse(&s.value), Code::BadText, s));
     let mut endpoints = ctx.endpoints(&raw.hosts);
-    let names: Vec<&str> = known.providers.keys().map(Id::as_str).collect();
-    let providers: BTreeSet<Id> = raw.providers.iter().filter_map(|p| ctx.name(p, "provider", &names)).collect();
+    let mut providers = BTreeSet::new();
+    if !raw.providers.is_empty() {
+        let names: Vec<&str> = known.providers.keys().map(Id::as_str).collect();
+        providers.extend(raw.providers.iter().filter_map(|p| ctx.name(p, "provider", &names)));
+    }
     for provider in providers.iter().filter_map(|id| known.providers.get(id)) {
         endpoints.extend(provider.endpoints.iter().cloned());
     }
@@ -759,10 +762,17 @@ impl Context<'_> {
         days?.within(&range, "days", self.source).map_err(|diagnostic| self.fail(diagnostic)).ok()
     }
 
-    fn take<T, E: std::fmt::Display>(&mut self, result: Result<T, E>, code: Code, at: &Spanned<impl AsRef<str>>) -> Option<T> {
+    fn take<T, E: std::fmt::Display>(
+        &mut self,
+        result: Result<T, E>,
+        code: Code,
+        at: &Spanned<impl AsRef<str>>,
+    ) -> Option<T> {
         result
             .map_err(|e| {
-                self.fail(Diagnostic::new(code, format!("`{}` {e}", quoted(at.value.as_ref()))).at(at.span(self.source), ""))
+                self.fail(
+                    Diagnostic::new(code, format!("`{}` {e}", quoted(at.value.as_ref()))).at(at.span(self.source), ""),
+                )
             })
             .ok()
     }

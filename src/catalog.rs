@@ -3,7 +3,8 @@
 //! Three files say what there is (`releases.yaml`, `sources.yaml`, `features.yaml`), and one file a subject under
 //! `callouts/` says who contacts what. Nothing here knows of a site.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -549,7 +550,12 @@ fn check_subjects(subjects: &[(SourceId, RawSubject<'_>)], catalog: &mut Catalog
     catalog.not_callouts.extend(not_callouts);
 }
 
-fn check_line(raw: &RawLine<'_>, families: &BTreeMap<Id, Text>, source: SourceId, findings: &mut Findings) -> Option<Line> {
+fn check_line(
+    raw: &RawLine<'_>,
+    families: &BTreeMap<Id, Text>,
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Line> {
     let mut release = |text: &Spanned<Word<'_>>| {
         Release::parse(&text.value)
             .map_err(|e| {
@@ -684,16 +690,20 @@ impl Ids<'_> {
     }
 
     fn claim(&mut self, kind: &'static str, id: &str, span: &Span) -> bool {
-        if let Some(first) = self.seen.get(&(kind, id.to_owned())) {
-            self.findings.push(
-                Diagnostic::new(Code::DuplicateId, format!("the {kind} `{id}` is there twice"))
-                    .at(span.clone(), "the second")
-                    .at(first.clone(), "the first"),
-            );
-            return false;
+        match self.seen.entry((kind, id.to_owned())) {
+            Entry::Vacant(place) => {
+                place.insert(span.clone());
+                true
+            }
+            Entry::Occupied(first) => {
+                self.findings.push(
+                    Diagnostic::new(Code::DuplicateId, format!("the {kind} `{id}` is there twice"))
+                        .at(span.clone(), "the second")
+                        .at(first.get().clone(), "the first"),
+                );
+                false
+            }
         }
-        self.seen.insert((kind, id.to_owned()), span.clone());
-        true
     }
 
     fn text(&mut self, text: &Spanned<Word<'_>>, source: SourceId) -> Option<Text> {
