@@ -270,43 +270,66 @@ pub struct Callout {
     pub feature: Option<Id>,
     /// Where it leads, its providers' hosts among them. Every endpoint is contacted on every port.
     pub endpoints: Arc<BTreeSet<Endpoint>>,
-    /// The providers whose hosts it uses.
-    pub providers: BTreeSet<Id>,
     /// The kind of the site's own servers that take the place of the endpoints.
     pub slot: Option<Id>,
     /// Destination ports, merged.
     pub ports: Vec<Port>,
+    /// On what terms answers for its names are best believed.
+    pub answers: Wishes,
+    /// How much breaks when it is blocked.
+    pub blocked: BlockedLevel,
+    /// What a privacy-strict administrator does.
+    pub strict: Advice,
+    /// How sure we are.
+    pub confidence: Confidence,
+    /// Where it is written.
+    pub span: Span,
+    /// What else is said; nothing where nothing is.
+    details: Option<Box<Details>>,
+}
+
+/// What the catalog says of its entries, and a site hardly ever of its own callouts: those are many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The providers whose hosts it uses.
+    pub providers: BTreeSet<Id>,
     /// Where it exists: family and releases. Empty for a site's own callouts: everywhere.
     pub releases: Vec<(Id, Interval)>,
     /// What is sent.
     pub data: Option<Text>,
     /// How often, where it is known.
     pub frequency: Option<Text>,
-    /// On what terms answers for its names are best believed.
-    pub answers: Wishes,
-    /// How much breaks when it is blocked.
-    pub blocked: BlockedLevel,
     /// What breaks when it is blocked.
     pub blocked_effect: Option<Text>,
     /// The product's own off-switch.
     pub off_switch: Option<Text>,
-    /// What a privacy-strict administrator does.
-    pub strict: Advice,
-    /// How sure we are.
-    pub confidence: Confidence,
     /// Who says so. Empty for a site's own callouts, whose source is the profile.
     pub sources: Vec<Citation>,
     /// Where a source is wrong.
     pub corrections: Vec<Correction>,
-    /// Where it is written.
-    pub span: Span,
 }
 
 impl Callout {
+    /// What else is said of it.
+    #[must_use]
+    pub fn details(&self) -> &Details {
+        static NONE: Details = Details {
+            providers: BTreeSet::new(),
+            releases: Vec::new(),
+            data: None,
+            frequency: None,
+            blocked_effect: None,
+            off_switch: None,
+            sources: Vec::new(),
+            corrections: Vec::new(),
+        };
+        self.details.as_deref().unwrap_or(&NONE)
+    }
+
     /// Where it is written down first, for a comment: the first citation, or the profile.
     #[must_use]
     pub fn first_source(&self) -> String {
-        self.sources.first().map_or_else(|| "profile of this site".to_owned(), Citation::to_string)
+        self.details().sources.first().map_or_else(|| "profile of this site".to_owned(), Citation::to_string)
     }
 }
 
@@ -699,6 +722,7 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
     }
     let good = ctx.good;
     let (id, title, purpose) = (id?, title?, purpose?);
+    let details = Details { providers, releases, data, frequency, blocked_effect, off_switch, sources, corrections };
     good.then(|| Callout {
         id,
         title,
@@ -707,21 +731,14 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
         origins,
         feature,
         endpoints: Arc::new(endpoints),
-        providers,
         slot,
         ports,
-        releases,
-        data,
-        frequency,
         answers,
         blocked,
-        blocked_effect,
-        off_switch,
         strict: advice,
         confidence,
-        sources,
-        corrections,
         span: raw.id.span(source),
+        details: (details != Details::default()).then(|| Box::new(details)),
     })
 }
 

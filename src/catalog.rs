@@ -193,6 +193,7 @@ impl Catalog {
     pub fn of_release<'a>(&'a self, known: &'a KnownRelease<'a>) -> impl Iterator<Item = (&'a Arc<Callout>, Overlap)> {
         self.callouts.values().filter_map(|callout| {
             let overlaps = callout
+                .details()
                 .releases
                 .iter()
                 .filter(|(family, _)| *family == known.line.family)
