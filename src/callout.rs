@@ -673,9 +673,8 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
     let mut sources: Vec<_> = raw.sources.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
     // Pages before source trees, then by line: the first is the one a rule names, whatever the order in the file.
     sources.sort_by(|a: &Citation, b: &Citation| {
-        let place = |c: &Citation| (c.path.is_some(), c.first_line());
-        let ((in_tree, line), (other_tree, other_line)) = (place(a), place(b));
-        let order = (in_tree, &a.source, line).cmp(&(other_tree, &b.source, other_line));
+        let order = a.path.is_some().cmp(&b.path.is_some()).then_with(|| a.source.cmp(&b.source));
+        let order = order.then_with(|| a.first_line().cmp(&b.first_line()));
         order.then_with(|| a.to_string().cmp(&b.to_string()))
     });
     let mut corrections = Vec::new();

@@ -3,8 +3,7 @@
 //! Three files say what there is (`releases.yaml`, `sources.yaml`, `features.yaml`), and one file a subject under
 //! `callouts/` says who contacts what. Nothing here knows of a site.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
 
 use schemars::JsonSchema;

@@ -73,10 +73,12 @@ impl Port {
             "/udp" => Protocol::Udp,
             _ => return Err(PortError("has an unknown protocol: `tcp` and `udp` are known, in lower case")),
         };
-        let dash = numbers.bytes().position(|byte| byte == b'-');
-        let (first, last) = match dash.and_then(|dash| Some((numbers.get(..dash)?, numbers.get(dash + 1..)?))) {
+        let (first, last) = match numbers.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
-            None => <(u16, u16)>::from([number(numbers)?; 2]),
+            None => {
+                let only = number(numbers)?;
+                (only, only)
+            }
         };
         if first > last {
             return Err(PortError("is a range that runs backwards"));

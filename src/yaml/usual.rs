@@ -737,7 +737,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Spanned, read_any};
+    use super::super::{Spanned, Word, read_any};
     use super::*;
 
     /// Any YAML, with every place.
@@ -797,29 +797,30 @@ mod tests {
     /// Types that ask for what they want, as those of profile and catalog do.
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-    struct Asking {
-        name: Option<Spanned<String>>,
+    struct Asking<'a> {
+        #[serde(borrow)]
+        name: Option<Spanned<Word<'a>>>,
         count: Option<Spanned<i64>>,
         #[serde(default)]
         small: Option<u16>,
         flag: Option<Spanned<bool>>,
-        list: Option<Spanned<Vec<Spanned<String>>>>,
+        list: Option<Spanned<Vec<Spanned<Word<'a>>>>>,
         #[serde(default)]
         many: BTreeMap<String, Option<Box<Self>>>,
         #[serde(default)]
         each: Vec<Self>,
-        word: Option<Word>,
+        word: Option<Mark>,
     }
 
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(rename_all = "lowercase")]
-    enum Word {
+    enum Mark {
         Good,
         Bad,
     }
 
     /// What is accepted is what serde_saphyr makes of it; whether it was.
-    fn agrees<T: for<'de> Deserialize<'de> + fmt::Debug + PartialEq>(text: &str) -> bool {
+    fn agrees<'a, T: Deserialize<'a> + fmt::Debug + PartialEq>(text: &'a str) -> bool {
         match read::<T>(text, 10_000) {
             Ok(ours) => match read_any::<T>(text) {
                 Ok(theirs) => assert_eq!(ours, theirs, "{text}"),
@@ -890,6 +891,18 @@ mod tests {
         assert!(read::<Node>("a: b\n", 1).is_err(), "more nodes than a file may hold");
         let deep = format!("a: {}b{}\n", "[".repeat(40), "]".repeat(40));
         assert!(read::<Node>(&deep, 100).is_err());
+    }
+
+    #[test]
+    fn a_key_stands_once_among_few_and_among_many() {
+        let keys = |count: usize| -> String { (0..count).map(|i| format!("k{i}: v\n")).collect() };
+        for count in [1, 23, 24, 25, 40] {
+            assert!(agrees::<Node>(&keys(count)), "{count}");
+            for again in [0, count / 2, count - 1] {
+                let text = format!("{}k{again}: v\n", keys(count));
+                assert!(read::<Node>(&text, 100).is_err(), "{text}");
+            }
+        }
     }
 
     /// Pieces that mean something in YAML.
