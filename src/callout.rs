@@ -22,7 +22,7 @@ use crate::source::{SourceId, Span};
 use crate::terms::{KEEP_DAYS_MOST, MAX_AGE_MOST, Wishes};
 use crate::text::quoted;
 use crate::text::{self, Id, Text};
-use crate::yaml::Spanned;
+use crate::yaml::{Spanned, Word};
 
 /// A closed set of words in a file, with the name of each.
 macro_rules! words {
@@ -51,12 +51,13 @@ macro_rules! words {
             ///
             /// # Errors
             /// A diagnostic at the place of the word, with the one that was probably meant.
-            pub fn read(word: &Spanned<String>, source: SourceId) -> Result<Self, Diagnostic> {
-                let known: Vec<&str> = Self::ALL.iter().map(|w| w.as_str()).collect();
-                Self::ALL.iter().copied().find(|w| w.as_str() == word.value).ok_or_else(|| {
-                    Diagnostic::new(Code::UnknownName, format!("`{}` is no {}", quoted(&word.value), concat!($($about),+).trim()))
+            pub fn read(word: &Spanned<impl AsRef<str>>, source: SourceId) -> Result<Self, Diagnostic> {
+                let text = word.value.as_ref();
+                Self::ALL.iter().copied().find(|w| w.as_str() == text).ok_or_else(|| {
+                    let known: Vec<&str> = Self::ALL.iter().map(|w| w.as_str()).collect();
+                    Diagnostic::new(Code::UnknownName, format!("`{}` is no {}", quoted(text), concat!($($about),+).trim()))
                         .at(word.span(source), "")
-                        .help(suggest(&word.value, &known))
+                        .help(suggest(text, &known))
                 })
             }
         }
@@ -269,43 +270,66 @@ pub struct Callout {
     pub feature: Option<Id>,
     /// Where it leads, its providers' hosts among them. Every endpoint is contacted on every port.
     pub endpoints: Arc<BTreeSet<Endpoint>>,
-    /// The providers whose hosts it uses.
-    pub providers: BTreeSet<Id>,
     /// The kind of the site's own servers that take the place of the endpoints.
     pub slot: Option<Id>,
     /// Destination ports, merged.
     pub ports: Vec<Port>,
+    /// On what terms answers for its names are best believed.
+    pub answers: Wishes,
+    /// How much breaks when it is blocked.
+    pub blocked: BlockedLevel,
+    /// What a privacy-strict administrator does.
+    pub strict: Advice,
+    /// How sure we are.
+    pub confidence: Confidence,
+    /// Where it is written.
+    pub span: Span,
+    /// What else is said; nothing where nothing is.
+    details: Option<Box<Details>>,
+}
+
+/// What the catalog says of its entries, and a site hardly ever of its own callouts: those are many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The providers whose hosts it uses.
+    pub providers: BTreeSet<Id>,
     /// Where it exists: family and releases. Empty for a site's own callouts: everywhere.
     pub releases: Vec<(Id, Interval)>,
     /// What is sent.
     pub data: Option<Text>,
     /// How often, where it is known.
     pub frequency: Option<Text>,
-    /// On what terms answers for its names are best believed.
-    pub answers: Wishes,
-    /// How much breaks when it is blocked.
-    pub blocked: BlockedLevel,
     /// What breaks when it is blocked.
     pub blocked_effect: Option<Text>,
     /// The product's own off-switch.
     pub off_switch: Option<Text>,
-    /// What a privacy-strict administrator does.
-    pub strict: Advice,
-    /// How sure we are.
-    pub confidence: Confidence,
     /// Who says so. Empty for a site's own callouts, whose source is the profile.
     pub sources: Vec<Citation>,
     /// Where a source is wrong.
     pub corrections: Vec<Correction>,
-    /// Where it is written.
-    pub span: Span,
 }
 
 impl Callout {
+    /// What else is said of it.
+    #[must_use]
+    pub fn details(&self) -> &Details {
+        static NONE: Details = Details {
+            providers: BTreeSet::new(),
+            releases: Vec::new(),
+            data: None,
+            frequency: None,
+            blocked_effect: None,
+            off_switch: None,
+            sources: Vec::new(),
+            corrections: Vec::new(),
+        };
+        self.details.as_deref().unwrap_or(&NONE)
+    }
+
     /// Where it is written down first, for a comment: the first citation, or the profile.
     #[must_use]
     pub fn first_source(&self) -> String {
-        self.sources.first().map_or_else(|| "profile of this site".to_owned(), Citation::to_string)
+        self.details().sources.first().map_or_else(|| "profile of this site".to_owned(), Citation::to_string)
     }
 }
 
@@ -318,43 +342,44 @@ pub(crate) const CATALOG_ONLY: [&str; 5] = ["feature", "slot", "strict", "confid
 /// A callout: who contacts what, why, since when, on whose word.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawCallout {
+pub struct RawCallout<'a> {
     /// Its unique name, such as `update-scale`. Never used again for another thing: rules and tables are named by it.
     #[schemars(with = "Id")]
-    id: Spanned<String>,
+    #[serde(borrow)]
+    id: Spanned<Word<'a>>,
     /// A few words, on one line.
-    title: Option<Spanned<String>>,
+    title: Option<Spanned<Word<'a>>>,
     /// What it does and when, on one line.
-    purpose: Spanned<String>,
+    purpose: Spanned<Word<'a>>,
     /// What kind of traffic it is. `strict` of a profile blocks by class.
     #[schemars(with = "Option<Class>")]
-    class: Option<Spanned<String>>,
+    class: Option<Spanned<Word<'a>>>,
     /// Who opens the connection, such as `[nas]`.
     #[schemars(with = "Vec<Origin>", length(min = 1))]
-    origin: Vec<Spanned<String>>,
+    origin: Vec<Spanned<Word<'a>>>,
     /// The feature of features.yaml that makes the call. Without it the base system makes it by itself.
     #[schemars(with = "Option<Id>")]
-    feature: Option<Spanned<String>>,
+    feature: Option<Spanned<Word<'a>>>,
     /// Where it leads: `update.truenas.com`, `*.example.com`, `_http._tcp.pkg.freebsd.org`, `192.0.2.0/24`.
     #[serde(default)]
-    hosts: Vec<Spanned<String>>,
+    hosts: Vec<Spanned<Word<'a>>>,
     /// Providers whose hosts it uses as well.
     #[serde(default)]
     #[schemars(with = "Vec<Id>")]
-    providers: Vec<Spanned<String>>,
+    providers: Vec<Spanned<Word<'a>>>,
     /// The kind of the site's own servers that take the place of the hosts, such as `dns`.
     #[schemars(with = "Option<Id>")]
-    slot: Option<Spanned<String>>,
+    slot: Option<Spanned<Word<'a>>>,
     /// Destination ports: `443/tcp`, `123/udp`, `8443-8450/tcp`. Every host is contacted on every port.
     #[schemars(with = "Vec<Port>", length(min = 1))]
-    ports: Spanned<Vec<Spanned<String>>>,
+    ports: Spanned<Vec<Spanned<Word<'a>>>>,
     /// The releases that have it, such as `{family: scale, since: "24.10"}`.
     #[serde(default)]
-    releases: Vec<RawInterval>,
+    releases: Vec<RawInterval<'a>>,
     /// What is sent, on one line.
-    data: Option<Spanned<String>>,
+    data: Option<Spanned<Word<'a>>>,
     /// How often, where it is known.
-    frequency: Option<Spanned<String>>,
+    frequency: Option<Spanned<Word<'a>>>,
     /// Days an address of its hosts stays in a lock after it was last answered, where the profile says nothing.
     #[schemars(range(min = 0, max = KEEP_DAYS_MOST))]
     keep_days: Option<Spanned<i64>>,
@@ -362,80 +387,84 @@ pub struct RawCallout {
     #[schemars(range(min = 1, max = MAX_AGE_MOST))]
     max_age: Option<Spanned<i64>>,
     /// What breaks when it is blocked.
-    blocked: Option<RawBlocked>,
+    blocked: Option<RawBlocked<'a>>,
     /// The product's own switch, such as `System > General > Usage collection`.
-    off_switch: Option<Spanned<String>>,
+    off_switch: Option<Spanned<Word<'a>>>,
     /// Advice for a privacy-strict site. Advice only: the profile decides by class.
     #[schemars(with = "Option<Advice>")]
-    strict: Option<Spanned<String>>,
+    strict: Option<Spanned<Word<'a>>>,
     /// How sure we are; `high` when left out.
     #[schemars(with = "Option<Confidence>")]
-    confidence: Option<Spanned<String>>,
+    confidence: Option<Spanned<Word<'a>>>,
     /// Who says so: pages and source trees.
     #[serde(default)]
-    sources: Vec<RawCitation>,
+    sources: Vec<RawCitation<'a>>,
     /// Where a source is wrong, and what is right.
     #[serde(default)]
-    corrections: Vec<RawCorrection>,
+    corrections: Vec<RawCorrection<'a>>,
 }
 
 /// A span of releases, both ends included; an end left out is open.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawInterval {
+struct RawInterval<'a> {
     /// A family of releases.yaml, such as `scale`.
     #[schemars(with = "Id")]
-    family: Spanned<String>,
+    #[serde(borrow)]
+    family: Spanned<Word<'a>>,
     /// The first release with it, such as `"24.10"` or `"25.04-BETA.1"`.
     #[schemars(with = "Option<Release>")]
-    since: Option<Spanned<String>>,
+    since: Option<Spanned<Word<'a>>>,
     /// The last release with it. `"25.10"` includes every point release of 25.10.
     #[schemars(with = "Option<Release>")]
-    until: Option<Spanned<String>>,
+    until: Option<Spanned<Word<'a>>>,
 }
 
 /// What breaks when it is blocked.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawBlocked {
+struct RawBlocked<'a> {
     /// How much breaks.
     #[schemars(with = "BlockedLevel")]
-    level: Spanned<String>,
+    #[serde(borrow)]
+    level: Spanned<Word<'a>>,
     /// What breaks, on one line, such as `no update check and no download`.
-    effect: Spanned<String>,
+    effect: Spanned<Word<'a>>,
 }
 
 /// A place in a document or a source tree that says so.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RawCitation {
+pub struct RawCitation<'a> {
     /// Id of the document in sources.yaml, such as `middleware`.
     #[schemars(with = "Id")]
-    source: Spanned<String>,
+    #[serde(borrow)]
+    source: Spanned<Word<'a>>,
     /// Line of the page, such as `86`.
     #[schemars(extend("type" = ["integer", "string"]))]
-    line: Option<Spanned<String>>,
+    line: Option<Spanned<Word<'a>>>,
     /// Lines of the page or of the file at `path`, such as `"9-22"`.
     #[schemars(extend("type" = ["integer", "string"]))]
-    lines: Option<Spanned<String>>,
+    lines: Option<Spanned<Word<'a>>>,
     /// The words as written there, misspellings included.
-    quote: Option<Spanned<String>>,
+    quote: Option<Spanned<Word<'a>>>,
     /// Tag or commit of a source tree, such as `TS-25.10.2`.
-    at: Option<Spanned<String>>,
+    at: Option<Spanned<Word<'a>>>,
     /// File in a source tree, such as `src/middlewared/middlewared/utils/git.py`.
-    path: Option<Spanned<String>>,
+    path: Option<Spanned<Word<'a>>>,
 }
 
 /// Where a document is wrong, and what is right.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawCorrection {
+struct RawCorrection<'a> {
     /// The words as written. Nothing is generated from them.
-    as_written: Spanned<String>,
+    #[serde(borrow)]
+    as_written: Spanned<Word<'a>>,
     /// What is right, on one line.
-    right: Spanned<String>,
+    right: Spanned<Word<'a>>,
     /// Citations that prove it.
-    evidence: Vec<RawCitation>,
+    evidence: Vec<RawCitation<'a>>,
 }
 
 /// A service that several callouts use; its hosts are written once.
@@ -458,30 +487,32 @@ pub struct Provider {
 /// A provider as it stands in a file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RawProvider {
+pub struct RawProvider<'a> {
     /// Its name.
     #[schemars(with = "Id")]
-    pub id: Spanned<String>,
+    #[serde(borrow)]
+    pub id: Spanned<Word<'a>>,
     /// A few words.
-    title: Spanned<String>,
+    title: Spanned<Word<'a>>,
     /// What each host is for, so that a use of it really succeeds.
-    about: Spanned<String>,
+    about: Spanned<Word<'a>>,
     /// Names, wildcards, service names, prefixes.
-    hosts: Vec<Spanned<String>>,
+    hosts: Vec<Spanned<Word<'a>>>,
     /// Where it publishes the prefixes its hosts are behind. A profile may use them under `ranges`; by itself no rule
     /// is made of them.
-    ranges: Option<RawPublished>,
+    ranges: Option<RawPublished<'a>>,
     /// Who says so, of the hosts and of the list.
-    sources: Vec<RawCitation>,
+    sources: Vec<RawCitation<'a>>,
 }
 
 /// A vendor's list of prefixes.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawPublished {
+struct RawPublished<'a> {
     /// Where it is, such as `https://api.github.com/meta`.
     #[schemars(regex(pattern = "^https://"))]
-    url: Spanned<String>,
+    #[serde(borrow)]
+    url: Spanned<Word<'a>>,
     /// What is taken from its JSON: a JSONPath (RFC 9535) such as `$.git`, or several. Without it the list has a prefix
     /// a line.
     path: Option<Spanned<OneOrMany>>,
@@ -534,7 +565,7 @@ pub fn check_paths(raw: &Spanned<OneOrMany>, source: SourceId) -> Result<Vec<Pat
 
 /// Checks one provider; every fault becomes a finding.
 pub fn check_provider(
-    raw: &RawProvider,
+    raw: &RawProvider<'_>,
     known: &[&str],
     source: SourceId,
     findings: &mut Findings,
@@ -570,13 +601,10 @@ pub struct Known<'a> {
 }
 
 /// Checks one entry as far as it can; every fault becomes a finding.
-pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &mut Findings) -> Option<Callout> {
+pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings: &mut Findings) -> Option<Callout> {
     let mut ctx = Context { source, findings, good: true };
     let id = ctx.take(Id::parse(&raw.id.value), Code::BadText, &raw.id);
-    let title = match &raw.title {
-        Some(title) => ctx.text(title),
-        None => ctx.text(&Spanned { value: raw.id.value.clone(), range: raw.id.range.clone() }),
-    };
+    let title = ctx.text(raw.title.as_ref().unwrap_or(&raw.id));
     let purpose = ctx.text(&raw.purpose);
     let class = ctx.word(raw.class.as_ref(), Class::read, Class::Function);
     let advice = ctx.word(raw.strict.as_ref(), Advice::read, Advice::Allow);
@@ -598,8 +626,11 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
     let feature = raw.feature.as_ref().filter(|_| known.strict).and_then(|f| ctx.name(f, "feature", &known.features));
     let slot = raw.slot.as_ref().and_then(|s| ctx.take(Id::parse(&s.value), Code::BadText, s));
     let mut endpoints = ctx.endpoints(&raw.hosts);
-    let names: Vec<&str> = known.providers.keys().map(Id::as_str).collect();
-    let providers: BTreeSet<Id> = raw.providers.iter().filter_map(|p| ctx.name(p, "provider", &names)).collect();
+    let mut providers = BTreeSet::new();
+    if !raw.providers.is_empty() {
+        let names: Vec<&str> = known.providers.keys().map(Id::as_str).collect();
+        providers.extend(raw.providers.iter().filter_map(|p| ctx.name(p, "provider", &names)));
+    }
     for provider in providers.iter().filter_map(|id| known.providers.get(id)) {
         endpoints.extend(provider.endpoints.iter().cloned());
     }
@@ -641,7 +672,11 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
     };
     let mut sources: Vec<_> = raw.sources.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
     // Pages before source trees, then by line: the first is the one a rule names, whatever the order in the file.
-    sources.sort_by_cached_key(|c: &Citation| (c.path.is_some(), c.source.clone(), c.first_line(), c.to_string()));
+    sources.sort_by(|a: &Citation, b: &Citation| {
+        let order = a.path.is_some().cmp(&b.path.is_some()).then_with(|| a.source.cmp(&b.source));
+        let order = order.then_with(|| a.first_line().cmp(&b.first_line()));
+        order.then_with(|| a.to_string().cmp(&b.to_string()))
+    });
     let mut corrections = Vec::new();
     for raw in &raw.corrections {
         let evidence = raw.evidence.iter().filter_map(|c| ctx.citation(c, &known.sources)).collect();
@@ -686,6 +721,7 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
     }
     let good = ctx.good;
     let (id, title, purpose) = (id?, title?, purpose?);
+    let details = Details { providers, releases, data, frequency, blocked_effect, off_switch, sources, corrections };
     good.then(|| Callout {
         id,
         title,
@@ -694,27 +730,20 @@ pub fn check(raw: &RawCallout, known: &Known<'_>, source: SourceId, findings: &m
         origins,
         feature,
         endpoints: Arc::new(endpoints),
-        providers,
         slot,
         ports,
-        releases,
-        data,
-        frequency,
         answers,
         blocked,
-        blocked_effect,
-        off_switch,
         strict: advice,
         confidence,
-        sources,
-        corrections,
         span: raw.id.span(source),
+        details: (details != Details::default()).then(|| Box::new(details)),
     })
 }
 
 /// Checks a list of ports: each one, and that there is one.
 pub fn check_ports(
-    raw: &Spanned<Vec<Spanned<String>>>,
+    raw: &Spanned<Vec<Spanned<impl AsRef<str>>>>,
     source: SourceId,
     findings: &mut Findings,
 ) -> Option<Vec<Port>> {
@@ -725,7 +754,7 @@ pub fn check_ports(
 
 /// Checks a citation outside an entry.
 pub fn check_citation(
-    raw: &RawCitation,
+    raw: &RawCitation<'_>,
     known: &[&str],
     source: SourceId,
     findings: &mut Findings,
@@ -749,15 +778,22 @@ impl Context<'_> {
         days?.within(&range, "days", self.source).map_err(|diagnostic| self.fail(diagnostic)).ok()
     }
 
-    fn take<T, E: std::fmt::Display>(&mut self, result: Result<T, E>, code: Code, at: &Spanned<String>) -> Option<T> {
+    fn take<T, E: std::fmt::Display>(
+        &mut self,
+        result: Result<T, E>,
+        code: Code,
+        at: &Spanned<impl AsRef<str>>,
+    ) -> Option<T> {
         result
             .map_err(|e| {
-                self.fail(Diagnostic::new(code, format!("`{}` {e}", quoted(&at.value))).at(at.span(self.source), ""))
+                self.fail(
+                    Diagnostic::new(code, format!("`{}` {e}", quoted(at.value.as_ref()))).at(at.span(self.source), ""),
+                )
             })
             .ok()
     }
 
-    fn endpoints(&mut self, hosts: &[Spanned<String>]) -> BTreeSet<Endpoint> {
+    fn endpoints(&mut self, hosts: &[Spanned<Word<'_>>]) -> BTreeSet<Endpoint> {
         let mut endpoints = Vec::with_capacity(hosts.len());
         for host in hosts {
             match Endpoint::parse(&host.value) {
@@ -768,26 +804,26 @@ impl Context<'_> {
         endpoints.into_iter().collect()
     }
 
-    fn published(&mut self, raw: &RawPublished) -> Option<Source> {
+    fn published(&mut self, raw: &RawPublished<'_>) -> Option<Source> {
         let from = self.take(Place::url(&raw.url.value), Code::BadRange, &raw.url);
         let paths = raw.path.as_ref().map_or_else(|| Ok(Vec::new()), |path| check_paths(path, self.source));
         let paths = paths.map_err(|diagnostic| self.fail(diagnostic));
         Some(Source { from: from?, paths: paths.ok()? })
     }
 
-    fn text(&mut self, text: &Spanned<String>) -> Option<Text> {
+    fn text(&mut self, text: &Spanned<Word<'_>>) -> Option<Text> {
         self.take(Text::parse(&text.value), Code::BadText, text)
     }
 
     /// The vendor's own words: anything that can be seen.
-    fn quote(&mut self, text: &Spanned<String>) -> Option<String> {
+    fn quote(&mut self, text: &Spanned<Word<'_>>) -> Option<String> {
         self.take(text::visible(&text.value).map(str::to_owned), Code::BadText, text)
     }
 
-    fn word<T>(
+    fn word<'w, T>(
         &mut self,
-        word: Option<&Spanned<String>>,
-        read: fn(&Spanned<String>, SourceId) -> Result<T, Diagnostic>,
+        word: Option<&Spanned<Word<'w>>>,
+        read: fn(&Spanned<Word<'w>>, SourceId) -> Result<T, Diagnostic>,
         default: T,
     ) -> T {
         match word.map(|w| read(w, self.source)) {
@@ -800,8 +836,8 @@ impl Context<'_> {
         }
     }
 
-    fn name(&mut self, name: &Spanned<String>, what: &str, known: &[&str]) -> Option<Id> {
-        if known.contains(&name.value.as_str()) {
+    fn name(&mut self, name: &Spanned<Word<'_>>, what: &str, known: &[&str]) -> Option<Id> {
+        if known.contains(&&*name.value) {
             return self.take(Id::parse(&name.value), Code::BadText, name);
         }
         self.fail(
@@ -812,7 +848,7 @@ impl Context<'_> {
         None
     }
 
-    fn ports(&mut self, raw: &Spanned<Vec<Spanned<String>>>) -> Vec<Port> {
+    fn ports(&mut self, raw: &Spanned<Vec<Spanned<impl AsRef<str>>>>) -> Vec<Port> {
         if raw.value.is_empty() {
             self.fail(
                 Diagnostic::new(Code::Empty, "no ports are named")
@@ -821,16 +857,16 @@ impl Context<'_> {
             );
         }
         let ports: Vec<_> =
-            raw.value.iter().filter_map(|p| self.take(Port::parse(&p.value), Code::BadPort, p)).collect();
+            raw.value.iter().filter_map(|p| self.take(Port::parse(p.value.as_ref()), Code::BadPort, p)).collect();
         port::merge(&ports)
     }
 
-    fn citation(&mut self, raw: &RawCitation, known: &[&str]) -> Option<Citation> {
+    fn citation(&mut self, raw: &RawCitation<'_>, known: &[&str]) -> Option<Citation> {
         let source = self.name(&raw.source, "source", known);
         let quote = raw.quote.as_ref().and_then(|text| self.quote(text));
         // These three are printed into rule files, where the quote never goes.
         let mut part =
-            |text: &Option<Spanned<String>>| text.as_ref().and_then(|t| self.text(t)).map(|t| t.as_str().to_owned());
+            |text: &Option<Spanned<Word<'_>>>| text.as_ref().and_then(|t| self.text(t)).map(|t| t.as_str().to_owned());
         let lines = part(&raw.lines).or(part(&raw.line));
         let (at, path) = (part(&raw.at), part(&raw.path));
         Some(Citation { source: source?, lines, quote, at, path })

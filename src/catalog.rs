@@ -3,7 +3,7 @@
 //! Three files say what there is (`releases.yaml`, `sources.yaml`, `features.yaml`), and one file a subject under
 //! `callouts/` says who contacts what. Nothing here knows of a site.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ use crate::release::{Overlap, Release};
 use crate::source::{SourceId, Sources, Span};
 use crate::text::quoted;
 use crate::text::{Id, Text};
-use crate::yaml::{self, Spanned};
+use crate::yaml::{self, Spanned, Word};
 
 pub mod coverage;
 pub mod embedded;
@@ -192,6 +192,7 @@ impl Catalog {
     pub fn of_release<'a>(&'a self, known: &'a KnownRelease<'a>) -> impl Iterator<Item = (&'a Arc<Callout>, Overlap)> {
         self.callouts.values().filter_map(|callout| {
             let overlaps = callout
+                .details()
                 .releases
                 .iter()
                 .filter(|(family, _)| *family == known.line.family)
@@ -223,151 +224,163 @@ impl Catalog {
 /// Families of releases and the version lines of each.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawReleases {
+pub(crate) struct RawReleases<'a> {
     /// The product whose callouts these are.
-    product: Option<Spanned<String>>,
+    #[serde(borrow)]
+    product: Option<Spanned<Word<'a>>>,
     /// What users write before a release number, such as `TN-`.
     #[serde(default)]
-    prefixes: Vec<Spanned<String>>,
+    prefixes: Vec<Spanned<Word<'a>>>,
     /// Families: what shares a base system.
-    families: Vec<RawFamily>,
+    families: Vec<RawFamily<'a>>,
     /// Version lines, in any order.
-    lines: Vec<RawLine>,
+    lines: Vec<RawLine<'a>>,
 }
 
 /// A family of releases.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawFamily {
+struct RawFamily<'a> {
     /// Its unique name, such as `scale`.
     #[schemars(with = "Id")]
-    id: Spanned<String>,
+    #[serde(borrow)]
+    id: Spanned<Word<'a>>,
     /// A few words, on one line.
-    title: Spanned<String>,
+    title: Spanned<Word<'a>>,
 }
 
 /// A version line, such as 24.10 Electric Eel.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawLine {
+struct RawLine<'a> {
     /// The line as users name it, such as `"24.10"`.
     #[schemars(with = "Release")]
-    line: Spanned<String>,
+    #[serde(borrow)]
+    line: Spanned<Word<'a>>,
     /// Its family, one of `families`.
     #[schemars(with = "Id")]
-    family: Spanned<String>,
+    family: Spanned<Word<'a>>,
     /// Its codename, such as `Goldeye`.
-    codename: Option<Spanned<String>>,
+    codename: Option<Spanned<Word<'a>>>,
     /// Its first release, such as `{release: "24.10.0", date: "2024-10-29"}`.
-    first: RawPoint,
+    first: RawPoint<'a>,
     /// The newest release that is known of it.
-    last: RawPoint,
+    last: RawPoint<'a>,
     /// The day it was announced as released, such as `"2024-10-29"`.
     #[schemars(with = "Option<Day>")]
-    released: Option<Spanned<String>>,
+    released: Option<Spanned<Word<'a>>>,
     /// Anything else worth knowing, on one line.
-    note: Option<Spanned<String>>,
+    note: Option<Spanned<Word<'a>>>,
 }
 
 /// A release and its day.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawPoint {
+struct RawPoint<'a> {
     /// The release, such as `"25.10.2"`, `"13.3-U1.2"` or `"25.04-BETA.1"`.
     #[schemars(with = "Release")]
-    release: Spanned<String>,
+    #[serde(borrow)]
+    release: Spanned<Word<'a>>,
     /// Its day, such as `"2026-11-21"`.
     #[schemars(with = "Day")]
-    date: Spanned<String>,
+    date: Spanned<Word<'a>>,
 }
 
 /// Documents and source trees that the catalog cites.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawSources {
+pub(crate) struct RawSources<'a> {
     /// The documents, in any order.
-    sources: Vec<RawDocument>,
+    #[serde(borrow)]
+    sources: Vec<RawDocument<'a>>,
 }
 
 /// A document or source tree.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawDocument {
+struct RawDocument<'a> {
     /// Its unique name, by which it is cited.
     #[schemars(with = "Id")]
-    id: Spanned<String>,
+    #[serde(borrow)]
+    id: Spanned<Word<'a>>,
     /// Its title.
-    title: Spanned<String>,
+    title: Spanned<Word<'a>>,
     /// Where it is: an address that begins with `https://`.
     #[schemars(regex(pattern = "^https://"))]
-    url: Spanned<String>,
+    url: Spanned<Word<'a>>,
     /// The day of the version that was read, such as `"2026-11-21"`.
     #[schemars(with = "Option<Day>")]
-    date: Option<Spanned<String>>,
+    date: Option<Spanned<Word<'a>>>,
     /// SHA-256 of the text that was read: 64 hexadecimal digits in lower case.
     #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
-    sha256: Option<Spanned<String>>,
+    sha256: Option<Spanned<Word<'a>>>,
     /// Commit, history, doubts, on one line.
-    note: Option<Spanned<String>>,
+    note: Option<Spanned<Word<'a>>>,
 }
 
 /// Features an administrator uses or not. Callouts without a feature belong to the base system.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawPages {
+pub(crate) struct RawPages<'a> {
     /// Pages of the vendor that list callouts.
-    pages: Vec<RawPage>,
+    #[serde(borrow)]
+    pages: Vec<RawPage<'a>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawPage {
+struct RawPage<'a> {
     /// The document, by its id in sources.yaml.
-    source: Spanned<String>,
+    #[serde(borrow)]
+    source: Spanned<Word<'a>>,
     /// Headings of the sections that list callouts.
-    sections: Vec<Spanned<String>>,
+    sections: Vec<Spanned<Word<'a>>>,
     /// Lines of those sections that introduce others and state nothing.
     #[serde(default)]
     prose: Vec<usize>,
     /// The verdict on each statement.
-    statements: Vec<RawStatement>,
+    statements: Vec<RawStatement<'a>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawStatement {
+struct RawStatement<'a> {
     /// Its line, from 1.
     line: usize,
     /// Whether it is right.
     #[schemars(with = "Verdict")]
-    verdict: Spanned<String>,
+    #[serde(borrow)]
+    verdict: Spanned<Word<'a>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawProviders {
+pub(crate) struct RawProviders<'a> {
     /// Services that several entries use.
-    providers: Vec<RawProvider>,
+    #[serde(borrow)]
+    providers: Vec<RawProvider<'a>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RawFeatures {
+pub(crate) struct RawFeatures<'a> {
     /// The features, in any order.
-    features: Vec<RawFeature>,
+    #[serde(borrow)]
+    features: Vec<RawFeature<'a>>,
 }
 
 /// Something of the product a site uses or does not.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawFeature {
+struct RawFeature<'a> {
     /// Its unique name, as profiles have it under `features`.
     #[schemars(with = "Id")]
-    id: Spanned<String>,
+    #[serde(borrow)]
+    id: Spanned<Word<'a>>,
     /// A few words, on one line.
-    title: Spanned<String>,
+    title: Spanned<Word<'a>>,
     /// A sentence for the user who decides.
-    about: Spanned<String>,
+    about: Spanned<Word<'a>>,
     /// Taken to be in use where a run without a profile names no features.
     #[serde(default)]
     usual: bool,
@@ -376,31 +389,32 @@ struct RawFeature {
 /// One subject: its callouts, and what only looks like callouts of it.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct RawSubject {
+pub(crate) struct RawSubject<'a> {
     /// Who contacts what, in any order.
-    #[serde(default)]
-    callouts: Vec<RawCallout>,
+    #[serde(borrow, default)]
+    callouts: Vec<RawCallout<'a>>,
     /// What a document lists though nothing ever contacts it.
     #[serde(default)]
-    not_a_callout: Vec<RawNotACallout>,
+    not_a_callout: Vec<RawNotACallout<'a>>,
 }
 
 /// An item of a document that is no callout. No rule is made of it.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RawNotACallout {
+struct RawNotACallout<'a> {
     /// Its unique name, such as `not-angular-issues`.
     #[schemars(with = "Id")]
-    id: Spanned<String>,
+    #[serde(borrow)]
+    id: Spanned<Word<'a>>,
     /// A few words, on one line.
-    title: Spanned<String>,
+    title: Spanned<Word<'a>>,
     /// Why it is none, on one line.
-    reason: Spanned<String>,
+    reason: Spanned<Word<'a>>,
     /// Where the document lists it.
-    sources: Vec<RawCitation>,
+    sources: Vec<RawCitation<'a>>,
     /// On whose word it is none.
     #[serde(default)]
-    evidence: Vec<RawCitation>,
+    evidence: Vec<RawCitation<'a>>,
 }
 
 /// The texts a catalog is made of, already taken into [`Sources`].
@@ -423,18 +437,18 @@ pub struct Files {
 pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option<Catalog> {
     let mark = findings.mark();
     // Every file is parsed before any is judged, so one run names every file that is no YAML.
-    let releases: Option<RawReleases> = take(yaml::read(sources, files.releases), findings);
-    let documents: Option<RawSources> = take(yaml::read(sources, files.sources), findings);
-    let features: Option<RawFeatures> = take(yaml::read(sources, files.features), findings);
-    let mut providers: Option<RawProviders> = Some(RawProviders { providers: Vec::new() });
+    let releases: Option<RawReleases<'_>> = take(yaml::read(sources, files.releases), findings);
+    let documents: Option<RawSources<'_>> = take(yaml::read(sources, files.sources), findings);
+    let features: Option<RawFeatures<'_>> = take(yaml::read(sources, files.features), findings);
+    let mut providers: Option<RawProviders<'_>> = Some(RawProviders { providers: Vec::new() });
     if let Some(id) = files.providers {
         providers = take(yaml::read(sources, id), findings);
     }
-    let mut pages: Option<RawPages> = Some(RawPages { pages: Vec::new() });
+    let mut pages: Option<RawPages<'_>> = Some(RawPages { pages: Vec::new() });
     if let Some(id) = files.pages {
         pages = take(yaml::read(sources, id), findings);
     }
-    let mut subjects: Vec<(SourceId, RawSubject)> = Vec::new();
+    let mut subjects: Vec<(SourceId, RawSubject<'_>)> = Vec::new();
     for &id in &files.callouts {
         subjects.extend(take(yaml::read(sources, id), findings).map(|subject| (id, subject)));
     }
@@ -471,7 +485,7 @@ pub fn read(sources: &Sources, files: &Files, findings: &mut Findings) -> Option
     }
     // What a file below refers to is not judged by a list that is faulty itself: one fault, one message.
     let faulty = |findings: &Findings| findings.errors_since(mark);
-    let lines: &[RawLine] = if faulty(ids.findings) { &[] } else { &releases.lines };
+    let lines: &[RawLine<'_>] = if faulty(ids.findings) { &[] } else { &releases.lines };
     for line in lines {
         catalog.lines.extend(check_line(line, &catalog.families, files.releases, ids.findings));
     }
@@ -508,7 +522,7 @@ fn take<T>(result: Result<T, Diagnostic>, findings: &mut Findings) -> Option<T> 
     result.map_err(|diagnostic| findings.push(diagnostic)).ok()
 }
 
-fn check_subjects(subjects: &[(SourceId, RawSubject)], catalog: &mut Catalog, ids: &mut Ids<'_>) {
+fn check_subjects(subjects: &[(SourceId, RawSubject<'_>)], catalog: &mut Catalog, ids: &mut Ids<'_>) {
     let known = catalog.known(true);
     let (mut callouts, mut not_callouts) = (Vec::new(), Vec::new());
     for (source, subject) in subjects {
@@ -519,7 +533,7 @@ fn check_subjects(subjects: &[(SourceId, RawSubject)], catalog: &mut Catalog, id
             let id = ids.fresh("entry", &raw.id, *source);
             let title = ids.text(&raw.title, *source);
             let reason = ids.text(&raw.reason, *source);
-            let mut cite = |raw: &[RawCitation]| -> Vec<Citation> {
+            let mut cite = |raw: &[RawCitation<'_>]| -> Vec<Citation> {
                 raw.iter().filter_map(|c| callout::check_citation(c, &known.sources, *source, ids.findings)).collect()
             };
             let (sources, evidence) = (cite(&raw.sources), cite(&raw.evidence));
@@ -536,8 +550,13 @@ fn check_subjects(subjects: &[(SourceId, RawSubject)], catalog: &mut Catalog, id
     catalog.not_callouts.extend(not_callouts);
 }
 
-fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, findings: &mut Findings) -> Option<Line> {
-    let mut release = |text: &Spanned<String>| {
+fn check_line(
+    raw: &RawLine<'_>,
+    families: &BTreeMap<Id, Text>,
+    source: SourceId,
+    findings: &mut Findings,
+) -> Option<Line> {
+    let mut release = |text: &Spanned<Word<'_>>| {
         Release::parse(&text.value)
             .map_err(|e| {
                 findings.push(
@@ -548,7 +567,7 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
             .ok()
     };
     let (line, first, last) = (release(&raw.line), release(&raw.first.release), release(&raw.last.release));
-    let mut day = |text: &Spanned<String>| {
+    let mut day = |text: &Spanned<Word<'_>>| {
         let day = Day::parse(&text.value);
         if day.is_none() {
             findings.push(
@@ -564,7 +583,7 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
     let mut ids = Ids { seen: BTreeMap::new(), findings };
     let codename = raw.codename.as_ref().and_then(|t| ids.text(t, source));
     let note = raw.note.as_ref().and_then(|t| ids.text(t, source));
-    let family = families.keys().find(|id| id.as_str() == raw.family.value);
+    let family = families.keys().find(|id| id.as_str() == &*raw.family.value);
     if family.is_none() {
         findings.push(
             Diagnostic::new(Code::UnknownName, format!("there is no family `{}`", quoted(&raw.family.value)))
@@ -594,7 +613,7 @@ fn check_line(raw: &RawLine, families: &BTreeMap<Id, Text>, source: SourceId, fi
 }
 
 fn check_page(
-    raw: &RawPage,
+    raw: &RawPage<'_>,
     sources: &BTreeMap<Id, Document>,
     source: SourceId,
     findings: &mut Findings,
@@ -608,7 +627,7 @@ fn check_page(
     }
     let mut ids = Ids { seen: BTreeMap::new(), findings };
     let sections = raw.sections.iter().filter_map(|section| ids.text(section, source)).collect();
-    let Some(document) = sources.keys().find(|id| id.as_str() == raw.source.value) else {
+    let Some(document) = sources.keys().find(|id| id.as_str() == &*raw.source.value) else {
         let known: Vec<&str> = sources.keys().map(Id::as_str).collect();
         findings.push(
             Diagnostic::new(Code::UnknownName, format!("there is no source `{}`", quoted(&raw.source.value)))
@@ -620,7 +639,7 @@ fn check_page(
     Some(Page { source: document.clone(), sections, prose: raw.prose.iter().copied().collect(), statements })
 }
 
-fn check_document(raw: &RawDocument, source: SourceId, ids: &mut Ids<'_>) -> Option<Document> {
+fn check_document(raw: &RawDocument<'_>, source: SourceId, ids: &mut Ids<'_>) -> Option<Document> {
     let title = ids.text(&raw.title, source);
     let url = ids.text(&raw.url, source);
     if !raw.url.value.starts_with("https://") {
@@ -648,7 +667,7 @@ fn check_document(raw: &RawDocument, source: SourceId, ids: &mut Ids<'_>) -> Opt
         );
     }
     let note = raw.note.as_ref().and_then(|t| ids.text(t, source));
-    Some(Document { title: title?, url: url?, date, sha256: raw.sha256.as_ref().map(|h| h.value.clone()), note })
+    Some(Document { title: title?, url: url?, date, sha256: raw.sha256.as_ref().map(|h| h.value.to_string()), note })
 }
 
 /// Ids are one room a kind over the whole catalog, so that a rule's name leads to one entry.
@@ -658,7 +677,7 @@ struct Ids<'a> {
 }
 
 impl Ids<'_> {
-    fn fresh(&mut self, kind: &'static str, id: &Spanned<String>, source: SourceId) -> Option<Id> {
+    fn fresh(&mut self, kind: &'static str, id: &Spanned<Word<'_>>, source: SourceId) -> Option<Id> {
         match Id::parse(&id.value) {
             Ok(parsed) => self.claim(kind, &id.value, &id.span(source)).then_some(parsed),
             Err(error) => {
@@ -671,19 +690,23 @@ impl Ids<'_> {
     }
 
     fn claim(&mut self, kind: &'static str, id: &str, span: &Span) -> bool {
-        if let Some(first) = self.seen.get(&(kind, id.to_owned())) {
-            self.findings.push(
-                Diagnostic::new(Code::DuplicateId, format!("the {kind} `{id}` is there twice"))
-                    .at(span.clone(), "the second")
-                    .at(first.clone(), "the first"),
-            );
-            return false;
+        match self.seen.entry((kind, id.to_owned())) {
+            Entry::Vacant(place) => {
+                place.insert(span.clone());
+                true
+            }
+            Entry::Occupied(first) => {
+                self.findings.push(
+                    Diagnostic::new(Code::DuplicateId, format!("the {kind} `{id}` is there twice"))
+                        .at(span.clone(), "the second")
+                        .at(first.get().clone(), "the first"),
+                );
+                false
+            }
         }
-        self.seen.insert((kind, id.to_owned()), span.clone());
-        true
     }
 
-    fn text(&mut self, text: &Spanned<String>, source: SourceId) -> Option<Text> {
+    fn text(&mut self, text: &Spanned<Word<'_>>, source: SourceId) -> Option<Text> {
         Text::parse(&text.value)
             .map_err(|e| {
                 self.findings.push(

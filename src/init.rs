@@ -73,7 +73,7 @@ pub fn features<'a>(catalog: &'a Catalog, release: &'a KnownRelease<'a>) -> Vec<
         let hosts: BTreeSet<_> = callouts.iter().flat_map(|callout| callout.endpoints.iter()).collect();
         let telemetry = callouts.iter().filter(|callout| callout.class != Class::Function).count();
         let worst = callouts.iter().max_by_key(|callout| (level(callout.blocked), callout.class == Class::Function));
-        let cost = worst.and_then(|callout| callout.blocked_effect.as_ref());
+        let cost = worst.and_then(|callout| callout.details().blocked_effect.as_ref());
         Some(Choice {
             id,
             feature: catalog.features.get(id)?,
@@ -115,7 +115,7 @@ pub fn levels(catalog: &Catalog, release: &KnownRelease<'_>) -> Vec<Strictness> 
         let blocked: Vec<&&Callout> = callouts.iter().filter(|callout| strict.blocks(callout)).collect();
         let felt = blocked.iter().filter(|callout| callout.blocked != BlockedLevel::None).count();
         let worst = blocked.iter().max_by_key(|callout| level(callout.blocked));
-        let cost = match worst.and_then(|callout| callout.blocked_effect.as_ref()) {
+        let cost = match worst.and_then(|callout| callout.details().blocked_effect.as_ref()) {
             Some(effect) if felt > 0 => effect.to_string(),
             _ => "nothing breaks".to_owned(),
         };

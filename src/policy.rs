@@ -3,7 +3,7 @@
 //! A policy says, in names and prefixes as they are written, who may contact what and why, and who may not. Strict
 //! mode is nothing but more denials here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -203,7 +203,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         left_out: BTreeSet::new(),
         excepted: BTreeMap::new(),
         clients: clients(profile),
-        extras: BTreeMap::new(),
+        extras: HashMap::with_capacity(profile.extra.len()),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
         blocked: BTreeMap::new(),
@@ -228,6 +228,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             .help("take it out of `features`, or look whether the release is right"),
         );
     }
+    builder.decisions.reserve(profile.extra.len());
     for callout in &profile.extra {
         builder.extra(callout);
     }
@@ -250,7 +251,6 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     }
     let Builder { mut decisions, clients, uncovered, blocked, .. } = builder;
     decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
-    let mut keys = BTreeSet::new();
     for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
         findings.push(
             Diagnostic::new(Code::DuplicateId, format!("`{}` is the name of a rule every target has", decision.key))
@@ -258,7 +258,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
                 .help("give this entry another id"),
         );
     }
-    for decision in decisions.iter().filter(|d| !keys.insert(&d.key)) {
+    for decision in twice(&decisions) {
         findings.push(
             Diagnostic::new(Code::DuplicateId, format!("two rules would be named `{}`", decision.key))
                 .at(decision.callout.span.clone(), "")
@@ -295,6 +295,18 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     })
 }
 
+/// The decisions, sorted as they are, whose key one before them has: the one right before, or of an allow a denial.
+fn twice(decisions: &[Decision]) -> impl Iterator<Item = &Decision> {
+    let denials = &decisions[..decisions.partition_point(|d| d.action == Action::Deny)];
+    let denied = |key: &Id| denials.binary_search_by(|d| d.key.cmp(key)).is_ok();
+    let before = [None].into_iter().chain(decisions.iter().map(Some));
+    let pairs = before.zip(decisions).filter(move |(before, decision)| {
+        before.is_some_and(|before| before.key == decision.key)
+            || decision.action == Action::Allow && denied(&decision.key)
+    });
+    pairs.map(|(_, decision)| decision)
+}
+
 /// The site's lists of prefixes, each for names that its rules allow.
 ///
 /// A list is never taken for a denial: it would block whatever else the vendor has there. So one that is for blocked
@@ -305,6 +317,10 @@ fn ranges(
     decisions: &[Decision],
     findings: &mut Findings,
 ) -> BTreeMap<Id, Range> {
+    // Most sites have none, and some have a hundred thousand endpoints.
+    if profile.ranges.is_empty() {
+        return BTreeMap::new();
+    }
     let names_of = |action: Action| -> BTreeSet<&NamePattern> {
         let endpoints = decisions.iter().filter(|d| d.action == action).flat_map(|d| d.endpoints.iter());
         endpoints.filter_map(|e| if let Endpoint::Name(name) = e { Some(name) } else { None }).collect()
@@ -427,13 +443,13 @@ struct Builder<'a> {
     /// Each with its place.
     excepted: BTreeMap<Id, (Text, Span)>,
     clients: BTreeMap<Origin, Client>,
-    extras: BTreeMap<Id, Span>,
+    extras: HashMap<&'a Id, &'a Span>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
     blocked: BTreeMap<Id, (Arc<Callout>, String)>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     /// Turns the profile's words into the catalog's ids.
     fn names(&mut self) {
         let profile = self.profile;
@@ -538,7 +554,7 @@ impl Builder<'_> {
         excepted
     }
 
-    fn extra(&mut self, callout: &Arc<Callout>) {
+    fn extra(&mut self, callout: &'a Arc<Callout>) {
         if let Some(first) = self.catalog.callouts.get(&callout.id) {
             self.findings.push(
                 Diagnostic::new(Code::DuplicateId, format!("the catalog has an entry `{}` already", callout.id))
@@ -547,7 +563,7 @@ impl Builder<'_> {
             );
             return;
         }
-        if let Some(first) = self.extras.get(&callout.id) {
+        if let Some(&first) = self.extras.get(&callout.id) {
             self.findings.push(
                 Diagnostic::new(Code::DuplicateId, format!("the entry `{}` is there twice", callout.id))
                     .at(callout.span.clone(), "the second")
@@ -555,7 +571,7 @@ impl Builder<'_> {
             );
             return;
         }
-        self.extras.insert(callout.id.clone(), callout.span.clone());
+        self.extras.insert(&callout.id, &callout.span);
         let (action, reason) = match self.blocked(callout) {
             Some(why) => (Action::Deny, why),
             None => (Action::Allow, self.allowed(callout, "extra of this site".to_owned())),
@@ -565,7 +581,10 @@ impl Builder<'_> {
 
     /// A site's own hosts may have private addresses and lie among its clients: it knows its own network.
     fn own_terms() -> Terms {
-        Terms { special: [SpecialUse::Private].into(), own_network: true, ..Terms::default() }
+        let mut terms = Terms { own_network: true, ..Terms::default() };
+        // Every extra has such terms, and a set that is made of a list is sorted first.
+        terms.special.insert(SpecialUse::Private);
+        terms
     }
 
     fn site_servers(&mut self, callout: &Arc<Callout>, action: Action, reason: &str, servers: &[Server]) -> bool {
@@ -649,11 +668,14 @@ impl Builder<'_> {
             Action::Allow => ports,
         };
         let terms = built_in.with(&callout.answers).with(&self.profile.answers);
-        let named = endpoints.iter().filter_map(Endpoint::query).filter_map(|query| {
-            let (wishes, _) = self.profile.answers_of.get(&query)?;
-            Some((query, terms.clone().with(wishes)))
-        });
-        let terms_of = named.collect();
+        let mut terms_of = BTreeMap::new();
+        // Most sites have no such terms, and some have a hundred thousand endpoints.
+        if !self.profile.answers_of.is_empty() {
+            terms_of.extend(endpoints.iter().filter_map(Endpoint::query).filter_map(|query| {
+                let (wishes, _) = self.profile.answers_of.get(&query)?;
+                Some((query, terms.clone().with(wishes)))
+            }));
+        }
         self.decisions.push(Decision {
             key,
             action,

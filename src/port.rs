@@ -65,16 +65,20 @@ impl Port {
     /// assert!(Port::parse("0/tcp").is_err());
     /// ```
     pub fn parse(text: &str) -> Result<Self, PortError> {
-        let (numbers, protocol) =
-            text.split_once('/').ok_or(PortError("has no protocol: write `443/tcp` or `123/udp`"))?;
+        let slash = text.bytes().position(|byte| byte == b'/');
+        let slash = slash.ok_or(PortError("has no protocol: write `443/tcp` or `123/udp`"))?;
+        let (numbers, protocol) = text.split_at(slash);
         let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
+            "/tcp" => Protocol::Tcp,
+            "/udp" => Protocol::Udp,
             _ => return Err(PortError("has an unknown protocol: `tcp` and `udp` are known, in lower case")),
         };
         let (first, last) = match numbers.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(numbers)?, number(numbers)?),
+            None => {
+                let only = number(numbers)?;
+                (only, only)
+            }
         };
         if first > last {
             return Err(PortError("is a range that runs backwards"));
@@ -139,17 +143,15 @@ fn number(text: &str) -> Result<u16, PortError> {
 /// Two spellings of one set of ports become one, so they make one rule.
 #[must_use]
 pub fn merge(ports: &[Port]) -> Vec<Port> {
-    let mut sorted = ports.to_vec();
-    sorted.sort_unstable();
-    let mut merged: Vec<Port> = Vec::with_capacity(sorted.len());
-    for port in sorted {
-        match merged.last_mut() {
-            Some(last) if last.protocol == port.protocol && u32::from(port.first) <= u32::from(last.last) + 1 => {
-                last.last = last.last.max(port.last);
-            }
-            _ => merged.push(port),
+    let mut merged = ports.to_vec();
+    merged.sort_unstable();
+    merged.dedup_by(|port, before| {
+        let joined = before.protocol == port.protocol && u32::from(port.first) <= u32::from(before.last) + 1;
+        if joined {
+            before.last = before.last.max(port.last);
         }
-    }
+        joined
+    });
     merged
 }
 

@@ -111,7 +111,7 @@ pub(crate) enum FailureKey {}
 /// What one site is and wants.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct RawProfile {
+pub(crate) struct RawProfile<'a> {
     /// The site's name, for the head of each file.
     site: Option<Spanned<String>>,
     /// The TrueNAS release the system runs: `"24.10"`, `"25.10.2"`, `"13.3-U1.2"` or a codename such as `goldeye`.
@@ -140,8 +140,8 @@ pub(crate) struct RawProfile {
     #[serde(default)]
     leave_out: Vec<RawLeftOut>,
     /// Callouts of the site's own. They are always in use.
-    #[serde(default)]
-    extra: Vec<RawCallout>,
+    #[serde(borrow, default)]
+    extra: Vec<RawCallout<'a>>,
     /// What must get through and what must not: `outgate test` holds the rules to it.
     #[serde(default)]
     tests: Vec<RawTest>,
@@ -302,7 +302,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
 /// Reads and checks a profile. Every fault becomes a finding; with one error there is no profile.
 pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut Findings) -> Option<Profile> {
     let mark = findings.mark();
-    let raw: RawProfile = yaml::read(sources, id).map_err(|d| findings.push(d)).ok()?;
+    let raw: RawProfile<'_> = yaml::read(sources, id).map_err(|d| findings.push(d)).ok()?;
     let mut check = Check { source: id, findings };
     let site = match &raw.site {
         Some(site) => check.text(site),
@@ -333,9 +333,11 @@ pub fn read(sources: &Sources, id: SourceId, known: &Known<'_>, findings: &mut F
     let losses = settings::losses(&raw.losses, id, check.findings);
     let settings = Settings { losses, ..raw.targets.check(id, check.findings) };
     let tests = assertion::check(&raw.tests, id, check.findings);
-    let extra = raw.extra.iter().filter_map(|raw| Some(Arc::new(callout::check(raw, known, id, findings)?))).collect();
-    // As large as all of the profile that is kept.
-    drop(raw.extra);
+    let mut extra = Vec::with_capacity(raw.extra.len());
+    // Each goes as soon as it was checked: all of them together are as large as what is kept.
+    for raw in raw.extra {
+        extra.extend(callout::check(&raw, known, id, findings).map(Arc::new));
+    }
     let good = !findings.errors_since(mark);
     good.then_some(Profile {
         site: site?,

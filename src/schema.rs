@@ -28,7 +28,7 @@ use crate::strict::{Choice, ChoiceWord, Level};
 use crate::terms::Reaction;
 use crate::text::{ID_MAX, Id};
 use crate::workspace::RawWorkspace;
-use crate::yaml::Spanned;
+use crate::yaml::{Spanned, Word};
 
 /// A kind of file that has a schema.
 pub struct Kind {
@@ -137,6 +137,25 @@ fn require(entry: &mut Map<String, Value>, keys: &[&str]) {
         if let Some(Value::Object(property)) = property.filter(|property| property["type"] == "array") {
             property.insert("minItems".to_owned(), 1.into());
         }
+    }
+}
+
+/// It is a text, wherever its bytes are.
+impl JsonSchema for Word<'_> {
+    fn inline_schema() -> bool {
+        String::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        String::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        String::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
     }
 }
 

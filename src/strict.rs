@@ -61,7 +61,8 @@ impl Level {
         match self {
             Self::Class(class) => callout.class == class,
             Self::Advised => {
-                callout.class != Class::Function && (callout.strict == Advice::Deny || callout.sources.is_empty())
+                callout.class != Class::Function
+                    && (callout.strict == Advice::Deny || callout.details().sources.is_empty())
             }
         }
     }

@@ -61,7 +61,7 @@ impl Text {
     /// # Errors
     /// An empty or overlong text, or one with a character that [`forbidden`] names.
     pub fn parse(text: &str) -> Result<Self, TextError> {
-        if text.trim().is_empty() {
+        if text.chars().all(char::is_whitespace) {
             return Err(TextError("is empty".to_owned()));
         }
         if text.len() > TEXT_MAX {
@@ -209,8 +209,8 @@ impl Id {
         let good = text.len() <= ID_MAX
             && text.starts_with(|c: char| c.is_ascii_lowercase())
             && !text.ends_with('-')
-            && !text.contains("--")
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !text.as_bytes().windows(2).any(|two| two == b"--");
         if good {
             Ok(Self(text.to_owned()))
         } else {

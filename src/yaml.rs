@@ -1,9 +1,10 @@
 //! YAML text to typed values that know their place; the only door of `serde_saphyr`. Read only. What is written as nearly
 //! all of it is takes a short way of its own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Range, RangeInclusive};
+use std::ops::{Deref, Range, RangeInclusive};
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -68,6 +69,48 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     }
 }
 
+/// A text of a file that is done with once it is checked: lent by the file's own text where it stands there as it is.
+/// In a type that is read, one `serde(borrow)` does for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word<'a>(Cow<'a, str>);
+
+impl Deref for Word<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Word<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Word<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lent;
+        impl<'de> Visitor<'de> for Lent {
+            type Value = Cow<'de, str>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text))
+            }
+        }
+        // As for a `String`: a text that can only be lent is another thing to the other reader.
+        deserializer.deserialize_string(Lent).map(Self)
+    }
+}
+
 fn bytes_of(location: serde_saphyr::Location) -> Option<Range<usize>> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
@@ -83,7 +126,7 @@ const MAX_NODES: usize = 2_000_000;
 /// # Errors
 /// One diagnostic with the place: bad YAML, a key twice, an unknown key (with the one that was probably meant), a
 /// wrong type, bounds on depth and aliases exceeded.
-pub fn read<T: for<'de> Deserialize<'de>>(sources: &Sources, id: SourceId) -> Result<T, Diagnostic> {
+pub fn read<'a, T: Deserialize<'a>>(sources: &'a Sources, id: SourceId) -> Result<T, Diagnostic> {
     let text = &sources.get(id).text;
     // To the reader nothing is a value too, and where every key may be left out a file that was cut to nothing would
     // pass for one that says nothing.
@@ -96,12 +139,12 @@ pub fn read<T: for<'de> Deserialize<'de>>(sources: &Sources, id: SourceId) -> Re
 
 /// Whether a text is of the kind that is read quickly.
 #[cfg(test)]
-pub(crate) fn is_usual<T: for<'de> Deserialize<'de>>(text: &str) -> bool {
+pub(crate) fn is_usual<'a, T: Deserialize<'a>>(text: &'a str) -> bool {
     usual::read::<T>(text, MAX_NODES).is_ok()
 }
 
 /// Reads whatever YAML there is.
-fn read_any<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_saphyr::Error> {
+fn read_any<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, serde_saphyr::Error> {
     let mut budget = serde_saphyr::Budget::default();
     budget.max_nodes = MAX_NODES;
     budget.max_events = MAX_NODES * 4;

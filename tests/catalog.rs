@@ -36,7 +36,7 @@ fn page_lines<'a>(citations: impl IntoIterator<Item = &'a Citation>) -> BTreeSet
 #[test]
 fn every_line_of_the_page_is_accounted_for() {
     let catalog = model::catalog();
-    let callouts = catalog.callouts.values().flat_map(|c| &c.sources);
+    let callouts = catalog.callouts.values().flat_map(|c| &c.details().sources);
     let others = catalog.not_callouts.values().flat_map(|n| &n.sources);
     let accounted = page_lines(callouts.chain(others));
     let missing: Vec<_> = PAGE.iter().filter(|line| !accounted.contains(line)).collect();
@@ -46,14 +46,16 @@ fn every_line_of_the_page_is_accounted_for() {
 #[test]
 fn every_citation_of_the_page_quotes_it() {
     for callout in model::catalog().callouts.values() {
-        for citation in callout.sources.iter().filter(|c| c.source.as_str() == "security-page" && c.path.is_none()) {
+        for citation in
+            callout.details().sources.iter().filter(|c| c.source.as_str() == "security-page" && c.path.is_none())
+        {
             assert!(
                 citation.lines.is_some() && citation.quote.is_some(),
                 "{}: {citation} has no line or quote",
                 callout.id
             );
         }
-        for correction in &callout.corrections {
+        for correction in &callout.details().corrections {
             assert!(!correction.evidence.is_empty(), "{}: a correction without evidence", callout.id);
         }
     }
@@ -69,7 +71,8 @@ fn a_misspelt_name_reaches_no_rule_and_is_corrected() {
         }
     }
     for wrong in MISSPELT {
-        let corrected = catalog.callouts.values().flat_map(|c| &c.corrections).any(|c| c.as_written.contains(wrong));
+        let corrected =
+            catalog.callouts.values().flat_map(|c| &c.details().corrections).any(|c| c.as_written.contains(wrong));
         assert!(corrected, "`{wrong}` is corrected nowhere");
     }
 }
@@ -90,11 +93,11 @@ fn protocols_the_page_gets_wrong_are_right() {
 fn entries_give_account_of_themselves() {
     for callout in model::catalog().callouts.values() {
         assert!(
-            callout.class == Class::Function || callout.data.is_some(),
+            callout.class == Class::Function || callout.details().data.is_some(),
             "{}: telemetry without what it sends",
             callout.id
         );
-        assert!(callout.blocked == BlockedLevel::None || callout.blocked_effect.is_some(), "{}", callout.id);
+        assert!(callout.blocked == BlockedLevel::None || callout.details().blocked_effect.is_some(), "{}", callout.id);
         assert!(!callout.endpoints.is_empty() || callout.slot.is_some(), "{}", callout.id);
     }
 }

@@ -39,7 +39,7 @@ pub fn of(catalog: &Catalog, page: &Page, text: &str) -> Coverage {
     let known = catalog.sources.get(&page.source).and_then(|document| document.sha256.as_ref());
     let drifted = known.is_some_and(|hash| *hash != sha256(text));
     let mut cited: BTreeMap<usize, Vec<(&Id, &Citation)>> = BTreeMap::new();
-    let callouts = catalog.callouts.iter().map(|(id, callout)| (id, &callout.sources));
+    let callouts = catalog.callouts.iter().map(|(id, callout)| (id, &callout.details().sources));
     let others = catalog.not_callouts.iter().map(|(id, entry)| (id, &entry.sources));
     for (id, citations) in callouts.chain(others) {
         for citation in citations.iter().filter(|c| c.source == page.source && c.path.is_none()) {
@@ -52,7 +52,8 @@ pub fn of(catalog: &Catalog, page: &Page, text: &str) -> Coverage {
         let citations = cited.get(&line).map_or(&[][..], Vec::as_slice);
         let misquoted =
             citations.iter().filter(|(_, c)| c.quote.as_ref().is_some_and(|quote| !words.contains(quote.as_str())));
-        let corrections = citations.iter().filter_map(|(id, _)| catalog.callouts.get(*id)).flat_map(|c| &c.corrections);
+        let corrections =
+            citations.iter().filter_map(|(id, _)| catalog.callouts.get(*id)).flat_map(|c| &c.details().corrections);
         let mut corrections: Vec<String> =
             corrections.filter(|c| words.contains(&c.as_written)).map(|c| c.right.to_string()).collect();
         corrections.sort();

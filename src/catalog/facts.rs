@@ -48,7 +48,7 @@ pub fn of_release(catalog: &Catalog, release: &KnownRelease<'_>) -> Facts {
 pub fn of_catalog(catalog: &Catalog) -> Facts {
     let mut facts = Facts::new();
     for callout in catalog.callouts.values() {
-        for (family, interval) in &callout.releases {
+        for (family, interval) in &callout.details().releases {
             state(callout, &format!("{family} {interval}"), &mut facts);
         }
     }

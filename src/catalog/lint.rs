@@ -31,8 +31,13 @@ fn written(catalog: &Catalog) -> BTreeMap<&Endpoint, Vec<(&Id, &Span)>> {
         }
     }
     for callout in catalog.callouts.values() {
-        let provided: BTreeSet<&Endpoint> =
-            callout.providers.iter().filter_map(|id| catalog.providers.get(id)).flat_map(|p| &p.endpoints).collect();
+        let provided: BTreeSet<&Endpoint> = callout
+            .details()
+            .providers
+            .iter()
+            .filter_map(|id| catalog.providers.get(id))
+            .flat_map(|p| &p.endpoints)
+            .collect();
         for endpoint in callout.endpoints.iter().filter(|endpoint| !provided.contains(endpoint)) {
             written.entry(endpoint).or_default().push((&callout.id, &callout.span));
         }
@@ -84,13 +89,13 @@ fn spelling_twins(catalog: &Catalog, findings: &mut Findings) {
 }
 
 fn unused(catalog: &Catalog, findings: &mut Findings) {
-    let providers: BTreeSet<&Id> = catalog.callouts.values().flat_map(|c| &c.providers).collect();
+    let providers: BTreeSet<&Id> = catalog.callouts.values().flat_map(|c| &c.details().providers).collect();
     let features: BTreeSet<&Id> = catalog.callouts.values().filter_map(|c| c.feature.as_ref()).collect();
     let cited = |citations: &[crate::callout::Citation]| citations.iter().map(|c| c.source.clone()).collect::<Vec<_>>();
     let mut sources: BTreeSet<Id> = BTreeSet::new();
     for callout in catalog.callouts.values() {
-        sources.extend(cited(&callout.sources));
-        sources.extend(callout.corrections.iter().flat_map(|c| cited(&c.evidence)));
+        sources.extend(cited(&callout.details().sources));
+        sources.extend(callout.details().corrections.iter().flat_map(|c| cited(&c.evidence)));
     }
     sources.extend(catalog.providers.values().flat_map(|p| cited(&p.sources)));
     sources.extend(catalog.not_callouts.values().flat_map(|n| [cited(&n.sources), cited(&n.evidence)].concat()));
@@ -104,7 +109,7 @@ fn unused(catalog: &Catalog, findings: &mut Findings) {
 
 /// A release that no line holds is a slip: the entry would begin or end where nothing is.
 fn bounds(catalog: &Catalog, callout: &Callout, findings: &mut Findings) {
-    for (family, Interval { since, until }) in &callout.releases {
+    for (family, Interval { since, until }) in &callout.details().releases {
         let known =
             |release: &&Release| catalog.lines.iter().any(|l| l.family == *family && release.is_within(&l.release));
         for release in since.iter().chain(until).filter(|release| !known(release)) {
@@ -117,8 +122,8 @@ fn bounds(catalog: &Catalog, callout: &Callout, findings: &mut Findings) {
 }
 
 fn overlaps(callout: &Callout, findings: &mut Findings) {
-    for (i, (family, a)) in callout.releases.iter().enumerate() {
-        for (_, b) in callout.releases[i + 1..].iter().filter(|(other, _)| other == family) {
+    for (i, (family, a)) in callout.details().releases.iter().enumerate() {
+        for (_, b) in callout.details().releases[i + 1..].iter().filter(|(other, _)| other == family) {
             let before =
                 |x: &Interval, y: &Interval| x.until.as_ref().zip(y.since.as_ref()).is_some_and(|(u, s)| s.is_after(u));
             if !before(a, b) && !before(b, a) {
@@ -132,7 +137,7 @@ fn overlaps(callout: &Callout, findings: &mut Findings) {
 }
 
 fn evidence(callout: &Callout, findings: &mut Findings) {
-    if callout.corrections.iter().any(|correction| correction.evidence.is_empty()) {
+    if callout.details().corrections.iter().any(|correction| correction.evidence.is_empty()) {
         let message = format!("`{}` corrects a document without evidence", callout.id);
         findings.push(Diagnostic::new(Code::NoEvidence, message).at(callout.span.clone(), ""));
     }

@@ -132,7 +132,7 @@ fn list(run: &mut Run, catalog: &Catalog, args: &List) -> Result<(), Stop> {
         let on_page = catalog
             .pages
             .iter()
-            .any(|page| callout.sources.iter().any(|c| c.source == page.source && c.path.is_none()));
+            .any(|page| callout.details().sources.iter().any(|c| c.source == page.source && c.path.is_none()));
         let leads = |host: &String| callout.endpoints.iter().any(|e| e.to_string().eq_ignore_ascii_case(host));
         (on_page || !args.documented)
             && !(on_page && args.undocumented)
@@ -194,9 +194,9 @@ fn markdown(out: &mut impl Write, catalog: &Catalog, callouts: &[&Callout]) -> s
             origins(callout, ", "),
             callout.class.as_str(),
             cell(feature),
-            text(&callout.frequency),
-            text(&callout.blocked_effect),
-            text(&callout.off_switch),
+            text(&callout.details().frequency),
+            text(&callout.details().blocked_effect),
+            text(&callout.details().off_switch),
         )?;
     }
     Ok(())
@@ -286,10 +286,10 @@ fn show_callout(out: &mut impl Write, run: &Run, catalog: &Catalog, callout: &Ca
     row("opened by", &origins.join(", "))?;
     row("class", callout.class.as_str())?;
     row("feature", callout.feature.as_ref().map_or("none: the base system does it by itself", Id::as_str))?;
-    for (family, interval) in &callout.releases {
+    for (family, interval) in &callout.details().releases {
         row("releases", &format!("{family}: {interval}"))?;
     }
-    for provider in &callout.providers {
+    for provider in &callout.details().providers {
         let about = catalog.providers.get(provider).map_or("", |p| p.about.as_str());
         row("provider", &format!("{provider}: {about}"))?;
         if let Some(list) = catalog.providers.get(provider).and_then(|p| p.ranges.as_ref()) {
@@ -297,15 +297,15 @@ fn show_callout(out: &mut impl Write, run: &Run, catalog: &Catalog, callout: &Ca
             row("prefixes", format!("{} {}", list.from, paths.join(" ")).trim_end())?;
         }
     }
-    if let Some(frequency) = &callout.frequency {
+    if let Some(frequency) = &callout.details().frequency {
         row("how often", frequency.as_str())?;
     }
-    if let Some(data) = &callout.data {
+    if let Some(data) = &callout.details().data {
         row("sends", data.as_str())?;
     }
-    let effect = callout.blocked_effect.as_ref().map_or("", Text::as_str);
+    let effect = callout.details().blocked_effect.as_ref().map_or("", Text::as_str);
     row("if blocked", &format!("{} ({})", effect, callout.blocked.as_str()))?;
-    if let Some(off) = &callout.off_switch {
+    if let Some(off) = &callout.details().off_switch {
         row("off-switch", off.as_str())?;
     }
     row("strict site", callout.strict.as_str())?;
@@ -314,10 +314,10 @@ fn show_callout(out: &mut impl Write, run: &Run, catalog: &Catalog, callout: &Ca
     let (line, _) = run.sources.line_column(&callout.span);
     row("written in", &format!("{}:{line}", source.path))?;
     writeln!(out, "\nSources:")?;
-    for citation in &callout.sources {
+    for citation in &callout.details().sources {
         show_citation(out, catalog, citation, "  ")?;
     }
-    for correction in &callout.corrections {
+    for correction in &callout.details().corrections {
         writeln!(out, "\nCorrected: {}\n  as written: {}", correction.right, correction.as_written)?;
         for citation in &correction.evidence {
             show_citation(out, catalog, citation, "  ")?;
@@ -380,16 +380,16 @@ fn as_json(callout: &Callout) -> Value {
         "hosts": callout.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "slot": callout.slot.as_ref().map(Id::as_str),
         "ports": callout.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "releases": callout.releases.iter().map(interval).collect::<Vec<_>>(),
-        "providers": callout.providers.iter().map(Id::as_str).collect::<Vec<_>>(),
-        "frequency": text(&callout.frequency),
-        "data": text(&callout.data),
-        "blocked": {"level": callout.blocked.as_str(), "effect": text(&callout.blocked_effect)},
-        "off_switch": text(&callout.off_switch),
+        "releases": callout.details().releases.iter().map(interval).collect::<Vec<_>>(),
+        "providers": callout.details().providers.iter().map(Id::as_str).collect::<Vec<_>>(),
+        "frequency": text(&callout.details().frequency),
+        "data": text(&callout.details().data),
+        "blocked": {"level": callout.blocked.as_str(), "effect": text(&callout.details().blocked_effect)},
+        "off_switch": text(&callout.details().off_switch),
         "strict": callout.strict.as_str(),
         "confidence": callout.confidence.as_str(),
-        "sources": callout.sources.iter().map(citation_json).collect::<Vec<_>>(),
-        "corrections": callout.corrections.iter().map(|c| json!({
+        "sources": callout.details().sources.iter().map(citation_json).collect::<Vec<_>>(),
+        "corrections": callout.details().corrections.iter().map(|c| json!({
             "as_written": c.as_written,
             "right": c.right.as_str(),
             "evidence": c.evidence.iter().map(citation_json).collect::<Vec<_>>(),

@@ -50,7 +50,7 @@ fn rows(entry: &Entry) -> Vec<(&'static str, String)> {
     rows.extend(entry.stops.iter().map(|stop| (stop.target, stopped(stop))));
     rows.extend(entry.remains.iter().map(|remains| ("remains", remains.clone())));
     rows.push(("costs", costs(entry)));
-    rows.push(("switch", callout.off_switch.as_ref().map_or("not known", Text::as_str).to_owned()));
+    rows.push(("switch", callout.details().off_switch.as_ref().map_or("not known", Text::as_str).to_owned()));
     rows
 }
 
@@ -140,8 +140,8 @@ fn entry(entry: &Entry) -> Value {
         "uncovered": words(&entry.uncovered),
         "stops": entry.stops.iter().map(stop).collect::<Vec<_>>(),
         "remains": entry.remains,
-        "costs": {"level": callout.blocked.as_str(), "effect": callout.blocked_effect.as_ref().map(Text::as_str)},
-        "off_switch": callout.off_switch.as_ref().map(Text::as_str),
+        "costs": {"level": callout.blocked.as_str(), "effect": callout.details().blocked_effect.as_ref().map(Text::as_str)},
+        "off_switch": callout.details().off_switch.as_ref().map(Text::as_str),
     })
 }
 
@@ -232,6 +232,6 @@ fn stopped(stop: &Stopped) -> String {
 
 fn costs(entry: &Entry) -> String {
     let callout = &entry.callout;
-    let effect = callout.blocked_effect.as_ref().map_or("not known", Text::as_str);
+    let effect = callout.details().blocked_effect.as_ref().map_or("not known", Text::as_str);
     if costs_nothing(callout) { effect.to_owned() } else { format!("{effect} ({})", callout.blocked.as_str()) }
 }
