@@ -421,7 +421,7 @@ impl<'a> FromIterator<&'a Self> for AddrSet {
             v4.extend_from_slice(&set.v4);
             v6.extend_from_slice(&set.v6);
         }
-        // One alone is in order: of a million prefixes to be sorted again is a tenth of the merge.
+        // One alone is in order already.
         Self::of(if of_v4 > 1 { merged(v4) } else { v4 }, if of_v6 > 1 { merged(v6) } else { v6 })
     }
 }
