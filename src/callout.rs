@@ -3,7 +3,6 @@
 //! The shape is shared by the catalog's entries and by the extra ones a site adds in its profile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -149,11 +148,6 @@ impl Endpoint {
     /// # Errors
     /// The finding's code and message, without a place.
     pub fn parse(text: &str) -> Result<Self, (Code, String)> {
-        // Most literals are this, and a site may have a hundred thousand.
-        let mapped = |addr: &IpAddr| matches!(addr, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-        if let Some(addr) = addrs::list::plain_address(text).filter(|addr| !mapped(addr)) {
-            return Ok(Self::Net(addr.into()));
-        }
         // Only a message needs it, and of a hundred thousand few are wrong.
         let shown = || quoted(text);
         if let Some(parent) = text.strip_prefix("*.") {
@@ -173,11 +167,10 @@ impl Endpoint {
             return Service::parse(text).map(Self::Service).map_err(|e| (Code::BadHost, format!("`{}` {e}", shown())));
         }
         // One colon is a port behind a name or an IPv4 address; IPv6 has two at least.
-        let like_address = text.matches(':').count() > 1 && !text.contains("://")
-            || text
-                .split('/')
-                .next()
-                .is_some_and(|a| !a.is_empty() && a.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+        let colons = text.bytes().filter(|byte| *byte == b':').count();
+        let mut addr = text.bytes().take_while(|byte| *byte != b'/').peekable();
+        let like_address = colons > 1 && !text.contains("://")
+            || addr.peek().is_some() && addr.all(|byte| byte.is_ascii_digit() || byte == b'.');
         if like_address {
             return parse_prefix(text).map(Self::Net).map_err(|e| (Code::BadPrefix, format!("`{}` {e}", shown())));
         }

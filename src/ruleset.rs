@@ -256,8 +256,7 @@ impl Rule {
     /// Every address of the rule.
     #[must_use]
     pub fn addrs(&self) -> AddrSet {
-        let lists = self.destinations.iter().filter_map(|d| d.widened.as_ref()).map(|widened| &widened.addrs);
-        self.destinations.iter().map(|d| &d.addrs).chain(lists).collect()
+        self.destinations.iter().map(|d| &d.addrs).chain(self.listed()).collect()
     }
 
     /// The addresses its names lead to, one by one, without those a prefix of the rule holds already.
@@ -279,8 +278,7 @@ impl Rule {
         // What is left of them: a prefix may be dropped, and a denial accepted at a part of it.
         let is_net =
             |d: &&Destination| matches!(d.endpoint, Endpoint::Net(net) if net.prefix_len() < net.max_prefix_len());
-        let lists = self.destinations.iter().filter_map(|d| d.widened.as_ref()).map(|widened| &widened.addrs);
-        self.destinations.iter().filter(is_net).map(|d| &d.addrs).chain(lists).collect()
+        self.destinations.iter().filter(is_net).map(|d| &d.addrs).chain(self.listed()).collect()
     }
 
     /// The lists that widen it.
@@ -289,10 +287,20 @@ impl Rule {
         self.destinations.iter().flat_map(Destination::lists).collect()
     }
 
+    /// What its lists hold, of each destination that has some.
+    fn listed(&self) -> impl Iterator<Item = &AddrSet> {
+        self.destinations.iter().filter_map(|d| d.widened.as_ref()).map(|widened| &widened.addrs)
+    }
+
     /// The addresses and prefixes the rule names itself, without asking anybody.
     #[must_use]
     pub fn literals(&self) -> AddrSet {
-        self.destinations.iter().filter(|d| matches!(d.endpoint, Endpoint::Net(_))).map(|d| &d.addrs).collect()
+        self.each_literal().collect()
+    }
+
+    /// The same one by one.
+    pub fn each_literal(&self) -> impl Iterator<Item = &AddrSet> {
+        self.destinations.iter().filter(|d| matches!(d.endpoint, Endpoint::Net(_))).map(|d| &d.addrs)
     }
 
     /// Every name of the rule, sorted, none covered by another.
@@ -319,13 +327,17 @@ impl Ruleset {
     /// Nothing limits the others, so an allow for them would be no rule, or open what somebody else closes.
     #[must_use]
     pub fn bound(&self, rule: &Rule) -> BTreeSet<Origin> {
-        rule.origins.iter().filter(|o| rule.action == Action::Deny || self.is_limited(o)).copied().collect()
+        rule.origins.iter().filter(|origin| self.binds(rule, origin)).copied().collect()
     }
 
     /// Whether there are such origins.
     #[must_use]
     pub fn is_bound(&self, rule: &Rule) -> bool {
-        rule.origins.iter().any(|origin| rule.action == Action::Deny || self.is_limited(origin))
+        rule.origins.iter().any(|origin| self.binds(rule, origin))
+    }
+
+    fn binds(&self, rule: &Rule, origin: &Origin) -> bool {
+        rule.action == Action::Deny || self.is_limited(origin)
     }
 
     /// The clients of these origins.
@@ -481,7 +493,7 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     let last = |(rule, literals): &(&Rule, &AddrSet)| !literals.is_empty() || !rule.lists().is_empty();
     if let Some((rule, _)) = rules.iter().zip(&literals).rfind(last) {
         let allows = || rules.iter().zip(&literals).filter(|(rule, _)| rule.action == Action::Allow);
-        let listed = allows().flat_map(|(rule, _)| rule.destinations.iter().map(Destination::listed));
+        let listed = allows().flat_map(|(rule, _)| rule.listed());
         let all = allows().map(|(_, literals)| literals).chain(listed).collect();
         refuse_wide(&all, &rule.callout.span, "all entries", findings);
     }

@@ -140,42 +140,35 @@ fn require(entry: &mut Map<String, Value>, keys: &[&str]) {
     }
 }
 
+/// The schema of a type that stands in a file as another does.
+macro_rules! stands_as {
+    ($inner:ty) => {
+        fn inline_schema() -> bool {
+            <$inner>::inline_schema()
+        }
+
+        fn schema_name() -> Cow<'static, str> {
+            <$inner>::schema_name()
+        }
+
+        fn schema_id() -> Cow<'static, str> {
+            <$inner>::schema_id()
+        }
+
+        fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+            <$inner>::json_schema(generator)
+        }
+    };
+}
+
 /// It is a text, wherever its bytes are.
 impl JsonSchema for Word<'_> {
-    fn inline_schema() -> bool {
-        String::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        String::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        String::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
-    }
+    stands_as!(String);
 }
 
 /// A place says nothing about what stands there.
 impl<T: JsonSchema> JsonSchema for Spanned<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
+    stands_as!(T);
 }
 
 /// Checked types, each with the schema of the text it is read from.

@@ -462,7 +462,7 @@ fn fill(body: &Value, rows: &Value, named: Kwargs) -> Result<Value, Error> {
     let Some(table) = rows.downcast_object::<Table>() else {
         return Err(invalid(format!("`fill` takes rows, and this is a value of kind {}", rows.kind())));
     };
-    refuse(text::forbidden_in_lines(table.text()))?;
+    refuse(table.forbidden())?;
     let mut texts = Vec::new();
     for name in named.args() {
         texts.push((name.to_owned(), checked(&named.get(name)?)?));

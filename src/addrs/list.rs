@@ -167,17 +167,15 @@ pub(crate) fn groups(text: &[u8]) -> Option<(u128, usize)> {
     }
 }
 
-/// An address in one of its usual spellings, and nothing else.
-pub(crate) fn plain_address(text: &str) -> Option<IpAddr> {
-    let v4 = || octets(text.as_bytes()).map(|(addr, length)| (IpAddr::V4(addr.into()), length));
-    let v6 = || groups(text.as_bytes()).map(|(addr, length)| (IpAddr::V6(addr.into()), length));
-    v4().or_else(v6).filter(|&(_, length)| length == text.len()).map(|(addr, _)| addr)
-}
-
 /// Reads one address. The usual spellings have a quick way.
 #[must_use]
 pub fn read_one(text: &str) -> Option<IpAddr> {
-    plain_address(text).or_else(|| text.parse().ok())
+    let v4 = || octets(text.as_bytes()).map(|(addr, length)| (IpAddr::V4(addr.into()), length));
+    let v6 = || groups(text.as_bytes()).map(|(addr, length)| (IpAddr::V6(addr.into()), length));
+    match v4().or_else(v6) {
+        Some((addr, length)) if length == text.len() => Some(addr),
+        _ => text.parse().ok(),
+    }
 }
 
 fn slowly(text: &str) -> Result<IpNet, &'static str> {

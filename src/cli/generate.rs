@@ -171,23 +171,19 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
 type Stage = fn(&Path, &BTreeMap<String, String>, &[&str]) -> Result<Staged, files::FileError>;
 
 /// Puts the files of a run beside their places, in the order they are to be put there.
-fn stage(
-    run: &mut Run,
-    output: &Output,
-    retired: &BTreeMap<String, String>,
-    stage: Stage,
-) -> Result<[Staged; 2], Stop> {
+fn stage(run: &mut Run, output: &Output, retired: &BTreeMap<String, String>, stage: Stage) -> Result<Staged, Stop> {
     // First, so that a run that is killed half-way leaves no new file without the list of what was in the old one.
-    let first = stage(&output.folder, retired, &[]).or_else(|e| run.stop(resolve::unwritable(&e)))?;
+    let mut first = stage(&output.folder, retired, &[]).or_else(|e| run.stop(resolve::unwritable(&e)))?;
     let files = stage(&output.folder, &output.files, &output.owned());
-    Ok([first, files.or_else(|e| run.stop(resolve::unwritable(&e)))?])
+    first.append(files.or_else(|e| run.stop(resolve::unwritable(&e)))?);
+    Ok(first)
 }
 
 /// What was made of one site of many.
 struct Made {
     output: Output,
     /// What waits to be put in its place; nothing with `--check`.
-    staged: Vec<Staged>,
+    staged: Staged,
     removed: Vec<PathBuf>,
     written: usize,
     /// With `--check`: the targets whose files are not what they should be.
@@ -213,7 +209,7 @@ fn sites(run: &mut Run, args: &Generate, named: &[&'static Target], plan: Plan) 
     };
     let mut made = many::each("generating", sites, make);
     run.step("rules and files");
-    let all = made.iter().filter_map(|outcome| outcome.value.as_ref()).flat_map(|made| &made.staged);
+    let all = made.iter().filter_map(|outcome| outcome.value.as_ref()).map(|made| &made.staged);
     files::sync(all).or_else(|e| run.stop(resolve::unwritable(&e)))?;
     made = many::each("writing", made, put);
     run.step("writing");
@@ -262,29 +258,25 @@ fn make(
     }
     let retired = retire(run, &folder, &mut rendered, all)?;
     let output = Output::new(folder, rendered, all);
-    let (mut staged, mut differ) = (Vec::new(), Vec::new());
+    let (mut staged, mut differ) = (Staged::default(), Vec::new());
     if args.check {
         let differences = found_differences(run, &output)?;
         differ = differences.iter().map(|(target, _)| *target).collect();
         differ.dedup();
         run.findings.extend(differences.into_iter().map(|(_, difference)| difference));
     } else {
-        staged.extend(stage(run, &output, &retired, files::stage_unsynced)?);
+        staged = stage(run, &output, &retired, files::stage_unsynced)?;
     }
-    let removed = staged.iter().flat_map(|files| files.stale().to_vec()).collect();
-    let written = staged.iter().map(Staged::written).sum();
+    let (removed, written) = (staged.stale().to_vec(), staged.written());
     Ok(Made { output, staged, removed, written, differ })
 }
 
 /// Puts the files of one site in their places.
 fn put(mut outcome: Outcome<Made>) -> Outcome<Made> {
     let staged = outcome.value.as_mut().map(|made| std::mem::take(&mut made.staged)).unwrap_or_default();
-    for files in staged {
-        if let Err(error) = files.commit() {
-            outcome.findings.push(resolve::unwritable(&error));
-            outcome.value = None;
-            break;
-        }
+    if let Err(error) = staged.commit() {
+        outcome.findings.push(resolve::unwritable(&error));
+        outcome.value = None;
     }
     // The texts were needed until here, and there are many.
     if let Some(made) = &mut outcome.value {

@@ -142,7 +142,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     for rule in super::seen_on_host(ruleset, settings.hook == Hook::Output, &mut losses) {
-        let numbers = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
+        let &mut (_, begin, end) = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
             let origins = ruleset.bound(rule);
             let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
             let begin = sources.len();
@@ -151,7 +151,6 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             }
             (origins, begin, sources.len())
         });
-        let &mut (_, begin, end) = numbers;
         if begin == end {
             continue;
         }

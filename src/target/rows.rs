@@ -6,18 +6,12 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::text::{Id, Text};
+use crate::text::{self, Id, Text};
 
 /// One text of a row.
 pub(super) trait Cell {
     /// Writes it behind what is there.
     fn write(&self, out: &mut String);
-}
-
-impl Cell for str {
-    fn write(&self, out: &mut String) {
-        out.push_str(self);
-    }
 }
 
 impl Cell for &str {
@@ -63,7 +57,8 @@ pub(super) struct Rows<const N: usize>(Table);
 
 impl<const N: usize> Rows<N> {
     pub(super) fn new(columns: &'static [&'static str; N]) -> Self {
-        Self(Table { columns, text: String::new(), ends: Vec::new(), order: Vec::new(), many: vec![false; N] })
+        let many = vec![false; N];
+        Self(Table { columns, text: String::new(), forbidden: None, ends: Vec::new(), order: Vec::new(), many })
     }
 
     pub(super) fn push(&mut self, cells: [&dyn Cell; N]) {
@@ -80,6 +75,7 @@ impl<const N: usize> Rows<N> {
     /// All of them, in the order in which they came.
     pub(super) fn done(mut self) -> Table {
         self.0.text.shrink_to_fit();
+        self.0.forbidden = text::forbidden_in_lines(&self.0.text);
         self.0
     }
 
@@ -97,6 +93,8 @@ impl<const N: usize> Rows<N> {
 pub(super) struct Table {
     columns: &'static [&'static str],
     text: String,
+    /// What stands in some cell and may not be written: a table is filled into several places, and looked at once.
+    forbidden: Option<char>,
     /// Where each cell ends, row by row as they came.
     ends: Vec<usize>,
     /// The rows in their order, by when they came.
@@ -121,9 +119,9 @@ impl Table {
         self.columns
     }
 
-    /// The texts of all cells.
-    pub(super) fn text(&self) -> &str {
-        &self.text
+    /// What stands in some cell and may not be written into a rule file.
+    pub(super) fn forbidden(&self) -> Option<char> {
+        self.forbidden
     }
 
     /// A cell by the place of its row and the name of its column.

@@ -360,8 +360,7 @@ fn client_group(name: &str, addrs: &AddrSet) -> Clients {
 
 fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
     let patterns: BTreeSet<NamePattern> = prune(rules.iter().flat_map(|rule| rule.names())).into_iter().collect();
-    let destinations = rules.iter().flat_map(|rule| &rule.destinations);
-    let literals = destinations.filter(|d| matches!(d.endpoint, Endpoint::Net(_))).map(|d| &d.addrs).collect();
+    let literals = rules.iter().flat_map(|rule| rule.each_literal()).collect();
     // An entry that a wildcard of another covers stands behind that wildcard.
     let mut ids: BTreeMap<NamePattern, BTreeSet<&str>> = BTreeMap::new();
     for rule in rules {
