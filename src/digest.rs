@@ -17,7 +17,9 @@ pub fn sha256_of(texts: &[&str]) -> String {
         hasher.update(text.as_bytes());
     }
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
-    hasher.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut digits = String::with_capacity(64);
+    digits.extend(hasher.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    digits
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::text::{self, quoted};
 
 use loss::Loss;
 use rows::{Cell, Table};
+use texts::{RuleTexts, Texts};
 use wall::Wall;
 
 /// Declares the targets once: their modules and the list of them.
@@ -39,6 +40,7 @@ macro_rules! targets {
 pub mod loss;
 mod names;
 mod rows;
+pub mod texts;
 pub mod wall;
 
 targets! { cilium, dnsmasq, hosts, lists, nftables, opnsense, pf, rpz, squid, unbound }
@@ -67,7 +69,7 @@ pub struct Target {
     /// What it makes of traffic; `None` where it lets nothing out and holds nothing back.
     pub wall: for<'a> fn(&'a Ruleset) -> Option<Wall<'a>>,
     /// What to write, and what that lacks. Faults become findings; `None` with an error.
-    pub plan: fn(&Ruleset, &mut Findings) -> Option<Plan>,
+    pub plan: fn(&Texts<'_>, &mut Findings) -> Option<Plan>,
     /// What stops what a denial is about, and how that is told in the files.
     pub stops: fn(&Ruleset, &Rule) -> Stop,
     /// What a rule is called there, and in its log; without a rule, what denies all the rest. `None` where it has no such
@@ -248,7 +250,7 @@ pub fn render(
     sources: &mut Sources,
     findings: &mut Findings,
 ) -> Option<Vec<File>> {
-    render_from(&Templates::default(), target, ruleset, replaced, sources, findings)
+    render_from(&Templates::default(), target, &Texts::of(ruleset), replaced, sources, findings)
 }
 
 /// Templates of some targets, read once for many sites.
@@ -293,17 +295,19 @@ fn parse(
     Some(Parsed { env, ids })
 }
 
-/// The same as [`render`], by templates that were read before where they are there.
+/// The same as [`render`], by templates that were read before where they are there, and with texts that other targets of the
+/// site have as well.
 pub fn render_from(
     templates: &Templates,
     target: &Target,
-    ruleset: &Ruleset,
+    texts: &Texts<'_>,
     replaced: &BTreeMap<String, SourceId>,
     sources: &mut Sources,
     findings: &mut Findings,
 ) -> Option<Vec<File>> {
     let mark = findings.mark();
-    let Plan { pages, mut losses } = (target.plan)(ruleset, findings)?;
+    let Plan { pages, mut losses } = (target.plan)(texts, findings)?;
+    let ruleset = texts.ruleset;
     losses.extend(loss::without_clients(ruleset));
     loss::tell(target.name, &losses, ruleset.settings.losses_of(target.name), findings);
     if findings.errors_since(mark) {
@@ -797,13 +801,18 @@ fn is_browsers(ruleset: &Ruleset, rule: &Rule) -> bool {
 }
 
 /// A target on the appliance itself never sees the administrator's browser. Returns the rules it does see.
-fn seen_on_host<'a>(ruleset: &'a Ruleset, on_host: bool, losses: &mut Vec<Loss>) -> Vec<&'a Rule> {
-    let unseen = |rule: &&Rule| on_host && is_browsers(ruleset, rule);
+fn seen_on_host<'a>(
+    texts: &'a Texts<'_>,
+    on_host: bool,
+    losses: &mut Vec<Loss>,
+) -> impl Iterator<Item = (&'a Rule, RuleTexts<'a>)> {
+    let ruleset = texts.ruleset;
+    let unseen = move |rule: &Rule| on_host && is_browsers(ruleset, rule);
     losses.extend(ruleset.rules.iter().filter(|rule| rule.action == Action::Deny && unseen(rule)).map(|rule| {
         let text = format!("{}: the browser of the administrator is never seen on the appliance itself", rule.key);
         Loss { origin: Some(Origin::Browser), ..Loss::of(rule, &loss::BROWSER_UNSEEN, text) }
     }));
-    ruleset.rules.iter().filter(|rule| !unseen(rule)).collect()
+    texts.rules().filter(move |(rule, _)| !unseen(rule))
 }
 
 /// A name of at most `max` characters: cut and told apart by a hash where it is longer.

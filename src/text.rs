@@ -39,6 +39,13 @@ pub fn forbidden_in_lines(text: &str) -> Option<char> {
     if is_plain(text, |byte| byte == b'\n') { None } else { text.lines().find_map(forbidden) }
 }
 
+/// How many lines end in a text: a filtered count takes eight times as long, and files have millions of bytes.
+#[must_use]
+pub fn line_ends(text: &str) -> usize {
+    let few = |bytes: &[u8]| bytes.iter().fold(0_u8, |ends, &byte| ends + u8::from(byte == b'\n'));
+    text.as_bytes().chunks(usize::from(u8::MAX)).map(|bytes| usize::from(few(bytes))).sum()
+}
+
 /// Whether a text is of ASCII that may be printed, as nearly every one is, and of `more`. Files have millions of bytes:
 /// looking at all of them together takes a tenth.
 fn is_plain(text: &str, more: impl Fn(u8) -> bool) -> bool {
@@ -264,6 +271,13 @@ mod tests {
         }
         assert!(Text::parse(&"a".repeat(TEXT_MAX + 1)).is_err());
         assert!(Text::parse("Updates; until 25.10.1 (SCALE) #1 {x} $y ü").is_ok());
+    }
+
+    #[test]
+    fn lines_are_counted_however_many() {
+        for text in ["", "a", "\n", "a\nb\n", &"\n".repeat(255), &"\n".repeat(256), &"ab\n".repeat(1000)] {
+            assert_eq!(line_ends(text), text.matches('\n').count());
+        }
     }
 
     #[test]

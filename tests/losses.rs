@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use outgate::diagnostic::{Code, Findings};
 use outgate::ruleset;
 use outgate::source::Sources;
+use outgate::target::texts::Texts;
 use outgate::target::{self, TARGETS, loss};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -165,7 +166,7 @@ fn what_is_lost_is_told_once_and_written_once() {
         ("opnsense", "sharing-unknown", Code::OutOfReach),
     ] {
         let target = target::find(name).unwrap();
-        let plan = (target.plan)(&rules, &mut Findings::default()).unwrap();
+        let plan = (target.plan)(&Texts::of(&rules), &mut Findings::default()).unwrap();
         let lost: Vec<_> = plan.losses.iter().filter(|loss| loss.kind.name == kind).collect();
         assert!(!lost.is_empty(), "{name}: {kind}");
         assert!(lost.iter().all(|loss| loss.kind.code == Some(code)));

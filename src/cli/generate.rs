@@ -21,6 +21,7 @@ use crate::report;
 use crate::report::sites::{self as summary, Line, State};
 use crate::ruleset::{self, Ruleset};
 use crate::source::SourceId;
+use crate::target::texts::Texts;
 use crate::target::{self, File, Layer, TARGETS, Target, Templates, loss};
 
 #[derive(Args)]
@@ -120,10 +121,11 @@ pub(super) fn run(run: &mut Run, args: &Generate) -> Result<(), Stop> {
     let writes = !args.check && !args.stdout;
     let (mut retired, mut staged) = (BTreeMap::new(), Staged::default());
     let replaced = run.templates(args.templates.as_deref())?;
+    let texts = Texts::of(&ruleset);
     for target in output.concerned(&targets) {
         let rendered = targets.iter().any(|own| own.name == target.name);
         let mut files = match rendered {
-            true => files_of(run, &ruleset, target, &replaced).unwrap_or_default(),
+            true => files_of(run, &texts, target, &replaced).unwrap_or_default(),
             false => Vec::new(),
         };
         if run.findings.has_errors() {
@@ -368,9 +370,11 @@ pub(super) fn render(
     let ruleset = rules(run, given, targets)?;
     let replaced = run.templates(templates)?;
     let mut rendered = Rendered::new();
+    let texts = Texts::of(&ruleset);
     for target in targets {
-        rendered.extend(files_of(run, &ruleset, target, &replaced).map(|files| (*target, files)));
+        rendered.extend(files_of(run, &texts, target, &replaced).map(|files| (*target, files)));
     }
+    drop(texts);
     Ok((ruleset, rendered))
 }
 
@@ -395,12 +399,12 @@ fn rules(run: &mut Run, given: &Given<'_>, targets: &[&'static Target]) -> Resul
 /// The files of one target; `None` where it cannot be rendered. `replaced`: templates of the user's own.
 fn files_of(
     run: &mut Run,
-    ruleset: &Ruleset,
+    texts: &Texts<'_>,
     target: &Target,
     replaced: &BTreeMap<String, SourceId>,
 ) -> Option<Vec<File>> {
     let read = std::sync::Arc::clone(&run.shared.templates);
-    target::render_from(&read, target, ruleset, replaced, &mut run.sources, &mut run.findings)
+    target::render_from(&read, target, texts, replaced, &mut run.sources, &mut run.findings)
 }
 
 /// Adds the lists of what earlier runs put on an enforcer and this one no longer holds, also for targets that are gone

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::wall::{Sight, Wall};
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, lists_left_out, name_losses, sharing_unknown};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Texts, Why, lists_left_out, name_losses, sharing_unknown};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -95,7 +95,8 @@ struct Range {
     last: u16,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Cilium::on("default");
     let settings = ruleset.settings.cilium.as_ref().unwrap_or(&default);
     let help = "nothing is needed: what a lookup returns is opened; packet filters have the list";

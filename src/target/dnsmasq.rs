@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::names::{self, Blocks, Names, Node, Reason, TTL, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target, Texts};
 use crate::diagnostic::Findings;
 use crate::ruleset::{Rule, Ruleset};
 use crate::settings::{Pins, Settings};
@@ -69,7 +69,8 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     })
 }
 
-fn plan(ruleset: &Ruleset, _: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, _: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let pins = ruleset.settings.dnsmasq.as_ref().map_or(Pins::default(), |settings| settings.pins);
     let names = Names::of(ruleset, pins);
     let mut losses = vec![names::every_client()];

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::names::{Names, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target, Texts};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Pins, Settings};
@@ -54,7 +54,8 @@ fn stops(_: &Ruleset, _: &Rule) -> Stop {
     Stop::NotHere("a hosts file blocks nothing".to_owned())
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     if ruleset.answered.is_none() {
         findings.push(
             Diagnostic::new(Code::NotInLock, "hosts: without a lock there is no address to write")

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::wall::{Sight, Wall};
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Why, address_losses, fit, lists_left_out, name_losses};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Texts, Why, address_losses, fit, lists_left_out, name_losses};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -123,7 +123,8 @@ fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
     })
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Lists::default();
     let settings = ruleset.settings.lists.as_ref().unwrap_or(&default);
     let mut losses = Vec::new();

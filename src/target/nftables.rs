@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::rows::{Cell, Rows, lines};
 use super::wall::Wall;
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Value, address_losses_but, names_by_address};
+use super::{By, Header, Layer, Mark, Page, Plan, RuleTexts, Stop, Target, Texts, Value, address_losses_but};
 use crate::addrs::AddrSet;
 use crate::callout::{Endpoint, Origin};
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -128,7 +128,8 @@ struct Clients<'a> {
     marks: Vec<&'a Marks>,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Nftables::default();
     let settings = ruleset.settings.nftables.as_ref().unwrap_or(&default);
     check(ruleset, settings, findings);
@@ -141,7 +142,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let (mut denied, mut allowed, mut by_dns) = (Rules::new("deny"), Rules::new("allow"), Vec::new());
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
-    for rule in super::seen_on_host(ruleset, settings.hook == Hook::Output, &mut losses) {
+    for (rule, texts) in super::seen_on_host(texts, settings.hook == Hook::Output, &mut losses) {
         let &mut (_, begin, end) = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
             let origins = ruleset.bound(rule);
             let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
@@ -155,14 +156,14 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             continue;
         }
         let (names, open) = fed_sets(rule, settings);
-        let mut servers = sets.of_servers(rule);
+        let mut servers = sets.of_servers(rule, texts);
         for set in &open {
             open_sets.push(&set.name, set.kind, false, &"");
         }
         servers.extend(open);
         by_dns.extend(names);
         let rules = if rule.action == Action::Deny { &mut denied } else { &mut allowed };
-        rules.add(rule, ruleset, begin, sources.get(begin..end).unwrap_or_default(), &servers);
+        rules.add(rule, texts, begin, sources.get(begin..end).unwrap_or_default(), &servers);
     }
     let seen = senders.into_values().filter(|(_, begin, end)| begin < end);
     let watched: BTreeSet<Origin> = seen.flat_map(|(origins, ..)| origins).chain(limited.iter().copied()).collect();
@@ -407,18 +408,18 @@ impl Sets {
         let addrs = &clients.addrs;
         if addrs.has_v4() {
             let set = format!("c_{}_4", clients.name);
-            self.share(&set, "ipv4_addr", true, &|out: &mut String| addrs.push_v4_list(out, BETWEEN));
+            self.share(&set, "ipv4_addr", true, &|out: &mut String| addrs.push_v4_list(out, "\n"));
             from.push(From::Address { family: "ip", set });
         }
         if addrs.has_v6() {
             let set = format!("c_{}_6", clients.name);
-            self.share(&set, "ipv6_addr", true, &|out: &mut String| addrs.push_v6_list(out, BETWEEN));
+            self.share(&set, "ipv6_addr", true, &|out: &mut String| addrs.push_v6_list(out, "\n"));
             from.push(From::Address { family: "ip6", set });
         }
         let macs: BTreeSet<&str> = clients.marks.iter().flat_map(|marks| &marks.macs).map(String::as_str).collect();
         if !macs.is_empty() {
             let set = format!("c_{}_mac", clients.name);
-            self.share(&set, "ether_addr", false, &macs.into_iter().collect::<Vec<_>>().join(BETWEEN));
+            self.share(&set, "ether_addr", false, &macs.into_iter().collect::<Vec<_>>().join("\n"));
             from.push(From::Mac { set });
         }
         let names: BTreeSet<&String> = clients.marks.iter().flat_map(|marks| &marks.interfaces).collect();
@@ -430,27 +431,23 @@ impl Sets {
 
     /// Adds the sets of a rule's servers, and returns them: single addresses in hash sets, which take a refresh element
     /// by element; prefixes in interval sets, merged.
-    fn of_servers(&mut self, rule: &Rule) -> Vec<Servers> {
+    fn of_servers(&mut self, rule: &Rule, texts: RuleTexts<'_>) -> Vec<Servers> {
         let key = rule.key.underscored();
-        let (hosts, nets) = rule.hosts_and_nets();
         let mut servers = Vec::new();
-        let mut add = |has: bool, short: &str, kind, interval, elements: &dyn Cell| {
-            if has {
+        let mut add = |short: &str, kind, interval, elements: &str| {
+            if !elements.is_empty() {
                 let set = Servers::of_kind(["d_", &key, "_", short].concat(), kind);
-                self.push(&set.name, kind, interval, elements);
+                self.push(&set.name, kind, interval, &elements);
                 servers.push(set);
             }
         };
-        add(hosts.has_v4(), "h4", "ipv4_addr", false, &|out: &mut String| hosts.push_v4_singles(out, BETWEEN));
-        add(hosts.has_v6(), "h6", "ipv6_addr", false, &|out: &mut String| hosts.push_v6_singles(out, BETWEEN));
-        add(nets.has_v4(), "n4", "ipv4_addr", true, &|out: &mut String| nets.push_v4_list(out, BETWEEN));
-        add(nets.has_v6(), "n6", "ipv6_addr", true, &|out: &mut String| nets.push_v6_list(out, BETWEEN));
+        add("h4", "ipv4_addr", false, texts.v4());
+        add("h6", "ipv6_addr", false, texts.v6());
+        add("n4", "ipv4_addr", true, texts.v4_nets());
+        add("n6", "ipv6_addr", true, texts.v6_nets());
         servers
     }
 }
-
-/// What stands between two elements of a set.
-const BETWEEN: &str = ",\n";
 
 /// A set of servers, as a rule names it.
 struct Servers {
@@ -493,7 +490,7 @@ impl Rules {
     fn add(
         &mut self,
         rule: &Rule,
-        ruleset: &Ruleset,
+        texts: RuleTexts<'_>,
         first: usize,
         sources: &[(String, From)],
         servers: &[Servers],
@@ -520,7 +517,7 @@ impl Rules {
             &rule.callout.title,
             &rule.reason,
             &rule.callout.first_source(),
-            &names_by_address(rule, ruleset),
+            &texts.names(),
             &lines(&all, |line, out| line.from.write(out)),
             &lines(&all, |line, out| out.push_str(line.servers.family)),
             &lines(&all, |line, out| out.push_str(&line.servers.name)),

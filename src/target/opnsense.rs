@@ -3,6 +3,7 @@
 
 mod retired;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use super::loss::{self, Loss};
 use super::rows::Rows;
 use super::wall::{Sight, Wall};
 use super::{
-    By, Consequence, Header, Layer, Mark, Page, Plan, Stop, Target, Value, address_losses, consequence, fit, lists_left_out, missed_denial,
+    By, Consequence, Header, Layer, Mark, Page, Plan, RuleTexts, Stop, Target, Texts, Value, address_losses, consequence, fit, lists_left_out, missed_denial,
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
@@ -73,13 +74,13 @@ struct Aliases {
     aliases: Value,
 }
 
-struct Alias {
+struct Alias<'a> {
     label: String,
     name: String,
     kind: &'static str,
     counters: bool,
     /// What it holds, one a line.
-    content: String,
+    content: Cow<'a, str>,
     description: String,
 }
 
@@ -122,24 +123,27 @@ struct Row<'a> {
     description: &'a str,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Opnsense::on("lan");
     let settings = ruleset.settings.opnsense.as_ref().unwrap_or(&default);
-    let bare;
-    let (ruleset, losses) = match settings.resolve {
-        ResolveAt::Lock => (ruleset, address_losses("opnsense", ruleset, findings)),
+    let (bare, of_bare);
+    let (texts, losses) = match settings.resolve {
+        ResolveAt::Lock => (texts, address_losses("opnsense", ruleset, findings)),
         ResolveAt::Firewall => {
             // Its answers are minutes old and of its own place.
             let help = "set `resolve: lock` under `targets: opnsense:` to pin the list's prefixes and the answers";
             let mut losses = lists_left_out("OPNsense looks the names up itself", help, ruleset);
             bare = ruleset.asked_elsewhere();
             losses.extend(alias_losses(&bare, findings));
-            (&*bare, losses)
+            of_bare = Texts::of(&bare);
+            (if matches!(bare, Cow::Borrowed(_)) { texts } else { &of_bare }, losses)
         }
     };
+    let ruleset = texts.ruleset;
     let mut plan = Draft::new(settings, ruleset);
-    for rule in &ruleset.rules {
-        plan.rule(rule);
+    for (rule, texts) in texts.rules() {
+        plan.rule(rule, texts);
     }
     plan.last_rules();
     let Draft { aliases, clashes, rows, sequence, .. } = plan;
@@ -156,7 +160,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         );
     }
     let header = Header::new(ruleset, &losses);
-    let mut aliases: Vec<Alias> = aliases.into_values().collect();
+    let mut aliases: Vec<Alias<'_>> = aliases.into_values().collect();
     if let Some(alias) = aliases.first_mut() {
         // A JSON file has no comments; the first alias tells what the files are.
         alias.description = describe(&format!("{}; made by outgate for {}, answers of {}", alias.description, header.site, header.answered));
@@ -164,7 +168,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let steps = steps(header, settings, aliases.len(), rows.len(), last);
     let mut alias_rows = Rows::new(&["label", "name", "kind", "counters", "content", "description"]);
     for Alias { label, name, kind, counters, content, description } in &aliases {
-        alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, content, description]);
+        alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, &&**content, description]);
     }
     let aliases = alias_rows.done();
     let (about_rows, about_aliases) = (rows.filled_length(), aliases.filled_length() + 200 * aliases.len());
@@ -268,7 +272,7 @@ fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
 struct Draft<'a> {
     settings: &'a Opnsense,
     ruleset: &'a Ruleset,
-    aliases: BTreeMap<String, Alias>,
+    aliases: BTreeMap<String, Alias<'a>>,
     clashes: Vec<String>,
     rows: Rows<11>,
     /// The next rule's number; rules are taken in the order of their numbers.
@@ -308,13 +312,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn rule(&mut self, rule: &'a Rule) {
+    fn rule(&mut self, rule: &'a Rule, texts: RuleTexts<'a>) {
         let ruleset = self.ruleset;
         let sender = self.senders.entry((rule.action, &rule.origins)).or_insert_with(|| Sender::of(rule, ruleset));
         if sender.clients.is_empty() {
             return;
         }
-        let Some((destination, families)) = self.destination(rule) else { return };
+        let Some((destination, families)) = self.destination(rule, texts) else { return };
         let source = self.sender(rule);
         let lists: Vec<&str> = rule.lists().into_iter().map(Id::as_str).collect();
         let lists = if lists.is_empty() { String::new() } else { format!(" - list {}", lists.join(" ")) };
@@ -410,7 +414,7 @@ impl<'a> Draft<'a> {
         };
         let name = self.name(kind, &rule.key.underscored());
         let content: Vec<String> = ports.iter().map(|port| port.numbers(":")).collect();
-        self.alias(name, "port", content.join("\n"), &format!("ports of {}", rule.key))
+        self.alias(name, "port", content.join("\n").into(), &format!("ports of {}", rule.key))
     }
 
     /// The alias of a rule's clients. It is made with the first rule that has somewhere to go.
@@ -425,32 +429,32 @@ impl<'a> Draft<'a> {
     fn clients(&mut self, group: &str, clients: &AddrSet) -> String {
         let name = self.name("C", group);
         let content = clients.to_list("\n");
-        self.alias(name, "network", content, &format!("clients: {}", group.replace('_', " and ")))
+        self.alias(name, "network", content.into(), &format!("clients: {}", group.replace('_', " and ")))
     }
 
     /// The alias of a rule's destinations, and the families it can hold.
-    fn destination(&mut self, rule: &Rule) -> Option<(String, Vec<&'static str>)> {
+    fn destination(&mut self, rule: &Rule, texts: RuleTexts<'a>) -> Option<(String, Vec<&'static str>)> {
         let by_name = self.settings.resolve == ResolveAt::Firewall;
-        let (hosts, nets) = rule.hosts_and_nets();
-        let (has_v4, has_v6) = (hosts.has_v4() || nets.has_v4(), hosts.has_v6() || nets.has_v6());
-        let hosts = if by_name {
+        let has = |lines: [&str; 2]| lines.iter().any(|lines| !lines.is_empty());
+        let (has_v4, has_v6) = (has([texts.v4(), texts.v4_nets()]), has([texts.v6(), texts.v6_nets()]));
+        let named = by_name && rule.destinations.iter().any(|d| !d.names.is_empty());
+        let hosts = if named {
             let names = rule.names();
             let names: Vec<String> = names.iter().filter_map(NamePattern::exact).map(ToString::to_string).collect();
             // A name that is accepted at some addresses is denied at the others, as far as the lock knows them.
             let accepted = rule.destinations.iter().filter(|d| d.accepted.is_some()).map(|d| &d.addrs);
             let pinned: AddrSet = accepted.chain([&rule.literals()]).collect();
-            let pinned = pinned.minus(&nets);
+            let pinned = pinned.minus(&rule.nets());
             let mut hosts = names.join("\n");
             if !hosts.is_empty() && !pinned.is_empty() {
                 hosts.push('\n');
             }
             pinned.push_singles(&mut hosts, "\n");
-            hosts
+            hosts.into()
         } else {
-            hosts.singles_list("\n")
+            Cow::Borrowed(texts.hosts())
         };
-        let nets = nets.to_list("\n");
-        let named = by_name && rule.destinations.iter().any(|d| !d.names.is_empty());
+        let nets = texts.nets();
         let families = [(named || has_v4, "inet"), (named || has_v6, "inet6")];
         let families = families.into_iter().filter(|(has, _)| *has).map(|(_, family)| family).collect();
         let key = rule.key.underscored();
@@ -463,12 +467,12 @@ impl<'a> Draft<'a> {
         });
         let net = (!nets.is_empty()).then(|| {
             let name = self.name(if host.is_none() { "" } else { "N" }, &key);
-            self.alias(name, "network", nets, &format!("{about}{lists}"))
+            self.alias(name, "network", nets.into(), &format!("{about}{lists}"))
         });
         match (host, net) {
             (Some(host), Some(net)) => {
                 let name = self.name("", &key);
-                Some((self.alias(name, "networkgroup", format!("{host}\n{net}"), &about), families))
+                Some((self.alias(name, "networkgroup", format!("{host}\n{net}").into(), &about), families))
             }
             (host, net) => Some((host.or(net)?, families)),
         }
@@ -479,7 +483,7 @@ impl<'a> Draft<'a> {
         fit(&[&self.settings.prefix, kind, "_", name].concat(), ALIAS_MAX)
     }
 
-    fn alias(&mut self, name: String, kind: &'static str, content: String, about: &str) -> String {
+    fn alias(&mut self, name: String, kind: &'static str, content: Cow<'a, str>, about: &str) -> String {
         let alias = Alias {
             label: uuid(&["outgate/alias/", &name].concat()),
             name: name.clone(),

@@ -3,20 +3,21 @@
 //! Such a table is refilled alone, while rules and connections stay. What the profile says itself changes with the rules
 //! and stands among them: a file for each of ten thousand such tables would cost more than all rules together.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::rows::Rows;
 use super::wall::Wall;
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Value, address_losses, fit, names_by_address};
+use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Texts, Value, address_losses, fit};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::port::Protocol;
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Denied, Dialect, Ipv6, Pf, Settings, Side};
-use crate::text::Id;
+use crate::text::{Id, line_ends};
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -74,12 +75,12 @@ struct Values<'a> {
 }
 
 #[derive(Serialize)]
-struct Table {
+struct Table<'a> {
     name: String,
     about: String,
     /// One a line.
     #[serde(skip)]
-    entries: String,
+    entries: Cow<'a, str>,
     #[serde(skip)]
     count: usize,
     /// Whether DNS has a say in what it holds.
@@ -90,11 +91,12 @@ struct Table {
 #[derive(Serialize)]
 struct TablePage<'a> {
     header: &'a Value,
-    table: &'a Table,
+    table: &'a Table<'a>,
     entries: &'a str,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Pf::on("lan");
     let settings = ruleset.settings.pf.as_ref().unwrap_or(&default);
     let mut losses = address_losses("pf", ruleset, findings);
@@ -103,14 +105,14 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let mut senders = BTreeMap::new();
     let columns = &["id", "title", "reason", "source", "names", "clients", "servers", "tcp", "udp"];
     let (mut denied, mut allowed) = (Rows::new(columns), Rows::new(columns));
-    for rule in super::seen_on_host(ruleset, settings.side == Side::Host, &mut losses) {
+    for (rule, texts) in super::seen_on_host(texts, settings.side == Side::Host, &mut losses) {
         let clients = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
             let origins = ruleset.bound(rule);
             let clients = ruleset.clients_of(&origins);
             (!clients.is_empty()).then(|| client_table(&ruleset.group_name(&origins), &clients))
         });
-        let (hosts, nets) = rule.hosts_and_nets();
-        let Some(clients) = clients.as_ref().filter(|_| !hosts.is_empty() || !nets.is_empty()) else { continue };
+        let addrs = texts.addrs();
+        let Some(clients) = clients.as_ref().filter(|_| !addrs.is_empty()) else { continue };
         let name = fit(&["og_", &rule.key.underscored()].concat(), TABLE_NAME_MAX);
         let rows = if rule.action == Action::Deny { &mut denied } else { &mut allowed };
         let [tcp, udp] = Protocol::ALL.map(|protocol| ports(rule, protocol));
@@ -119,7 +121,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
             &rule.callout.title,
             &rule.reason,
             &rule.callout.first_source(),
-            &names_by_address(rule, ruleset),
+            &texts.names(),
             &clients.name,
             &name,
             &tcp,
@@ -127,7 +129,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
         ]);
         let answered = !rule.destinations.iter().all(|d| matches!(d.endpoint, Endpoint::Net(_)));
         let about = [rule.key.as_str(), ": ", rule.callout.title.as_str()].concat();
-        tables.push(Table { answered, ..table(name, about, entries(&hosts, &nets)) });
+        tables.push(Table { answered, ..table(name, about, addrs.into()) });
     }
     tables.extend(senders.into_values().flatten());
     tables.sort_by(|a, b| a.name.cmp(&b.name));
@@ -141,7 +143,7 @@ fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
     let mut pages: Vec<Page> = pages.collect();
     let (mut answered, mut own) = (Rows::new(&["name"]), Rows::new(&["name", "entries"]));
     for table in &tables {
-        if table.answered { answered.push([&table.name]) } else { own.push([&table.name, &table.entries]) }
+        if table.answered { answered.push([&table.name]) } else { own.push([&table.name, &&*table.entries]) }
     }
     let (answered, own, denied, allowed) = (answered.done(), own.done(), denied.done(), allowed.done());
     let about = [&answered, &own, &denied, &allowed].iter().map(|table| table.filled_length()).sum();
@@ -198,23 +200,13 @@ fn client_name(group: &str) -> String {
     format!("ogc_{group}")
 }
 
-fn client_table(group: &str, clients: &AddrSet) -> Table {
-    table(client_name(group), format!("clients: {}", group.replace('_', ", ")), clients.to_list("\n"))
+fn client_table(group: &str, clients: &AddrSet) -> Table<'static> {
+    table(client_name(group), format!("clients: {}", group.replace('_', ", ")), clients.to_list("\n").into())
 }
 
-fn table(name: String, about: String, entries: String) -> Table {
-    let count = if entries.is_empty() { 0 } else { entries.bytes().filter(|byte| *byte == b'\n').count() + 1 };
+fn table(name: String, about: String, entries: Cow<'_, str>) -> Table<'_> {
+    let count = if entries.is_empty() { 0 } else { line_ends(&entries) + 1 };
     Table { name, about, entries, count, answered: false }
-}
-
-/// Single addresses one by one, so that a refresh touches only what moved; prefixes merged.
-fn entries(hosts: &AddrSet, nets: &AddrSet) -> String {
-    let mut entries = hosts.singles_list("\n");
-    if !hosts.is_empty() && !nets.is_empty() {
-        entries.push('\n');
-    }
-    nets.push_list(&mut entries, "\n");
-    entries
 }
 
 /// The ports of one protocol as they stand in a rule; nothing where it has none.
@@ -222,7 +214,7 @@ fn ports(rule: &Rule, protocol: Protocol) -> String {
     rule.ports_of(protocol).map(|port| port.numbers(":")).collect::<Vec<_>>().join(" ")
 }
 
-fn check_limits(tables: &[Table], dialect: Dialect, findings: &mut Findings) {
+fn check_limits(tables: &[Table<'_>], dialect: Dialect, findings: &mut Findings) {
     if dialect == Dialect::Freebsd {
         for table in tables.iter().filter(|table| table.count > REQUEST_MAX) {
             findings.push(

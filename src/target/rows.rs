@@ -67,7 +67,7 @@ impl<const N: usize> Rows<N> {
         for (cell, many) in cells.into_iter().zip(many) {
             let begin = text.len();
             cell.write(text);
-            *many |= text.bytes().skip(begin).any(|byte| byte == b'\n');
+            *many = *many || text.bytes().skip(begin).any(|byte| byte == b'\n');
             ends.push(text.len());
         }
     }
@@ -111,8 +111,7 @@ impl Table {
 
     /// About how many bytes a body of some lines makes of it.
     pub(super) fn filled_length(&self) -> usize {
-        let lines = self.text.bytes().filter(|byte| *byte == b'\n').count();
-        2 * self.text.len() + 100 * self.len() + 50 * lines
+        2 * self.text.len() + 100 * self.len() + 50 * text::line_ends(&self.text)
     }
 
     pub(super) fn columns(&self) -> &'static [&'static str] {
@@ -142,7 +141,8 @@ impl Table {
     /// - `[[names*]]` is a cell of many: the line of the body is written for each of them, and not at all where there is
     ///   none; of several cells the first lines stand together, then the second ones;
     /// - `[[content\n]]` is a cell of many lines as the inside of one JSON text;
-    /// - `[[,]]` is a comma behind every row but the last;
+    /// - `[[,]]` is a comma behind every row but the last, and in a line that is written for each line of a cell, behind every
+    ///   such line but the last;
     /// - where there are `texts` for a name, a cell of that name has numbers of them instead.
     ///
     /// # Errors
@@ -161,24 +161,21 @@ impl Table {
                     self.write(line, row, last, &[], &mut out)?;
                     continue;
                 }
-                // Elements of sets are by far the most.
-                if let [Part::Text(before), Part::Each(_, None), Part::Text(behind)] = *line.parts.as_slice() {
-                    let cell = line.each.first().map_or("", |&column| self.cell(row, column));
-                    let mut rest = Some(cell).filter(|cell| !cell.is_empty());
-                    while let Some(text) = next_line(&mut rest) {
-                        out.push_str(before);
-                        out.push_str(text);
-                        out.push_str(behind);
-                        pass_on(&mut out, AT_ONCE, to)?;
-                    }
-                    continue;
-                }
                 rests.clear();
                 rests.extend(
                     line.each.iter().map(|&column| Some(self.cell(row, column)).filter(|cell| !cell.is_empty())),
                 );
+                if let (Some(Frame { before, between, end }), [rest]) = (&line.frame, rests.as_mut_slice()) {
+                    out.push_str(if rest.is_some() { before } else { "" });
+                    while let Some(text) = next_line(rest) {
+                        out.push_str(text);
+                        out.push_str(if rest.is_some() { between } else { end });
+                        pass_on(&mut out, AT_ONCE, to)?;
+                    }
+                    continue;
+                }
                 while self.next_of_each(line, &mut rests, &mut now)? {
-                    self.write(line, row, last, &now, &mut out)?;
+                    self.write(line, row, rests.iter().all(Option::is_none), &now, &mut out)?;
                     pass_on(&mut out, AT_ONCE, to)?;
                 }
             }
@@ -218,7 +215,7 @@ impl Table {
             });
         }
         parts.push(Part::Text(rest));
-        Ok(Line { parts, each })
+        Ok(Line { frame: frame(&parts), parts, each })
     }
 
     /// Takes the next line of each cell. Says whether there was one.
@@ -237,7 +234,7 @@ impl Table {
         Err(format!("{} are of different lengths", names.join(", ")))
     }
 
-    /// Writes a line of the body for one row; `now` are the lines of its cells with many.
+    /// Writes a line of the body for one row; `now` are the lines of its cells with many. `last`: of what a comma stands between.
     fn write(&self, line: &Line<'_>, row: usize, last: bool, now: &[&str], out: &mut String) -> Result<(), String> {
         for part in &line.parts {
             match *part {
@@ -290,6 +287,15 @@ struct Line<'a> {
     parts: Vec<Part<'a>>,
     /// Columns with a line for each.
     each: Vec<usize>,
+    /// Where it is one such column and texts around it.
+    frame: Option<Frame<'a>>,
+}
+
+/// What stands around and between the lines of one cell. Elements of sets are by far the most of a file.
+struct Frame<'a> {
+    before: &'a str,
+    between: String,
+    end: &'a str,
 }
 
 enum Part<'a> {
@@ -300,6 +306,15 @@ enum Part<'a> {
     Each(usize, Option<&'a [&'a str]>),
     Escaped(usize),
     Comma,
+}
+
+fn frame<'a>(parts: &[Part<'a>]) -> Option<Frame<'a>> {
+    let (before, comma, end) = match *parts {
+        [Part::Text(before), Part::Each(_, None), Part::Text(end)] => (before, "", end),
+        [Part::Text(before), Part::Each(_, None), Part::Text(""), Part::Comma, Part::Text(end)] => (before, ",", end),
+        _ => return None,
+    };
+    Some(Frame { before, between: [comma, end, before].concat(), end })
 }
 
 /// A body cut into lines that are written for each line of a cell, and what stands between those.
@@ -350,6 +365,8 @@ mod tests {
         let text = filled(&table(), "\n# [[id]]\n\t- [[names*]]: [[ports*]] of [[id]]\n", &[]).unwrap();
         assert_eq!(text, "\n# b\n\t- x: 1 of b\n\t- y: 2 of b\n\n# a\n\t- z: 7 of a\n\n# c\n");
         assert_eq!(filled(&table(), "{\"[[names\\n]]\"}[[,]]\n", &[]).unwrap(), "{\"x\\ny\"},\n{\"z\"},\n{\"\"}\n");
+        assert_eq!(filled(&table(), "[[names*]][[,]]\n", &[]).unwrap(), "x,\ny\nz\n");
+        assert_eq!(filled(&table(), "[[names*]]=[[ports*]][[,]] ", &[]).unwrap(), "x=1, y=2 z=7 ");
         assert_eq!(filled(&table(), "[[kind]] ", &[("kind", vec!["none", "all"])]).unwrap(), "all none none ");
         assert_eq!(filled(&Rows::new(&["id"]).done(), "[[id]]", &[]).unwrap(), "");
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::names::{self, Names, Reason, TTL, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target, Texts};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::digest::sha256;
 use crate::ruleset::{Rule, Ruleset};
@@ -71,7 +71,8 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     })
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Rpz::default();
     let settings = ruleset.settings.rpz.as_ref().unwrap_or(&default);
     let names = Names::of(ruleset, settings.pins);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::loss::{self, Loss};
 use super::wall::{Sight, Wall};
 use super::rows::{Rows, Table};
-use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Value};
+use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Texts, Value};
 use crate::addrs::{AddrSet, short};
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -170,7 +170,8 @@ struct ListPage {
     list: List,
 }
 
-fn plan(ruleset: &Ruleset, findings: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let default = Squid::default();
     let settings = ruleset.settings.squid.as_ref().unwrap_or(&default);
     let losses = losses(ruleset, findings);

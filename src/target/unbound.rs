@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::names::{self, Blocks, Names, Node, Reason, State, TTL, Written};
-use super::{Header, Layer, Page, Plan, Stop, Target};
+use super::{Header, Layer, Page, Plan, Stop, Target, Texts};
 use crate::diagnostic::Findings;
 use crate::host::NamePattern;
 use crate::ruleset::{Rule, Ruleset};
@@ -70,7 +70,8 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     })
 }
 
-fn plan(ruleset: &Ruleset, _: &mut Findings) -> Option<Plan> {
+fn plan(texts: &Texts<'_>, _: &mut Findings) -> Option<Plan> {
+    let ruleset = texts.ruleset;
     let pins = ruleset.settings.unbound.as_ref().map_or(Pins::default(), |settings| settings.pins);
     let names = Names::of(ruleset, pins);
     let mut losses = vec![names::every_client()];
