@@ -3,7 +3,7 @@
 //! The shape is shared by the catalog's entries and by the extra ones a site adds in its profile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -148,6 +148,10 @@ impl Endpoint {
     /// # Errors
     /// The finding's code and message, without a place.
     pub fn parse(text: &str) -> Result<Self, (Code, String)> {
+        // Nothing else is written like an address, and a site may have a hundred thousand of them.
+        if let Some(net) = addrs::one_address(text) {
+            return Ok(Self::Net(net));
+        }
         // Only a message needs it, and of a hundred thousand few are wrong.
         let shown = || quoted(text);
         if let Some(parent) = text.strip_prefix("*.") {
@@ -199,6 +203,35 @@ impl std::fmt::Display for Endpoint {
             Self::Service(service) => service.fmt(f),
             Self::Net(net) => f.write_str(&addrs::short(net)),
         }
+    }
+}
+
+/// Endpoints, sorted, each once. A clone shares them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints(Arc<[Endpoint]>);
+
+impl Endpoints {
+    /// Whether an endpoint is among them.
+    #[must_use]
+    pub fn contains(&self, endpoint: &Endpoint) -> bool {
+        self.binary_search(endpoint).is_ok()
+    }
+}
+
+impl Deref for Endpoints {
+    type Target = [Endpoint];
+
+    fn deref(&self) -> &[Endpoint] {
+        &self.0
+    }
+}
+
+impl FromIterator<Endpoint> for Endpoints {
+    fn from_iter<I: IntoIterator<Item = Endpoint>>(endpoints: I) -> Self {
+        let mut endpoints: Vec<Endpoint> = endpoints.into_iter().collect();
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        Self(endpoints.into())
     }
 }
 
@@ -262,7 +295,7 @@ pub struct Callout {
     /// The feature that makes the call; `None` when the base system makes it by itself.
     pub feature: Option<Id>,
     /// Where it leads, its providers' hosts among them. Every endpoint is contacted on every port.
-    pub endpoints: Arc<BTreeSet<Endpoint>>,
+    pub endpoints: Endpoints,
     /// The kind of the site's own servers that take the place of the endpoints.
     pub slot: Option<Id>,
     /// Destination ports, merged.
@@ -468,7 +501,7 @@ pub struct Provider {
     /// What each host is for.
     pub about: Text,
     /// Its hosts.
-    pub endpoints: BTreeSet<Endpoint>,
+    pub endpoints: Endpoints,
     /// Where it publishes the prefixes its hosts are behind. Used where a profile asks for it.
     pub ranges: Option<Source>,
     /// Who says so.
@@ -576,7 +609,14 @@ pub fn check_provider(
     let sources = raw.sources.iter().filter_map(|c| ctx.citation(c, known)).collect();
     let good = ctx.good;
     let span = raw.id.span(source);
-    title.zip(about).filter(|_| good).map(|(title, about)| Provider { title, about, endpoints, ranges, sources, span })
+    title.zip(about).filter(|_| good).map(|(title, about)| Provider {
+        title,
+        about,
+        endpoints: endpoints.into_iter().collect(),
+        ranges,
+        sources,
+        span,
+    })
 }
 
 /// The names an entry may refer to, and whether it must give account of itself as the catalog's entries do.
@@ -722,7 +762,7 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
         class,
         origins,
         feature,
-        endpoints: Arc::new(endpoints),
+        endpoints: endpoints.into_iter().collect(),
         slot,
         ports,
         answers,
@@ -786,7 +826,7 @@ impl Context<'_> {
             .ok()
     }
 
-    fn endpoints(&mut self, hosts: &[Spanned<Word<'_>>]) -> BTreeSet<Endpoint> {
+    fn endpoints(&mut self, hosts: &[Spanned<Word<'_>>]) -> Vec<Endpoint> {
         let mut endpoints = Vec::with_capacity(hosts.len());
         for host in hosts {
             match Endpoint::parse(&host.value) {
@@ -794,7 +834,7 @@ impl Context<'_> {
                 Err((code, message)) => self.fail(Diagnostic::new(code, message).at(host.span(self.source), "")),
             }
         }
-        endpoints.into_iter().collect()
+        endpoints
     }
 
     fn published(&mut self, raw: &RawPublished<'_>) -> Option<Source> {

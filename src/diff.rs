@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::addrs::AddrSet;
@@ -193,25 +193,14 @@ struct Side<'a> {
     clients: Vec<AddrSet>,
     limited: AddrSet,
     known: AddrSet,
-    /// Where each endpoint of each rule is.
-    places: Places<'a>,
 }
-
-/// By key and endpoint: the rules, by number, each with its destination.
-type Places<'a> = HashMap<(&'a Id, &'a Endpoint), Vec<(usize, &'a Destination)>>;
 
 impl<'a> Side<'a> {
     fn new(ruleset: &'a Ruleset) -> Self {
         let clients: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&ruleset.bound(rule))).collect();
         let limited = ruleset.limited();
         let known = clients.iter().chain([&limited]).collect();
-        let mut places = Places::new();
-        for (number, rule) in ruleset.rules.iter().enumerate() {
-            for destination in &rule.destinations {
-                places.entry((&rule.key, &destination.endpoint)).or_default().push((number, destination));
-            }
-        }
-        Self { ruleset, clients, limited, known, places }
+        Self { ruleset, clients, limited, known }
     }
 
     /// Whether a class of clients is denied by default; `None` when no rule is about them.
@@ -314,10 +303,13 @@ impl<'a> At<'a> {
     }
 
     /// The same endpoint of the same rule, as it is here.
-    fn same<'s>(&'s self, rule: &'s Rule, destination: &'s Destination) -> impl Iterator<Item = &'s Destination> {
+    fn same(&self, rule: &Rule, destination: &Destination) -> Option<&'a Destination> {
+        // Both are in order, and so they are asked for: that is quicker than a table of all of them, which lie far apart.
         let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
-        let places = self.side.places.get(&(&rule.key, &destination.endpoint));
-        places.into_iter().flatten().filter(|(number, _)| rules.binary_search(number).is_ok()).map(|&(_, same)| same)
+        let numbered = |number: usize| &self.side.ruleset.rules[number];
+        let at = rules.binary_search_by(|&number| numbered(number).key.cmp(&rule.key)).ok()?;
+        let there = &numbered(rules[at]).destinations;
+        there.binary_search_by(|other| other.endpoint.cmp(&destination.endpoint)).ok().map(|at| &there[at])
     }
 
     /// What the endpoints of the allows or of the denials have and the same endpoints have not on the other side, and all of
@@ -327,7 +319,7 @@ impl<'a> At<'a> {
         for rule in self.rules(denial) {
             for destination in &rule.destinations {
                 let mut addrs = all(destination);
-                for same in other.same(rule, destination).map(all) {
+                if let Some(same) = other.same(rule, destination).map(all) {
                     // Mostly they are equal.
                     addrs = Cow::Owned(if addrs == same { AddrSet::new() } else { addrs.minus(&same) });
                 }
@@ -342,8 +334,8 @@ impl<'a> At<'a> {
 
     /// Whether the same endpoint of the same rule is wanted here.
     fn wants(&self, rule: &Rule, destination: &Destination) -> bool {
-        let decided = |d: &Destination| d.gap.as_ref().is_some_and(crate::ruleset::Gap::is_decided);
-        self.same(rule, destination).any(|d| {
+        let decided = |d: &Destination| d.gap.as_deref().is_some_and(crate::ruleset::Gap::is_decided);
+        self.same(rule, destination).is_some_and(|d| {
             d.lists() == destination.lists()
                 && decided(d) == decided(destination)
                 && d.accepted.is_some() == destination.accepted.is_some()

@@ -367,7 +367,7 @@ impl<'a> Explainer<'a> {
         if let Some(face) = first.filter(|_| addrs.is_empty()) {
             at.says.push((AddrSet::new(), view.standing(&[], face, question.port)));
             let gaps =
-                view.index().named(host).into_iter().filter_map(|n| view.index().held(n).destination.gap.as_ref());
+                view.index().named(host).into_iter().filter_map(|n| view.index().held(n).destination.gap.as_deref());
             at.notes.push(match gaps.into_iter().next() {
                 Some(Gap::Wildcard) => "let out as a part of a wildcard, whose addresses nobody can list".to_owned(),
                 Some(gap) => format!("it has no address here: {}", gap.why()),

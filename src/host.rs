@@ -191,7 +191,12 @@ fn check_labels(name: &str) -> Result<(), HostError> {
 
 /// A DNS service name such as `_http._tcp.pkg.freebsd.org`, whose SRV records select the hosts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Service {
+pub struct Service(Arc<ServiceParts>);
+
+/// Its two leading labels, and the rest. Behind a pointer: services are few, and what may be one or an address is not to be
+/// as large as both.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct ServiceParts {
     labels: String,
     host: Host,
 }
@@ -216,25 +221,25 @@ impl Service {
         if !good {
             return Err(SHAPE);
         }
-        Ok(Self { labels: format!("{service}.{proto}"), host: Host::parse(rest)? })
+        Ok(Self(Arc::new(ServiceParts { labels: format!("{service}.{proto}"), host: Host::parse(rest)? })))
     }
 
     /// The protocol of its second label.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
-        if self.labels.ends_with("_udp") { Protocol::Udp } else { Protocol::Tcp }
+        if self.0.labels.ends_with("_udp") { Protocol::Udp } else { Protocol::Tcp }
     }
 
     /// The host part: `pkg.freebsd.org` of `_http._tcp.pkg.freebsd.org`.
     #[must_use]
     pub fn host(&self) -> &Host {
-        &self.host
+        &self.0.host
     }
 }
 
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.labels, self.host)
+        write!(f, "{}.{}", self.0.labels, self.0.host)
     }
 }
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::addrs::SpecialUse;
 use crate::assertion;
-use crate::callout::{Callout, Endpoint, Origin};
+use crate::callout::{Callout, Endpoint, Endpoints, Origin};
 use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{Host, NamePattern, Query};
@@ -119,7 +119,7 @@ pub struct Decision {
     /// Whose traffic: origins that have clients, at least one.
     pub origins: BTreeSet<Origin>,
     /// Where it leads; every endpoint on every port.
-    pub endpoints: Arc<BTreeSet<Endpoint>>,
+    pub endpoints: Endpoints,
     /// The ports.
     pub ports: Vec<Port>,
     /// On what terms the answers for its names are believed.
@@ -588,10 +588,10 @@ impl<'a> Builder<'a> {
     }
 
     fn site_servers(&mut self, callout: &Arc<Callout>, action: Action, reason: &str, servers: &[Server]) -> bool {
-        let mut by_ports: BTreeMap<Vec<Port>, BTreeSet<Endpoint>> = BTreeMap::new();
+        let mut by_ports: BTreeMap<Vec<Port>, Vec<Endpoint>> = BTreeMap::new();
         for server in servers {
             let ports = server.ports.clone().unwrap_or_else(|| callout.ports.clone());
-            by_ports.entry(ports).or_default().insert(server.endpoint.clone());
+            by_ports.entry(ports).or_default().push(server.endpoint.clone());
         }
         let several = by_ports.len() > 1;
         let mut taken = false;
@@ -601,7 +601,7 @@ impl<'a> Builder<'a> {
                 callout,
                 action,
                 format!("{reason}, servers of this site"),
-                Arc::new(endpoints),
+                endpoints.into_iter().collect(),
                 ports,
                 Self::own_terms(),
                 number,
@@ -636,7 +636,7 @@ impl<'a> Builder<'a> {
         callout: &Arc<Callout>,
         action: Action,
         reason: String,
-        endpoints: Arc<BTreeSet<Endpoint>>,
+        endpoints: Endpoints,
         ports: Vec<Port>,
         built_in: Terms,
         number: Option<usize>,

@@ -382,7 +382,7 @@ fn remains(ruleset: &Ruleset, made: &[Made<'_>]) -> Vec<String> {
         .filter(tls)
         .filter(limited)
         .flat_map(|rule| &rule.destinations)
-        .filter(|d| !d.gap.as_ref().is_some_and(crate::ruleset::Gap::is_decided))
+        .filter(|d| !d.gap.as_deref().is_some_and(crate::ruleset::Gap::is_decided))
         .map(|d| &d.endpoint)
         .collect();
     if !endpoints.is_empty() {

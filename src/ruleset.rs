@@ -122,7 +122,7 @@ pub struct Rule {
     pub origins: BTreeSet<Origin>,
     /// Destination ports, merged.
     pub ports: Vec<Port>,
-    /// Where it leads, endpoint by endpoint.
+    /// Where it leads, endpoint by endpoint, in their order.
     pub destinations: Vec<Destination>,
 }
 
@@ -132,13 +132,13 @@ pub struct Destination {
     /// As the catalog or profile has it.
     pub endpoint: Endpoint,
     /// The names a name-based target matches: the name itself, and for a service the hosts it selects.
-    pub names: Vec<NamePattern>,
+    pub names: Box<[NamePattern]>,
     /// The addresses DNS answers with, or the site names: what an address-based target matches.
     pub addrs: AddrSet,
     /// The lists that widen it; most have none, and there are many.
     pub widened: Option<Box<Widened>>,
     /// What is missing.
-    pub gap: Option<Gap>,
+    pub gap: Option<Box<Gap>>,
     /// Of a denial: where it is not denied, for an allowed name has these addresses as well, and the site accepts that.
     pub accepted: Option<Box<Accepted>>,
 }
@@ -288,7 +288,7 @@ impl Rule {
     }
 
     /// What its lists hold, of each destination that has some.
-    fn listed(&self) -> impl Iterator<Item = &AddrSet> {
+    fn listed(&self) -> impl Iterator<Item = &AddrSet> + Clone {
         self.destinations.iter().filter_map(|d| d.widened.as_ref()).map(|widened| &widened.addrs)
     }
 
@@ -299,8 +299,13 @@ impl Rule {
     }
 
     /// The same one by one.
-    pub fn each_literal(&self) -> impl Iterator<Item = &AddrSet> {
+    pub fn each_literal(&self) -> impl Iterator<Item = &AddrSet> + Clone {
         self.destinations.iter().filter(|d| matches!(d.endpoint, Endpoint::Net(_))).map(|d| &d.addrs)
+    }
+
+    /// The same and what its lists hold, one by one: all that it has from anywhere but DNS.
+    fn prefixes(&self) -> impl Iterator<Item = &AddrSet> + Clone {
+        self.each_literal().chain(self.listed())
     }
 
     /// Every name of the rule, sorted, none covered by another.
@@ -395,7 +400,7 @@ impl Ruleset {
         for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations) {
             if destination.widened.take().is_some() {
                 let wildcard = matches!(destination.endpoint, Endpoint::Name(NamePattern::Below(_)));
-                destination.gap = destination.gap.take().or(wildcard.then_some(Gap::Wildcard));
+                destination.gap = destination.gap.take().or(wildcard.then(|| Gap::Wildcard.into()));
             }
         }
         bare.meetings = sharing::find(&bare);
@@ -406,13 +411,13 @@ impl Ruleset {
     /// without denials of names where that would deny what the site accepts.
     #[must_use]
     pub fn names_as_addresses(&self) -> Cow<'_, Self> {
-        let nameless = |d: &Destination| matches!(d.gap, Some(Gap::Proxied(_))) || d.accepted.is_some();
+        let nameless = |d: &Destination| matches!(d.gap.as_deref(), Some(Gap::Proxied(_))) || d.accepted.is_some();
         if !self.rules.iter().flat_map(|rule| &rule.destinations).any(nameless) {
             return Cow::Borrowed(self);
         }
         let mut bare = self.clone();
         for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations).filter(|d| nameless(d)) {
-            destination.names.clear();
+            destination.names = Box::default();
         }
         Cow::Owned(bare)
     }
@@ -486,20 +491,15 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
         });
     }
     let answers = known(&rules, lock);
-    let literals: Vec<AddrSet> = rules.iter().map(Rule::literals).collect();
-    for (rule, literals) in rules.iter().zip(&literals) {
-        refuse_wide(literals, &rule.callout.span, rule.key.as_str(), findings);
+    for rule in &rules {
+        refuse_wide(rule.each_literal(), &rule.callout.span, rule.key.as_str(), findings);
     }
-    let last = |(rule, literals): &(&Rule, &AddrSet)| !literals.is_empty() || !rule.lists().is_empty();
-    if let Some((rule, _)) = rules.iter().zip(&literals).rfind(last) {
-        let allows = || rules.iter().zip(&literals).filter(|(rule, _)| rule.action == Action::Allow);
-        let listed = allows().flat_map(|(rule, _)| rule.listed());
-        let all = allows().map(|(_, literals)| literals).chain(listed).collect();
-        refuse_wide(&all, &rule.callout.span, "all entries", findings);
+    if let Some(rule) = rules.iter().rfind(|rule| rule.prefixes().next().is_some()) {
+        let all = rules.iter().filter(|rule| rule.action == Action::Allow).flat_map(Rule::prefixes);
+        refuse_wide(all, &rule.callout.span, "all entries", findings);
     }
-    drop(literals);
     for client in policy.clients.values() {
-        refuse_wide(&client.prefixes.iter().copied().collect(), &client.span, "the clients", findings);
+        refuse_wide([&client.prefixes.iter().copied().collect()].into_iter(), &client.span, "the clients", findings);
     }
     let mut ruleset = Ruleset {
         site: policy.site.clone(),
@@ -535,7 +535,7 @@ fn decided(ruleset: &Ruleset) -> Vec<String> {
     for rule in &ruleset.rules {
         for destination in &rule.destinations {
             let (key, name) = (&rule.key, &destination.endpoint);
-            lines.extend(match &destination.gap {
+            lines.extend(match destination.gap.as_deref() {
                 Some(Gap::Proxied(why)) => Some(format!("{name} ({key}) is reached through the proxy alone: {why}")),
                 Some(Gap::Dropped(why)) => Some(format!("{name} ({key}) is let out nowhere: {why}")),
                 _ => None,
@@ -603,18 +603,18 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
                     )
                     .help("a denial beats an allow: take one of the two out if that is not meant"),
                 );
-                destination.names.clear();
+                destination.names = Box::default();
                 destination.addrs = AddrSet::new();
                 destination.widened = None;
-                destination.gap = Some(Gap::Denied(by.clone()));
+                destination.gap = Some(Gap::Denied(by.clone()).into());
             }
         }
     }
 }
 
 /// Many prefixes that together are nearly everything are as wide as one that says so.
-fn refuse_wide(addrs: &AddrSet, span: &Span, who: &str, findings: &mut Findings) {
-    for net in addrs.too_wide() {
+fn refuse_wide<'a>(sets: impl Iterator<Item = &'a AddrSet> + Clone, span: &Span, who: &str, findings: &mut Findings) {
+    for net in addrs::too_wide(sets) {
         findings.push(
             Diagnostic::new(Code::TooWide, format!("the prefixes of {who} together are {net}"))
                 .at(span.clone(), "")
@@ -631,12 +631,12 @@ fn destination(
     suspect: &AddrSet,
     findings: &mut Findings,
 ) -> Destination {
-    let bare = |names, addrs, gap| Destination {
+    let bare = |names: Vec<NamePattern>, addrs, gap: Option<Gap>| Destination {
         endpoint: endpoint.clone(),
-        names,
+        names: names.into(),
         addrs,
         widened: None,
-        gap,
+        gap: gap.map(Box::new),
         accepted: None,
     };
     match endpoint {
@@ -716,7 +716,7 @@ fn pinned(
                         );
                     }
                 }
-                refuse_wide(&list.addrs, &range.span, &format!("list `{id}`"), findings);
+                refuse_wide([&list.addrs].into_iter(), &range.span, &format!("list `{id}`"), findings);
             }
         }
         lists.insert(id.clone(), list);
@@ -737,7 +737,7 @@ fn widen(destination: &mut Destination, decision: &Decision, policy: &Policy, li
     }
     let addrs = widens.iter().filter_map(|id| lists.get(id)).map(|list| &list.addrs).collect();
     destination.widened = Some(Box::new(Widened { lists: widens, addrs }));
-    if destination.gap == Some(Gap::Wildcard) {
+    if destination.gap.as_deref() == Some(&Gap::Wildcard) {
         destination.gap = None;
     }
 }

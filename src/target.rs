@@ -691,7 +691,7 @@ fn address_losses_but(
     for rule in &ruleset.rules {
         for destination in &rule.destinations {
             let (key, name) = (&rule.key, &destination.endpoint);
-            let Some(gap) = destination.gap.as_ref().filter(|_| !elsewhere(name)) else { continue };
+            let Some(gap) = destination.gap.as_deref().filter(|_| !elsewhere(name)) else { continue };
             let (kind, text) = match consequence(ruleset, rule, gap) {
                 Consequence::NotInLock => {
                     not_in_lock.push(name.to_string());
@@ -744,7 +744,7 @@ fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, find
     let mut losses = Vec::new();
     for rule in rules {
         for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
-            let Some(gap) = &destination.gap else { continue };
+            let Some(gap) = destination.gap.as_deref() else { continue };
             match (rule.action, gap) {
                 (_, Gap::Denied(_) | Gap::Proxied(_) | Gap::Dropped(_)) | (Action::Deny, Gap::NoAddress(_)) => {}
                 (Action::Deny, Gap::NotInLock | Gap::Unanswered(_) | Gap::Wildcard) => {
@@ -762,7 +762,7 @@ fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, find
 
 /// A denial for clients that nothing else limits, which the target cannot make: leaving it out would let it through.
 fn missed_denial(target: &str, rule: &Rule, destination: &Destination) -> Diagnostic {
-    let why = match &destination.gap {
+    let why = match destination.gap.as_deref() {
         Some(Gap::Wildcard) => "a wildcard, which no list of addresses holds".to_owned(),
         Some(Gap::Unanswered(why)) => format!("not fully known ({why})"),
         Some(Gap::NotInLock) => "a service whose hosts are not in the lock".to_owned(),

@@ -325,7 +325,7 @@ impl<'a> Judge<'a> {
             fed: match rule.action {
                 Action::Deny => Vec::new(),
                 Action::Allow => {
-                    let open = rule.destinations.iter().filter(|d| !d.gap.as_ref().is_some_and(Gap::is_decided));
+                    let open = rule.destinations.iter().filter(|d| !d.gap.as_deref().is_some_and(Gap::is_decided));
                     let names = open.flat_map(|d| &d.names).filter(|name| wall.fed.contains(name));
                     names.map(|name| name.host().clone()).collect()
                 }
@@ -533,7 +533,7 @@ impl<'a> Judge<'a> {
     fn naming(&self, host: &Host, action: Action) -> Option<(&Rule, &Row)> {
         let exact = NamePattern::Exact(host.clone());
         self.rules().find(|(rule, row)| {
-            let open = rule.destinations.iter().filter(|d| match &d.gap {
+            let open = rule.destinations.iter().filter(|d| match d.gap.as_deref() {
                 // A wildcard by address lets nothing out, and what is decided is decided.
                 Some(gap) => *gap != Gap::Wildcard && !gap.is_decided(),
                 None => true,
@@ -743,7 +743,7 @@ impl<'a> Judge<'a> {
                 let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
                 (1, format!("allows it on {}", ports.join(", ")))
             } else {
-                let why = match &destination.gap {
+                let why = match destination.gap.as_deref() {
                     Some(gap) => format!("names it, {}", lacking(gap)),
                     None => "has other addresses of it".to_owned(),
                 };

@@ -615,7 +615,7 @@ fn default_deny_fails_where_anything_is_open() {
             Box::new(move |rules| {
                 let at = rule(rules, "mirror");
                 let wild = NamePattern::Below(Host::parse("co.uk").unwrap());
-                rules.rules[at].destinations[0].names = vec![wild.clone()];
+                rules.rules[at].destinations[0].names = [wild.clone()].into();
                 rules.rules[at].destinations[0].endpoint = Endpoint::Name(wild);
             }),
         ),

@@ -214,7 +214,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("nix", &["files.rs", "resolve/dns/socket.rs", "cli/apply/watch.rs"]),
     ("rand", &["resolve/dns/engine.rs", "resolve/dns/message.rs"]),
     ("minijinja", &["target.rs"]),
-    ("smallvec", &["addrs.rs"]),
     ("annotate_snippets", &["report/terminal.rs"]),
     ("anstream", &["report/terminal.rs"]),
     ("clap", &["cli.rs", "cli/"]),

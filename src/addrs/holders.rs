@@ -23,8 +23,8 @@ impl Holders {
     #[must_use]
     pub fn of(sets: &[&AddrSet]) -> Self {
         let mut groups = Groups::new(sets.len());
-        let v4 = sweep(sets.iter().map(|set| set.v4.as_slice()), &mut groups);
-        let v6 = sweep(sets.iter().map(|set| set.v6.as_slice()), &mut groups);
+        let v4 = sweep(sets.iter().map(|set| set.v4()), &mut groups);
+        let v6 = sweep(sets.iter().map(|set| set.v6()), &mut groups);
         let halves = if v4.len() < HALVES_FROM { Vec::new() } else { halves(&v4) };
         Self { v4, halves, v6, groups: groups.all }
     }

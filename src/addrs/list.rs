@@ -105,29 +105,45 @@ fn plain_v6(text: &[u8]) -> Option<((u128, u128), usize)> {
 
 /// The IPv4 address that a text begins with, in its one spelling, and its length.
 pub(crate) fn octets(text: &[u8]) -> Option<(u32, usize)> {
-    let (mut addr, mut at) = (0, 0);
-    for place in 0..4 {
-        if place > 0 {
-            if text.get(at) != Some(&b'.') {
-                return None;
+    let (mut addr, mut octet, mut points, mut at) = (0, None, 0, 0);
+    while let Some(&byte) = text.get(at) {
+        match (byte, octet) {
+            (b'0'..=b'9', None) => octet = Some(u32::from(byte - b'0')),
+            // No zero before another digit.
+            (b'0'..=b'9', Some(high @ 1..)) => {
+                let more = high * 10 + u32::from(byte - b'0');
+                if more > 255 {
+                    return None;
+                }
+                octet = Some(more);
             }
-            at += 1;
+            (b'.', Some(whole)) if points < 3 => {
+                addr = addr << 8 | whole;
+                octet = None;
+                points += 1;
+            }
+            (b'0'..=b'9', Some(_)) => return None,
+            _ => break,
         }
-        // What is no digit is more than 9.
-        let digit = |at: usize| text.get(at).map_or(u32::MAX, |byte| u32::from(byte.wrapping_sub(b'0')));
-        let (mut octet, mut digits) = (digit(at), 1);
-        while digits < 3 && digit(at + digits) <= 9 {
-            octet = octet * 10 + digit(at + digits);
-            digits += 1;
-        }
-        let odd = digits > 1 && digit(at) == 0 || digit(at) > 9 || digit(at + digits) <= 9;
-        if odd || octet > 255 {
-            return None;
-        }
-        addr = addr << 8 | octet;
-        at += digits;
+        at += 1;
     }
-    Some((addr, at))
+    let last = octet.filter(|_| points == 3)?;
+    Some((addr << 8 | last, at))
+}
+
+/// What each byte is as a digit of IPv6.
+static HEX: [Option<u8>; 256] = hex();
+
+const fn hex() -> [Option<u8>; 256] {
+    let mut digits = [None; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let byte = b"0123456789abcdef"[digit as usize];
+        digits[byte as usize] = Some(digit);
+        digits[byte.to_ascii_uppercase() as usize] = Some(digit);
+        digit += 1;
+    }
+    digits
 }
 
 /// The IPv6 address that a text begins with, and its length; `None` for what is no address, and for the spellings with an
@@ -141,15 +157,18 @@ pub(crate) fn groups(text: &[u8]) -> Option<(u128, usize)> {
         at = 2;
     }
     loop {
-        let digits = text.get(at..)?.iter().take(5).map_while(|&byte| char::from(byte).to_digit(16));
-        let (group, length) = digits.fold((0, 0), |(group, length), digit| (group << 4 | digit, length + 1));
-        match length {
+        let (mut group, begin) = (0_u32, at);
+        while let Some(digit) = text.get(at).and_then(|&byte| HEX[usize::from(byte)]).filter(|_| at < begin + 5) {
+            group = group << 4 | u32::from(digit);
+            at += 1;
+        }
+        match at - begin {
             // Nothing need stand behind the gap.
             0 if before.is_some_and(|(_, groups)| groups == count) => break,
             1..=4 if count < 8 => {}
             _ => return None,
         }
-        (addr, count, at) = (addr << 16 | u128::from(group), count + 1, at + length);
+        (addr, count) = (addr << 16 | u128::from(group), count + 1);
         match text.get(at..)? {
             [b':', b':', ..] if before.is_none() => {
                 before = Some((addr, count));
@@ -170,12 +189,16 @@ pub(crate) fn groups(text: &[u8]) -> Option<(u128, usize)> {
 /// Reads one address. The usual spellings have a quick way.
 #[must_use]
 pub fn read_one(text: &str) -> Option<IpAddr> {
-    let v4 = || octets(text.as_bytes()).map(|(addr, length)| (IpAddr::V4(addr.into()), length));
-    let v6 = || groups(text.as_bytes()).map(|(addr, length)| (IpAddr::V6(addr.into()), length));
-    match v4().or_else(v6) {
-        Some((addr, length)) if length == text.len() => Some(addr),
-        _ => text.parse().ok(),
-    }
+    plain_one(text).or_else(|| text.parse().ok())
+}
+
+/// Reads one address in a usual spelling; `None` for all else, which is looked at more closely.
+pub(super) fn plain_one(text: &str) -> Option<IpAddr> {
+    let (addr, length) = match octets(text.as_bytes()) {
+        Some((addr, length)) => (IpAddr::V4(addr.into()), length),
+        None => groups(text.as_bytes()).map(|(addr, length)| (IpAddr::V6(addr.into()), length))?,
+    };
+    (length == text.len()).then_some(addr)
 }
 
 fn slowly(text: &str) -> Result<IpNet, &'static str> {
@@ -213,7 +236,7 @@ impl AddrSet {
 
     /// How long its text is, by the length of most addresses.
     fn about(&self) -> usize {
-        18 * self.v4.len() + 40 * self.v6.len()
+        18 * self.v4().len() + 40 * self.v6().len()
     }
 
     /// Writes what [`AddrSet::to_list`] makes.
@@ -250,13 +273,13 @@ impl AddrSet {
 
     /// Writes every single IPv4 address.
     pub fn push_v4_singles(&self, out: &mut String, between: &str) {
-        let singles = self.v4.iter().flat_map(|&(first, last)| first..=last);
+        let singles = self.v4().iter().flat_map(|&(first, last)| first..=last);
         push_all(out, singles, between, |out, addr| push_v4(out, addr.into()));
     }
 
     /// Writes every single IPv6 address.
     pub fn push_v6_singles(&self, out: &mut String, between: &str) {
-        let singles = self.v6.iter().flat_map(|&(first, last)| first..=last);
+        let singles = self.v6().iter().flat_map(|&(first, last)| first..=last);
         push_all(out, singles, between, |out, addr| push_v6(out, addr.into()));
     }
 }

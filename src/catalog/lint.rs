@@ -26,7 +26,7 @@ pub fn check(catalog: &Catalog, findings: &mut Findings) {
 fn written(catalog: &Catalog) -> BTreeMap<&Endpoint, Vec<(&Id, &Span)>> {
     let mut written: BTreeMap<&Endpoint, Vec<(&Id, &Span)>> = BTreeMap::new();
     for (id, provider) in &catalog.providers {
-        for endpoint in &provider.endpoints {
+        for endpoint in provider.endpoints.iter() {
             written.entry(endpoint).or_default().push((id, &provider.span));
         }
     }
@@ -36,7 +36,7 @@ fn written(catalog: &Catalog) -> BTreeMap<&Endpoint, Vec<(&Id, &Span)>> {
             .providers
             .iter()
             .filter_map(|id| catalog.providers.get(id))
-            .flat_map(|p| &p.endpoints)
+            .flat_map(|p| p.endpoints.iter())
             .collect();
         for endpoint in callout.endpoints.iter().filter(|endpoint| !provided.contains(endpoint)) {
             written.entry(endpoint).or_default().push((&callout.id, &callout.span));

@@ -47,7 +47,8 @@ pub fn find(ruleset: &Ruleset) -> Meetings {
     let wildcards: Vec<&NamePattern> = wildcards.filter(|name| name.exact().is_none()).collect();
     for allow in allowed {
         // What has no address here opens none.
-        let opens = |d: &&Destination| !matches!(&d.gap, Some(gap) if *gap == Gap::Wildcard || gap.is_decided());
+        let opens =
+            |d: &&Destination| !matches!(d.gap.as_deref(), Some(gap) if *gap == Gap::Wildcard || gap.is_decided());
         for destination in allow.destinations.iter().filter(opens) {
             let leads = leads(ruleset, destination);
             // Most have nothing in common with anything that is blocked.
@@ -148,17 +149,17 @@ pub(super) fn apply(ruleset: &mut Ruleset, shared: &BTreeMap<Endpoint, Shared>) 
         let Some(Shared { choice, reason, .. }) = shared.get(&destination.endpoint) else { continue };
         let gap = match choice {
             // A denial has taken it back already.
-            _ if matches!(destination.gap, Some(Gap::Denied(_))) => continue,
+            _ if matches!(destination.gap.as_deref(), Some(Gap::Denied(_))) => continue,
             Choice::Accept(_) => continue,
             Choice::Proxy => Gap::Proxied(reason.clone()),
             Choice::Drop => {
-                destination.names.clear();
+                destination.names = Box::default();
                 Gap::Dropped(reason.clone())
             }
         };
         destination.addrs = AddrSet::new();
         destination.widened = None;
-        destination.gap = Some(gap);
+        destination.gap = Some(gap.into());
     }
 }
 

@@ -331,7 +331,7 @@ fn unblocked(denials: &[Word<'_>]) -> Vec<Loss> {
         let rule = word.rule;
         for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
             let key = &rule.key;
-            let (kind, text) = match (&destination.endpoint, &destination.gap) {
+            let (kind, text) = match (&destination.endpoint, destination.gap.as_deref()) {
                 (Endpoint::Net(net), _) => (
                     &loss::DENIED_ADDRESS,
                     format!("{key}: {} is an address, and names alone are blocked", crate::addrs::short(net)),
@@ -367,7 +367,7 @@ fn pin(ruleset: &Ruleset, pins: Pins, nodes: &mut [Node]) -> Vec<Loss> {
         for destination in &rule.destinations {
             without.extend(unpinnable(destination));
             // The proxy asks for these itself, and moves with what it is answered.
-            if matches!(destination.gap, Some(Gap::Proxied(_))) {
+            if matches!(destination.gap.as_deref(), Some(Gap::Proxied(_))) {
                 continue;
             }
             for host in destination.names.iter().filter_map(NamePattern::exact) {

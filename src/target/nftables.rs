@@ -339,7 +339,7 @@ fn fed_sets(rule: &Rule, settings: &Nftables) -> (Vec<ByDns>, Vec<Servers>) {
         .iter()
         // What a denial takes back, or the site sends to the proxy, has no address here whoever answers with one.
         .filter(|d| rule.action == Action::Allow && fed(settings, &d.endpoint))
-        .filter(|d| !d.gap.as_ref().is_some_and(Gap::is_decided))
+        .filter(|d| !d.gap.as_deref().is_some_and(Gap::is_decided))
         .filter_map(|d| if let Endpoint::Name(name) = &d.endpoint { Some(name) } else { None })
         .collect();
     if names.is_empty() {

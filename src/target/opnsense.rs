@@ -250,7 +250,7 @@ fn steps(header: Header, settings: &Opnsense, aliases: usize, rules: usize, last
 fn alias_losses(ruleset: &Ruleset, findings: &mut Findings) -> Vec<Loss> {
     let mut losses = Vec::new();
     for rule in &ruleset.rules {
-        for destination in rule.destinations.iter().filter(|d| d.gap == Some(Gap::Wildcard)) {
+        for destination in rule.destinations.iter().filter(|d| d.gap.as_deref() == Some(&Gap::Wildcard)) {
             match consequence(ruleset, rule, &Gap::Wildcard) {
                 Consequence::Missed => findings.push(missed_denial("opnsense", rule, destination)),
                 Consequence::Narrower => {

@@ -39,7 +39,7 @@ impl Dice {
 pub(crate) fn names(site: &Site) -> Names {
     let mut names = Names::new();
     for destination in site.rules.rules.iter().flat_map(|rule| &rule.destinations) {
-        if let [NamePattern::Exact(host)] = destination.names.as_slice() {
+        if let [NamePattern::Exact(host)] = &*destination.names {
             names.entry(host.to_string()).or_default().extend(destination.addrs.singles());
         }
     }
