@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::slice;
 use std::sync::LazyLock;
 
@@ -377,7 +377,7 @@ impl AddrSet {
     /// How many there are, in words: IPv4 by addresses, IPv6 by prefixes, for its numbers say nothing.
     #[must_use]
     pub fn size(&self) -> String {
-        let (v4, v6) = (self.counts().0, self.v6_prefixes().len());
+        let (v4, v6) = (self.counts().0, self.v6_prefixes().count());
         let addresses = if v4 == 1 { "address" } else { "addresses" };
         let prefixes = if v6 == 1 { "prefix" } else { "prefixes" };
         match (v4, v6) {
@@ -388,26 +388,15 @@ impl AddrSet {
     }
 
     /// The IPv4 half as the fewest prefixes, sorted.
-    #[must_use]
-    pub fn v4_prefixes(&self) -> Vec<Ipv4Net> {
-        let mut nets = Vec::new();
-        for &(first, last) in self.v4() {
-            split(first.into(), last.into(), 32, |addr, length| {
-                let addr = u32::try_from(addr).unwrap_or(u32::MAX);
-                nets.extend(Ipv4Net::new(Ipv4Addr::from(addr), length));
-            });
-        }
-        nets
+    pub fn v4_prefixes(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
+        let nets = self.v4().iter().flat_map(|&(first, last)| split(first.into(), last.into(), 32));
+        nets.filter_map(|(addr, length)| Ipv4Net::new(u32::try_from(addr).ok()?.into(), length).ok())
     }
 
     /// The IPv6 half as the fewest prefixes, sorted.
-    #[must_use]
-    pub fn v6_prefixes(&self) -> Vec<Ipv6Net> {
-        let mut nets = Vec::new();
-        for &(first, last) in self.v6() {
-            split(first, last, 128, |addr, length| nets.extend(Ipv6Net::new(Ipv6Addr::from(addr), length)));
-        }
-        nets
+    pub fn v6_prefixes(&self) -> impl Iterator<Item = Ipv6Net> + '_ {
+        let nets = self.v6().iter().flat_map(|&(first, last)| split(first, last, 128));
+        nets.filter_map(|(addr, length)| Ipv6Net::new(addr.into(), length).ok())
     }
 
     /// Both halves as the fewest prefixes, in text: a single address without its length.
@@ -419,8 +408,7 @@ impl AddrSet {
     /// Both halves as the fewest prefixes, IPv4 first, sorted.
     #[must_use]
     pub fn prefixes(&self) -> Vec<IpNet> {
-        let v4 = self.v4_prefixes().into_iter().map(IpNet::V4);
-        v4.chain(self.v6_prefixes().into_iter().map(IpNet::V6)).collect()
+        self.v4_prefixes().map(IpNet::V4).chain(self.v6_prefixes().map(IpNet::V6)).collect()
     }
 }
 
@@ -495,6 +483,12 @@ impl FromIterator<IpAddr> for AddrSet {
 trait Bits: Copy + Ord {
     fn next(self) -> Option<Self>;
     fn previous(self) -> Option<Self>;
+
+    /// Sorts ranges by their first address.
+    fn sort(ranges: &mut [(Self, Self)]) {
+        // By the first address alone: comparing both takes twice as long, and what is joined comes out the same.
+        ranges.sort_unstable_by_key(|&(first, _)| first);
+    }
 }
 
 impl Bits for u32 {
@@ -503,6 +497,15 @@ impl Bits for u32 {
     }
     fn previous(self) -> Option<Self> {
         self.checked_sub(1)
+    }
+
+    fn sort(ranges: &mut [(Self, Self)]) {
+        // By digits where they are many and in no order: half the time of a sort that compares. Of IPv6 it is twice.
+        if ranges.len() < 1000 || ranges.is_sorted_by_key(|&(first, _)| first) {
+            ranges.sort_unstable_by_key(|&(first, _)| first);
+        } else {
+            radsort::sort_by_key(ranges, |&(first, _)| first);
+        }
     }
 }
 
@@ -516,8 +519,7 @@ impl Bits for u128 {
 }
 
 fn normal<T: Bits>(mut ranges: Ranges<T>) -> Ranges<T> {
-    // By the first address alone: comparing both takes twice as long, and what is joined comes out the same.
-    ranges.sort_unstable_by_key(|&(first, _)| first);
+    T::sort(&mut ranges);
     joined(ranges)
 }
 
@@ -607,25 +609,34 @@ fn holds<T: Bits>(ranges: &[(T, T)], addr: T) -> bool {
     after.checked_sub(1).and_then(|i| ranges.get(i)).is_some_and(|&(_, last)| addr <= last)
 }
 
-/// Cuts an inclusive range of `width`-bit addresses into the fewest prefixes.
-fn split(mut first: u128, last: u128, width: u8, mut emit: impl FnMut(u128, u8)) {
-    loop {
+/// Cuts an inclusive range of `width`-bit addresses into the fewest prefixes: each one's first address and length.
+fn split(first: u128, last: u128, width: u8) -> impl Iterator<Item = (u128, u8)> {
+    let mut rest = Some(first);
+    std::iter::from_fn(move || {
+        let first = rest?;
         let aligned = first.trailing_zeros().min(width.into());
         let remaining = (last - first).checked_add(1).map_or(u128::BITS, u128::ilog2);
         let bits = aligned.min(remaining).min(width.into());
-        emit(first, width - u8::try_from(bits).unwrap_or(width));
-        let step = 1_u128.checked_shl(bits).unwrap_or(0);
-        match first.checked_add(step) {
-            Some(next) if step != 0 && next <= last => first = next,
-            _ => return,
-        }
-    }
+        rest = 1_u128.checked_shl(bits).and_then(|step| first.checked_add(step)).filter(|next| *next <= last);
+        Some((first, width - u8::try_from(bits).unwrap_or(width)))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn many_ranges_in_no_order_are_put_in_order() {
+        // Steps of an odd number go through all of 0 to 2^20 and come back; every eighth block of 16 addresses is left out.
+        let scattered = (0..1 << 20).map(|i: u32| i.wrapping_mul(0x9e37_79b1) & 0xf_ffff);
+        let blocks =
+            scattered.filter(|block| block % 8 > 0).map(|block| (0x0b00_0000 + block * 16, 0x0b00_000f + block * 16));
+        let expected: Vec<(u32, u32)> =
+            (0..1 << 17).map(|i: u32| (0x0b00_0010 + i * 128, 0x0b00_007f + i * 128)).collect();
+        assert_eq!(normal(blocks.collect()), expected);
+    }
 
     #[test]
     fn the_space_of_special_use_holds_what_has_one() {

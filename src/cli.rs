@@ -393,9 +393,7 @@ impl Run {
         let shown = path.display();
         match read_whole_into(path, buffer).map(decode) {
             Ok(Ok(text)) => {
-                if let Some((lines, _)) = &mut self.verbose {
-                    lines.push(format!("read {shown} ({} bytes)", text.len()));
-                }
+                self.tell_read(path, text.len());
                 Ok(self.sources.add(shown.to_string(), text))
             }
             Ok(Err(foreign)) => {
@@ -412,6 +410,13 @@ impl Run {
             Err(error) => {
                 self.stop(Diagnostic::new(Code::Unreadable, format!("cannot read {shown}: {}", plain(&error))))
             }
+        }
+    }
+
+    /// Keeps for `--verbose` what was read.
+    fn tell_read(&mut self, path: &Path, bytes: usize) {
+        if let Some((lines, _)) = &mut self.verbose {
+            lines.push(format!("read {} ({bytes} bytes)", path.display()));
         }
     }
 
@@ -595,12 +600,13 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     read_whole_into(path, Vec::new())
 }
 
+/// Longest file that is read, in bytes: a hundred times the largest catalog seen.
+const READ_MAX: u64 = 64 << 20;
+
 fn read_whole_into(path: &Path, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
-    /// Longest file that is read, in bytes: a hundred times the largest catalog seen.
-    const MAX: u64 = 64 << 20;
     let length = std::fs::metadata(path)?.len();
-    if length > MAX {
-        return Err(io::Error::other(format!("larger than {} MiB", MAX >> 20)));
+    if length > READ_MAX {
+        return Err(io::Error::other(format!("larger than {} MiB", READ_MAX >> 20)));
     }
     buffer.clear();
     // Of its own accord a buffer grows to twice what it was.

@@ -377,9 +377,8 @@ impl<'a> Judge<'a> {
             parts.retain(|part| !part.is_empty());
         }
         let first = |part: &AddrSet| {
-            let (v4, v6) = (part.v4_prefixes(), part.v6_prefixes());
-            let v4 = v4.first().map(|net| IpAddr::V4(net.network()));
-            v4.into_iter().chain(v6.first().map(|net| IpAddr::V6(net.network())))
+            let v4 = part.v4_prefixes().next().map(|net| IpAddr::V4(net.network()));
+            v4.into_iter().chain(part.v6_prefixes().next().map(|net| IpAddr::V6(net.network())))
         };
         parts.iter().flat_map(first).collect()
     }

@@ -380,3 +380,32 @@ fn plain_lists_are_compared_by_what_they_hold() {
     assert_eq!((code, stdout.as_str()), (Some(2), ""));
     assert!(stderr.contains("c: line 2 has host bits set") && stderr.contains("--> c:2:1"), "{stderr}");
 }
+
+/// Lists are read in pieces, and are what they are wherever one ends.
+#[test]
+fn long_lists_are_read_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long");
+    // A megabyte, with lines of every length, the last without an end.
+    let net = |i: u32| format!("{}/30", std::net::Ipv4Addr::from(0x0b00_0000 + i * 8));
+    let nets: Vec<String> = (0..40_000).map(net).collect();
+    let text: Vec<String> = nets.iter().enumerate().map(|(i, net)| format!("{net}{}", " ".repeat(i % 23))).collect();
+    let expected = nets.join("\n") + "\n";
+    for (between, begin) in
+        [("\n", ""), ("\r\n", ""), ("\n", "\u{feff}"), ("\n", &format!("# {}\n", "x".repeat(600_000)))]
+    {
+        fs::write(&path, format!("{begin}{}", text.join(between))).unwrap();
+        let (code, stdout, stderr) = outgate(folder.path(), &["prefixes", "long"]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert_eq!(stdout.len(), expected.len());
+        assert_eq!(stdout, expected);
+    }
+    // What is wrong is shown in its place, far behind the first piece.
+    fs::write(&path, format!("{}\n192.0.2.1/24\n", text.join("\n"))).unwrap();
+    let (code, stdout, stderr) = outgate(folder.path(), &["diff", "long", "long"]);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.contains("long: line 40001 has host bits set") && stderr.contains("--> long:40001:1"), "{stderr}");
+    fs::write(&path, [expected.as_bytes(), b"# caf\xe9\n"].concat()).unwrap();
+    let (_, _, stderr) = outgate(folder.path(), &["prefixes", "long"]);
+    assert!(stderr.contains("is not UTF-8: line 40001"), "{stderr}");
+}

@@ -227,6 +227,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("psl", &["host.rs"]),
     ("tempfile", &["files.rs"]),
     ("sha2", &["digest.rs"]),
+    ("radsort", &["addrs.rs"]),
     ("serde_json_path", &["ranges.rs"]),
     ("ureq", &["ranges/fetch.rs"]),
     (

@@ -1,7 +1,7 @@
 //! Plain lists of prefixes: a text to a set, and a set to a text. A prefix or an address a line; `#` begins a comment.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{fmt, io};
 
 use ipnet::IpNet;
 
@@ -29,34 +29,63 @@ impl std::error::Error for ListError {}
 /// # Errors
 /// The first line that is no prefix, or one with host bits set.
 pub fn read(text: &str) -> Result<AddrSet, ListError> {
-    // A line of IPv4 has about 17 bytes.
-    let mut v4: Ranges<u32> = Vec::with_capacity(text.len() / 16);
-    let mut v6: Ranges<u128> = Vec::new();
-    let (mut rest, mut number) = (text, 0);
-    while !rest.is_empty() {
-        number += 1;
-        // Nearly every line of a long list is plain IPv4. Read on the way to its end it takes a third of the time.
-        if let Some((range, length)) = plain_v4(rest.as_bytes()) {
-            v4.push(range);
-            rest = &rest[length..];
-            continue;
-        }
-        if let Some((range, length)) = plain_v6(rest.as_bytes()) {
-            v6.push(range);
-            rest = &rest[length..];
-            continue;
-        }
-        let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
-        rest = behind;
-        let bare = line.split('#').next().unwrap_or_default().trim_ascii();
-        if !bare.is_empty() {
-            match slowly(bare).map_err(|why| ListError { line: number, why })? {
-                IpNet::V4(net) => v4.push((net.network().into(), net.broadcast().into())),
-                IpNet::V6(net) => v6.push((net.network().into(), net.broadcast().into())),
+    let mut lines = Lines::of_length(text.len());
+    lines.read(text)?;
+    Ok(lines.done())
+}
+
+/// A list that comes in pieces, each of whole lines.
+pub struct Lines {
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
+    /// How many were read.
+    number: usize,
+}
+
+impl Lines {
+    /// With room for a list of so many bytes.
+    #[must_use]
+    pub fn of_length(bytes: usize) -> Self {
+        // A line of IPv4 has about 17 bytes.
+        Self { v4: Vec::with_capacity(bytes / 16), v6: Vec::new(), number: 0 }
+    }
+
+    /// Reads the next lines.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&mut self, mut rest: &str) -> Result<(), ListError> {
+        while !rest.is_empty() {
+            self.number += 1;
+            // Nearly every line of a long list is plain IPv4. Read on the way to its end it takes a third of the time.
+            if let Some((range, length)) = plain_v4(rest.as_bytes()) {
+                self.v4.push(range);
+                rest = &rest[length..];
+                continue;
+            }
+            if let Some((range, length)) = plain_v6(rest.as_bytes()) {
+                self.v6.push(range);
+                rest = &rest[length..];
+                continue;
+            }
+            let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = behind;
+            let bare = line.split('#').next().unwrap_or_default().trim_ascii();
+            if !bare.is_empty() {
+                match slowly(bare).map_err(|why| ListError { line: self.number, why })? {
+                    IpNet::V4(net) => self.v4.push((net.network().into(), net.broadcast().into())),
+                    IpNet::V6(net) => self.v6.push((net.network().into(), net.broadcast().into())),
+                }
             }
         }
+        Ok(())
     }
-    Ok(AddrSet::of(normal(v4), normal(v6)))
+
+    /// The set of all that was read.
+    #[must_use]
+    pub fn done(self) -> AddrSet {
+        AddrSet::of(normal(self.v4), normal(self.v6))
+    }
 }
 
 /// A line that is `192.0.2.0/24` or `192.0.2.1` in its one spelling and nothing else, with its length; `None` for all else,
@@ -253,6 +282,28 @@ impl AddrSet {
         self.push_v4_singles(out, between);
         self.push_between(out, between);
         self.push_v6_singles(out, between);
+    }
+
+    /// Writes what [`AddrSet::to_list`] makes, a line each behind the same beginning: a text of all of a million is not made.
+    ///
+    /// # Errors
+    /// Those of the other end.
+    pub fn write_lines(&self, beginning: &str, to: &mut impl io::Write) -> io::Result<()> {
+        const AT_ONCE: usize = 64 * 1024;
+        let mut lines = String::with_capacity(2 * AT_ONCE);
+        let mut write = |net: IpNet| {
+            lines.push_str(beginning);
+            push(&mut lines, &net);
+            lines.push('\n');
+            if lines.len() >= AT_ONCE {
+                to.write_all(lines.as_bytes())?;
+                lines.clear();
+            }
+            io::Result::Ok(())
+        };
+        self.v4_prefixes().map(IpNet::V4).try_for_each(&mut write)?;
+        self.v6_prefixes().map(IpNet::V6).try_for_each(&mut write)?;
+        to.write_all(lines.as_bytes())
     }
 
     fn push_between(&self, out: &mut String, between: &str) {

@@ -226,9 +226,7 @@ fn lists(run: &mut Run, args: &Diff, old: &Path, new: &Path) -> Result<(), Stop>
         return Ok(());
     }
     for (sign, set) in [("- ", &gone), ("+ ", &come)] {
-        if !set.is_empty() {
-            writeln!(out, "{sign}{}", set.to_list(&format!("\n{sign}")))?;
-        }
+        set.write_lines(sign, &mut out)?;
     }
     out.flush()?;
     Ok(())

@@ -148,7 +148,7 @@ pub fn summary(diff: &Diff) -> String {
         let ours = diff.changes.iter().filter(|change| change.cause == cause && change.turn == turn);
         let sets = ours.filter_map(|change| if let What::Addresses(addrs) = &change.what { Some(addrs) } else { None });
         let all: AddrSet = sets.collect();
-        (all.counts().0, all.v6_prefixes().len())
+        (all.counts().0, all.v6_prefixes().count())
     };
     let words = |cause: Cause| {
         let ((open4, open6), (close4, close6)) = (addresses(cause, Turn::Opened), addresses(cause, Turn::Closed));

@@ -146,8 +146,8 @@ fn probes(judge: &Judge<'_>) -> Vec<Case> {
         for protocol in Protocol::ALL {
             let packet = Packet { client, protocol, port: ANY_PORT, host: stranger.as_ref() };
             let family = |v4: bool| !judge.has_families() || client.is_ipv4() == v4;
-            let v4 = unnamed.v4_prefixes().first().filter(|_| family(true)).map(|net| (*net).into());
-            let v6 = unnamed.v6_prefixes().first().filter(|_| family(false)).map(|net| (*net).into());
+            let v4 = unnamed.v4_prefixes().next().filter(|_| family(true)).map(|net| net.into());
+            let v6 = unnamed.v6_prefixes().next().filter(|_| family(false)).map(|net| net.into());
             let addrs: AddrSet = v4.into_iter().chain::<Option<ipnet::IpNet>>(v6).collect();
             let by_address = judge.split(packet, addrs).into_iter().map(|(_, verdict)| verdict);
             let by_name = (!matches!(judge.wall.sight, super::Sight::Address)).then(|| judge.by_name(packet));
