@@ -694,6 +694,19 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_that_are_too_wide_together_are_found() {
+        let wide = |nets: &[&str]| {
+            let sets: Vec<AddrSet> = nets.iter().map(|net| parse_prefix(net).unwrap().into()).collect();
+            too_wide(sets.iter()).iter().map(short).collect::<Vec<_>>()
+        };
+        assert_eq!(wide(&["11.0.0.0/8", "192.0.2.1", "10.0.0.0/8"]), ["10.0.0.0/7"]);
+        assert_eq!(wide(&["2000::/16", "2001::/16", "192.0.2.1"]), ["2000::/15"]);
+        // So many, and yet no more than one of them.
+        assert_eq!(wide(&["10.0.0.0/8", "10.0.0.0/8", "12.0.0.0/8"]), Vec::<String>::new());
+        assert_eq!(wide(&["10.0.0.0/9", "10.128.0.0/9", "11.0.0.0/9", "192.0.2.1"]), Vec::<String>::new());
+    }
+
+    #[test]
     fn special_addresses_are_known() {
         let kind = |text: &str| special_use(text.parse().unwrap());
         assert_eq!(kind("127.0.0.53"), Some(SpecialUse::Loopback));

@@ -189,18 +189,28 @@ type Found = BTreeMap<Key, (Part, Vec<(Vec<Port>, AddrSet)>)>;
 /// One rule set, with what every comparison needs of it.
 struct Side<'a> {
     ruleset: &'a Ruleset,
-    /// The clients each rule is about, by rule.
+    /// The clients of each set of origins that rules are about.
     clients: Vec<AddrSet>,
+    /// By rule, which of these.
+    about: Vec<usize>,
     limited: AddrSet,
     known: AddrSet,
 }
 
 impl<'a> Side<'a> {
     fn new(ruleset: &'a Ruleset) -> Self {
-        let clients: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&ruleset.bound(rule))).collect();
+        let mut clients = Vec::new();
+        let mut kinds: BTreeMap<BTreeSet<Origin>, usize> = BTreeMap::new();
+        let about = ruleset.rules.iter().map(|rule| {
+            *kinds.entry(ruleset.bound(rule)).or_insert_with_key(|origins| {
+                clients.push(ruleset.clients_of(origins));
+                clients.len() - 1
+            })
+        });
+        let about = about.collect();
         let limited = ruleset.limited();
         let known = clients.iter().chain([&limited]).collect();
-        Self { ruleset, clients, limited, known }
+        Self { ruleset, clients, about, limited, known }
     }
 
     /// Whether a class of clients is denied by default; `None` when no rule is about them.
@@ -211,7 +221,8 @@ impl<'a> Side<'a> {
 
     /// The rules about a class of clients.
     fn of(&self, class: &AddrSet) -> Vec<usize> {
-        (0..self.clients.len()).filter(|&i| self.clients[i].meets(class)).collect()
+        let meets: Vec<bool> = self.clients.iter().map(|clients| clients.meets(class)).collect();
+        (0..self.about.len()).filter(|&rule| meets[self.about[rule]]).collect()
     }
 }
 

@@ -518,8 +518,12 @@ impl<'a> View<'a> {
 
 impl<'a> Index<'a> {
     fn of(ruleset: &'a Ruleset) -> Self {
-        let mut places = Vec::new();
-        let (mut by_name, mut by_parent) = (HashMap::<&Host, Vec<u32>>::new(), HashMap::<&Host, Vec<u32>>::new());
+        let destinations = || ruleset.rules.iter().flat_map(|rule| &rule.destinations);
+        // A table that grows reads every name anew.
+        let exact = destinations().flat_map(|destination| &destination.names).filter(|name| name.exact().is_some());
+        let mut places = Vec::with_capacity(destinations().count());
+        let mut by_name = HashMap::<&Host, Vec<u32>>::with_capacity(exact.count());
+        let mut by_parent = HashMap::<&Host, Vec<u32>>::new();
         for (at, rule) in ruleset.rules.iter().enumerate() {
             for destination in &rule.destinations {
                 let number = u32::try_from(places.len()).unwrap_or(u32::MAX);

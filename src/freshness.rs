@@ -4,6 +4,7 @@
 //! from half of it on there is a warning, beyond it an error.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -56,7 +57,7 @@ impl Age {
 /// The ages of all names that are needed and that the lock knows, in order.
 #[must_use]
 pub fn ages(wanted: &Wanted, lock: &Lock, today: Day) -> Vec<Age> {
-    let age = |(query, terms): (Query, Terms)| {
+    let age = |(query, terms): (Query, Arc<Terms>)| {
         let entry = lock.hosts.get(&query)?;
         let asked = entry.asked.unwrap_or(lock.day);
         let longest = entry.failed.iter().min_by_key(|(_, failed)| failed.since);

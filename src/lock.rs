@@ -16,7 +16,7 @@ use crate::callout::Endpoint;
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, Query, Service};
-use crate::policy::{Action, Policy, Range};
+use crate::policy::{self, Action, Policy, Range};
 use crate::pool::Sampled;
 use crate::resolve::answer::Answer;
 use crate::resolve::{Failure, Heard, RecordType};
@@ -105,7 +105,7 @@ pub struct Wanted {
     /// The sites it is for.
     pub sites: BTreeSet<Text>,
     /// Every name they ask for, with the terms of its answers.
-    pub queries: BTreeMap<Query, Terms>,
+    pub queries: BTreeMap<Query, Arc<Terms>>,
     /// Their clients' own prefixes.
     pub clients: Vec<IpNet>,
     /// The lists of prefixes they use. A name stands for one source; whoever gathers the sites sees to that.
@@ -139,11 +139,7 @@ impl Wanted {
                 wanted.ranges.insert(id.clone(), merged);
             }
             for (query, terms) in policy.queries() {
-                let merged = match wanted.queries.remove(&query) {
-                    Some(other) => other.and(&terms),
-                    None => terms,
-                };
-                wanted.queries.insert(query, merged);
+                policy::ask(&mut wanted.queries, query, terms);
             }
         }
         wanted
@@ -159,13 +155,11 @@ impl Wanted {
     /// Every name a lock must know: what is asked for, and the hosts that services select in it, on the service's
     /// terms.
     #[must_use]
-    pub fn needed(&self, lock: &Lock) -> BTreeMap<Query, Terms> {
+    pub fn needed(&self, lock: &Lock) -> BTreeMap<Query, Arc<Terms>> {
         let mut needed = self.queries.clone();
         for (query, terms) in &self.queries {
             for (target, _) in lock.hosts.get(query).into_iter().flat_map(|entry| &entry.targets) {
-                let target = Query::Host(target.clone());
-                let merged = needed.get(&target).map_or_else(|| terms.clone(), |other| other.clone().and(terms));
-                needed.insert(target, merged);
+                policy::ask(&mut needed, Query::Host(target.clone()), Arc::clone(terms));
             }
         }
         needed

@@ -3,6 +3,7 @@
 //! A policy says, in names and prefixes as they are written, who may contact what and why, and who may not. Strict
 //! mode is nothing but more denials here.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::release::Overlap;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
 use crate::strict::{Choice, Shared};
-use crate::terms::Terms;
+use crate::terms::{Terms, Wishes};
 use crate::text::quoted;
 use crate::text::{ID_MAX, Id, Text};
 
@@ -123,15 +124,15 @@ pub struct Decision {
     /// The ports.
     pub ports: Vec<Port>,
     /// On what terms the answers for its names are believed.
-    pub terms: Terms,
+    pub terms: Arc<Terms>,
     /// The same for names of which the profile says more.
-    pub terms_of: BTreeMap<Query, Terms>,
+    pub terms_of: BTreeMap<Query, Arc<Terms>>,
 }
 
 impl Decision {
     /// On what terms the answers for one of its names are believed.
     #[must_use]
-    pub fn terms_for(&self, query: &Query) -> &Terms {
+    pub fn terms_for(&self, query: &Query) -> &Arc<Terms> {
         self.terms_of.get(query).unwrap_or(&self.terms)
     }
 }
@@ -139,16 +140,12 @@ impl Decision {
 impl Policy {
     /// Every name that must be looked up, with the terms of its answers.
     #[must_use]
-    pub fn queries(&self) -> BTreeMap<Query, Terms> {
-        let mut queries: BTreeMap<Query, Terms> = BTreeMap::new();
+    pub fn queries(&self) -> BTreeMap<Query, Arc<Terms>> {
+        let mut queries = BTreeMap::new();
         for decision in &self.decisions {
             for query in decision.endpoints.iter().filter_map(Endpoint::query) {
-                let terms = decision.terms_for(&query);
-                let merged = match queries.remove(&query) {
-                    Some(other) => other.and(terms),
-                    None => terms.clone(),
-                };
-                queries.insert(query, merged);
+                let terms = Arc::clone(decision.terms_for(&query));
+                ask(&mut queries, query, terms);
             }
         }
         queries
@@ -167,6 +164,18 @@ impl Policy {
     #[must_use]
     pub fn client_prefixes(&self) -> Vec<IpNet> {
         self.clients.values().flat_map(|client| client.prefixes.iter().copied()).collect()
+    }
+}
+
+/// Asks for a name on these terms too.
+pub(crate) fn ask(queries: &mut BTreeMap<Query, Arc<Terms>>, query: Query, terms: Arc<Terms>) {
+    match queries.entry(query) {
+        Entry::Vacant(new) => _ = new.insert(terms),
+        Entry::Occupied(known) if known.get() == &terms => {}
+        Entry::Occupied(mut known) => {
+            let both = Terms::clone(known.get()).and(&terms);
+            known.insert(both.into());
+        }
     }
 }
 
@@ -203,6 +212,8 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         left_out: BTreeSet::new(),
         excepted: BTreeMap::new(),
         clients: clients(profile),
+        terms: Terms::default().with(&profile.answers).into(),
+        own_terms: own_terms().with(&profile.answers).into(),
         extras: HashMap::with_capacity(profile.extra.len()),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
@@ -250,7 +261,8 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         );
     }
     let Builder { mut decisions, clients, uncovered, blocked, .. } = builder;
-    decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
+    // Decisions are large, and so each moves once.
+    decisions.sort_by_cached_key(|decision| (decision.action, decision.key.clone()));
     for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
         findings.push(
             Diagnostic::new(Code::DuplicateId, format!("`{}` is the name of a rule every target has", decision.key))
@@ -443,6 +455,9 @@ struct Builder<'a> {
     /// Each with its place.
     excepted: BTreeMap<Id, (Text, Span)>,
     clients: BTreeMap<Origin, Client>,
+    /// The terms of whoever has no wishes, and of the site's own hosts. Nearly all have one of the two, and share it.
+    terms: Arc<Terms>,
+    own_terms: Arc<Terms>,
     extras: HashMap<&'a Id, &'a Span>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
@@ -514,7 +529,7 @@ impl<'a> Builder<'a> {
             }
             None => {
                 let (endpoints, ports) = (callout.endpoints.clone(), callout.ports.clone());
-                self.push(callout, action, reason, endpoints, ports, Terms::default(), None)
+                self.push(callout, action, reason, endpoints, ports, false, None)
             }
         }
     }
@@ -576,15 +591,7 @@ impl<'a> Builder<'a> {
             Some(why) => (Action::Deny, why),
             None => (Action::Allow, self.allowed(callout, "extra of this site".to_owned())),
         };
-        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), Self::own_terms(), None);
-    }
-
-    /// A site's own hosts may have private addresses and lie among its clients: it knows its own network.
-    fn own_terms() -> Terms {
-        let mut terms = Terms { own_network: true, ..Terms::default() };
-        // Every extra has such terms, and a set that is made of a list is sorted first.
-        terms.special.insert(SpecialUse::Private);
-        terms
+        self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), true, None);
     }
 
     fn site_servers(&mut self, callout: &Arc<Callout>, action: Action, reason: &str, servers: &[Server]) -> bool {
@@ -603,7 +610,7 @@ impl<'a> Builder<'a> {
                 format!("{reason}, servers of this site"),
                 endpoints.into_iter().collect(),
                 ports,
-                Self::own_terms(),
+                true,
                 number,
             );
         }
@@ -638,7 +645,7 @@ impl<'a> Builder<'a> {
         reason: String,
         endpoints: Endpoints,
         ports: Vec<Port>,
-        built_in: Terms,
+        own: bool,
         number: Option<usize>,
     ) -> bool {
         let (covered, uncovered): (BTreeSet<Origin>, BTreeSet<Origin>) =
@@ -667,13 +674,18 @@ impl<'a> Builder<'a> {
             Action::Deny => Protocol::ALL.map(Port::every).to_vec(),
             Action::Allow => ports,
         };
-        let terms = built_in.with(&callout.answers).with(&self.profile.answers);
+        let terms = match (callout.answers == Wishes::default(), own) {
+            (true, true) => Arc::clone(&self.own_terms),
+            (true, false) => Arc::clone(&self.terms),
+            (false, true) => own_terms().with(&callout.answers).with(&self.profile.answers).into(),
+            (false, false) => Terms::default().with(&callout.answers).with(&self.profile.answers).into(),
+        };
         let mut terms_of = BTreeMap::new();
         // Most sites have no such terms, and some have a hundred thousand endpoints.
         if !self.profile.answers_of.is_empty() {
             terms_of.extend(endpoints.iter().filter_map(Endpoint::query).filter_map(|query| {
                 let (wishes, _) = self.profile.answers_of.get(&query)?;
-                Some((query, terms.clone().with(wishes)))
+                Some((query, Terms::clone(&terms).with(wishes).into()))
             }));
         }
         self.decisions.push(Decision {
@@ -721,6 +733,11 @@ impl<'a> Builder<'a> {
             );
         }
     }
+}
+
+/// A site's own hosts may have private addresses and lie among its clients: it knows its own network.
+fn own_terms() -> Terms {
+    Terms { own_network: true, special: [SpecialUse::Private].into(), ..Terms::default() }
 }
 
 /// Names of rules that targets add by themselves.

@@ -470,10 +470,10 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
     // What may have to be refused. Mostly nothing of a list or an answer is in it, which one look tells.
     let suspect = addrs::special_space().union(&own.iter().copied().collect());
     let lists = pinned(policy, lock, &own, &suspect, findings);
-    let mut rules = Vec::new();
+    let mut rules = Vec::with_capacity(policy.decisions.len());
     for decision in &policy.decisions {
         let resolved = decision.endpoints.iter().map(|endpoint| {
-            let terms = endpoint.query().and_then(|query| terms.get(&query)).unwrap_or(&decision.terms);
+            let terms = endpoint.query().and_then(|query| terms.get(&query)).map_or(&*decision.terms, |terms| terms);
             let judge = Judge { terms, clients: &own };
             let mut destination = destination(endpoint, decision, lock, judge, &suspect, findings);
             widen(&mut destination, decision, policy, &lists);

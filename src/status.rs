@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn wanted(names: &[(&str, Terms)]) -> Wanted {
-        let queries: BTreeMap<Query, Terms> = names.iter().map(|(name, terms)| (query(name), terms.clone())).collect();
+        let queries = names.iter().map(|(name, terms)| (query(name), terms.clone().into())).collect();
         let sites = BTreeSet::from([Text::parse("home").unwrap(), Text::parse("cabin").unwrap()]);
         Wanted { sites, queries, clients: Vec::new(), ranges: BTreeMap::new(), only: None }
     }
@@ -333,7 +333,9 @@ mod tests {
             let heard = crate::resolve::Heard { replies, ..Default::default() };
             let special = BTreeSet::from([crate::addrs::SpecialUse::Documentation]);
             let mut wanted = wanted.clone();
-            wanted.queries.values_mut().for_each(|terms| terms.special.clone_from(&special));
+            for terms in wanted.queries.values_mut() {
+                std::sync::Arc::make_mut(terms).special.clone_from(&special);
+            }
             let findings = &mut crate::diagnostic::Findings::default();
             let lock = crate::lock::update(&wanted, Some(&lock), &heard, day(on), None, findings);
             lock.hosts[&query("a.example.org")].addresses.contains_key(&"198.51.100.1".parse().unwrap())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// One line that can stand in a comment of any target: no control characters, no quotes, no backslash, no characters
 /// that change how the rest of the line reads.
@@ -201,8 +202,9 @@ pub fn is_conflict_marker(line: &str) -> bool {
 pub const CONFLICT: &str = "a merge conflict in this file is not resolved";
 
 /// A short name in lower case: letters and digits, with single hyphens between. It can be part of any target's names.
+/// A clone shares it: a callout's stands in its decision and in its rule too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(String);
+pub struct Id(Arc<str>);
 
 /// Longest id, in characters: what is left of pf's 31 for a table name after a prefix and a number.
 pub const ID_MAX: usize = 28;
@@ -219,7 +221,7 @@ impl Id {
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.as_bytes().windows(2).any(|two| two == b"--");
         if good {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(TextError(format!(
                 "is no id: lower-case letters, digits and single hyphens, a letter first, at most {ID_MAX} characters"

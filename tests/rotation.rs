@@ -226,7 +226,7 @@ fn query() -> Query {
 }
 
 fn wanted() -> Wanted {
-    let queries = [(query(), Terms::default())].into();
+    let queries = [(query(), Terms::default().into())].into();
     Wanted { sites: BTreeSet::new(), queries, clients: Vec::new(), ranges: BTreeMap::new(), only: None }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::slice;
 
 use super::{AddrSet, Bits};
 
@@ -12,21 +13,25 @@ pub struct Holders {
     /// For each first half of an IPv4 address how many edges lie before it; none where there are few edges.
     halves: Vec<usize>,
     v6: Vec<(u128, Group)>,
+    /// The groups of one set: each number by itself.
+    singles: Vec<u32>,
+    /// The others; the empty one first.
     groups: Vec<Vec<u32>>,
 }
 
-/// A place among the groups of sets.
+/// A place among the groups of sets: the singles, and behind them the others. Most addresses are in one set or none, and need
+/// no search.
 type Group = u32;
 
 impl Holders {
     /// Turns sets around; the first has number 0.
     #[must_use]
     pub fn of(sets: &[&AddrSet]) -> Self {
-        let mut groups = Groups::new(sets.len());
+        let mut groups = Groups { singles: count(sets.len()), all: vec![Vec::new()], known: HashMap::new() };
         let v4 = sweep(sets.iter().map(|set| set.v4()), &mut groups);
         let v6 = sweep(sets.iter().map(|set| set.v6()), &mut groups);
         let halves = if v4.len() < HALVES_FROM { Vec::new() } else { halves(&v4) };
-        Self { v4, halves, v6, groups: groups.all }
+        Self { v4, halves, v6, singles: (0..groups.singles).collect(), groups: groups.all }
     }
 
     /// The numbers of the sets that hold the address, in order.
@@ -36,7 +41,11 @@ impl Holders {
             IpAddr::V4(addr) => self.last_before_v4(addr.into()),
             IpAddr::V6(addr) => last_before(&self.v6, addr.into()),
         };
-        group.and_then(|group| self.groups.get(usize::try_from(group).ok()?)).map_or(&[], Vec::as_slice)
+        let Some(group) = group.and_then(|group| usize::try_from(group).ok()) else { return &[] };
+        match self.singles.get(group) {
+            Some(only) => slice::from_ref(only),
+            None => self.groups.get(group - self.singles.len()).map_or(&[], Vec::as_slice),
+        }
     }
 
     fn last_before_v4(&self, addr: u32) -> Option<Group> {
@@ -105,29 +114,21 @@ fn sweep<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a [(T, T)]>, groups: &mu
 
 /// Groups of sets, each kept once.
 struct Groups {
+    /// How many have one set.
+    singles: Group,
     all: Vec<Vec<u32>>,
-    /// The empty one.
-    none: Group,
     known: HashMap<Vec<u32>, Group>,
 }
 
 impl Groups {
-    /// The groups of one set come first, and the empty one behind them: most addresses are in one set or none, and need no
-    /// search.
-    fn new(sets: usize) -> Self {
-        let singles = (0..).take(sets).map(|number| vec![number]);
-        let all: Vec<Vec<u32>> = singles.chain([Vec::new()]).collect();
-        Self { none: count(sets), all, known: HashMap::new() }
-    }
-
     fn number_of(&mut self, open: &[u32]) -> Group {
         match *open {
-            [] => self.none,
+            [] => self.singles,
             [only] => only,
             _ => match self.known.get(open) {
                 Some(&group) => group,
                 None => {
-                    let next = count(self.all.len());
+                    let next = self.singles.saturating_add(count(self.all.len()));
                     self.all.push(open.to_vec());
                     self.known.insert(open.to_vec(), next);
                     next

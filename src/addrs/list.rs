@@ -134,30 +134,27 @@ fn plain_v6(text: &[u8]) -> Option<((u128, u128), usize)> {
 
 /// The IPv4 address that a text begins with, in its one spelling, and its length.
 pub(crate) fn octets(text: &[u8]) -> Option<(u32, usize)> {
-    let (mut addr, mut octet, mut points, mut at) = (0, None, 0, 0);
-    while let Some(&byte) = text.get(at) {
-        match (byte, octet) {
-            (b'0'..=b'9', None) => octet = Some(u32::from(byte - b'0')),
-            // No zero before another digit.
-            (b'0'..=b'9', Some(high @ 1..)) => {
-                let more = high * 10 + u32::from(byte - b'0');
-                if more > 255 {
-                    return None;
-                }
-                octet = Some(more);
-            }
-            (b'.', Some(whole)) if points < 3 => {
-                addr = addr << 8 | whole;
-                octet = None;
-                points += 1;
-            }
-            (b'0'..=b'9', Some(_)) => return None,
-            _ => break,
+    let (mut addr, mut rest) = (0, text);
+    for place in 0..4 {
+        if place > 0 {
+            rest = rest.strip_prefix(b".")?;
         }
-        at += 1;
+        let number = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+        let octet;
+        (octet, rest) = match rest {
+            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9', behind @ ..] => (number(&rest[..3]), behind),
+            [b'1'..=b'9', b'0'..=b'9', behind @ ..] => (number(&rest[..2]), behind),
+            [b'0'..=b'9', behind @ ..] => (number(&rest[..1]), behind),
+            _ => return None,
+        };
+        if octet > 255 {
+            return None;
+        }
+        addr = addr << 8 | octet;
     }
-    let last = octet.filter(|_| points == 3)?;
-    Some((addr << 8 | last, at))
+    // Neither a fourth digit nor one behind a zero.
+    let ends = !rest.first().is_some_and(u8::is_ascii_digit);
+    ends.then(|| (addr, text.len() - rest.len()))
 }
 
 /// What each byte is as a digit of IPv6.
@@ -223,11 +220,11 @@ pub fn read_one(text: &str) -> Option<IpAddr> {
 
 /// Reads one address in a usual spelling; `None` for all else, which is looked at more closely.
 pub(super) fn plain_one(text: &str) -> Option<IpAddr> {
-    let (addr, length) = match octets(text.as_bytes()) {
-        Some((addr, length)) => (IpAddr::V4(addr.into()), length),
-        None => groups(text.as_bytes()).map(|(addr, length)| (IpAddr::V6(addr.into()), length))?,
-    };
-    (length == text.len()).then_some(addr)
+    if let Some((addr, length)) = octets(text.as_bytes()) {
+        return (length == text.len()).then(|| IpAddr::V4(addr.into()));
+    }
+    let (addr, length) = groups(text.as_bytes())?;
+    (length == text.len()).then(|| IpAddr::V6(addr.into()))
 }
 
 fn slowly(text: &str) -> Result<IpNet, &'static str> {
