@@ -5,6 +5,7 @@
 //! what is wanted, or DNS answers moved.
 
 use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -313,14 +314,12 @@ impl<'a> At<'a> {
         rules.iter().map(|&i| &self.side.ruleset.rules[i])
     }
 
-    /// The same endpoint of the same rule, as it is here.
-    fn same(&self, rule: &Rule, destination: &Destination) -> Option<&'a Destination> {
-        // Both are in order, and so they are asked for: that is quicker than a table of all of them, which lie far apart.
+    /// The same rule, as it is here.
+    fn same(&self, rule: &Rule) -> Option<&'a Rule> {
+        // They are in order, and so they are asked for: that is quicker than a table of all of them, which lie far apart.
         let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
         let numbered = |number: usize| &self.side.ruleset.rules[number];
-        let at = rules.binary_search_by(|&number| numbered(number).key.cmp(&rule.key)).ok()?;
-        let there = &numbered(rules[at]).destinations;
-        there.binary_search_by(|other| other.endpoint.cmp(&destination.endpoint)).ok().map(|at| &there[at])
+        rules.binary_search_by(|&number| numbered(number).key.cmp(&rule.key)).ok().map(|at| numbered(rules[at]))
     }
 
     /// What the endpoints of the allows or of the denials have and the same endpoints have not on the other side, and all of
@@ -328,9 +327,10 @@ impl<'a> At<'a> {
     fn moved(&self, other: &At<'_>, denial: bool) -> (Vec<Moved<'a>>, AddrSet) {
         let mut all_moved = Vec::new();
         for rule in self.rules(denial) {
+            let there = other.same(rule);
             for destination in &rule.destinations {
                 let mut addrs = all(destination);
-                if let Some(same) = other.same(rule, destination).map(all) {
+                if let Some(same) = same(there, destination).map(all) {
                     // Mostly they are equal.
                     addrs = Cow::Owned(if addrs == same { AddrSet::new() } else { addrs.minus(&same) });
                 }
@@ -346,7 +346,7 @@ impl<'a> At<'a> {
     /// Whether the same endpoint of the same rule is wanted here.
     fn wants(&self, rule: &Rule, destination: &Destination) -> bool {
         let decided = |d: &Destination| d.gap.as_deref().is_some_and(crate::ruleset::Gap::is_decided);
-        self.same(rule, destination).is_some_and(|d| {
+        same(self.same(rule), destination).is_some_and(|d| {
             d.lists() == destination.lists()
                 && decided(d) == decided(destination)
                 && d.accepted.is_some() == destination.accepted.is_some()
@@ -409,17 +409,20 @@ impl Cell<'_> {
 
     /// The names that can be reached `here` and cannot `there`: allowed ones that came, and denied ones that went.
     fn names(&self, turn: Turn, here: &At<'_>, there: &At<'_>, changes: &mut Vec<Change>) {
-        let allowed = here.names(false);
+        let allowed = LazyCell::new(|| here.names(false));
         // A denial that went opens what is allowed under it, and to clients that nothing limits all of it.
         let reached = |name: &NamePattern| {
             !here.limited && !there.limited || allowed.iter().any(|open| open.covers(name) || name.covers(open))
         };
         for (at, other, denial) in [(here, there, false), (there, here, true)] {
-            let known = other.names(denial);
+            let known = LazyCell::new(|| other.names(denial));
             let covered =
                 |name: &NamePattern| known.contains(name) || name.covering().any(|wider| known.contains(&wider));
             for rule in at.rules(denial) {
-                for destination in &rule.destinations {
+                let there = other.same(rule);
+                // Mostly an endpoint has the names that it has there, and then the others need not be known.
+                let differs = |d: &&Destination| same(there, d).is_none_or(|same| same.names != d.names);
+                for destination in rule.destinations.iter().filter(differs) {
                     let gone = destination.names.iter().filter(|name| !covered(name) && (!denial || reached(name)));
                     let names: Vec<NamePattern> = gone.cloned().collect();
                     if !names.is_empty() {
@@ -430,6 +433,12 @@ impl Cell<'_> {
             }
         }
     }
+}
+
+/// The same endpoint of the same rule.
+fn same<'a>(there: Option<&'a Rule>, destination: &Destination) -> Option<&'a Destination> {
+    let there = &there?.destinations;
+    there.binary_search_by(|other| other.endpoint.cmp(&destination.endpoint)).ok().map(|at| &there[at])
 }
 
 /// As [`Destination::all`]. Mostly no list is for it, and then nothing is copied.
