@@ -905,3 +905,18 @@ impl Context<'_> {
         Some(Citation { source: source?, lines, quote, at, path })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_in_order_each_once_and_found() {
+        let read = |text: &&str| Endpoint::parse(text).unwrap();
+        let texts = ["192.0.2.9", "b.example.org", "192.0.2.1", "*.example.org", "2001:db8::1", "b.example.org"];
+        let endpoints: Endpoints = texts.iter().map(read).collect();
+        assert!(endpoints.is_sorted() && endpoints.len() == 5);
+        assert!(texts.iter().all(|text| endpoints.contains(&read(text))));
+        assert!(!endpoints.contains(&read(&"192.0.2.2")));
+    }
+}

@@ -7,6 +7,8 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ptr;
+use std::rc::Rc;
 
 use crate::addrs::AddrSet;
 use crate::addrs::holders::Holders;
@@ -52,7 +54,8 @@ struct View<'a> {
     /// The clients each rule is about.
     clients: Vec<AddrSet>,
     limited: AddrSet,
-    index: OnceCell<Index<'a>>,
+    /// Shared by the walls of one rule set: to turn it around is most of what a first question takes.
+    index: Rc<OnceCell<Index<'a>>>,
 }
 
 /// From addresses and names to destinations, by their number.
@@ -203,11 +206,16 @@ impl<'a> Explainer<'a> {
     /// make of it.
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, lock: Option<&'a Lock>, plain: &'a Wall<'a>, posts: &'a [Post<'a>]) -> Self {
-        let posts = posts.iter().map(|(target, wall)| (*target, wall.as_ref().map(View::new)));
+        let plain = View::new(plain, Rc::default());
+        let view = |wall: &'a Wall<'a>| {
+            let same = ptr::eq::<Ruleset>(&*wall.ruleset, &*plain.wall.ruleset);
+            View::new(wall, if same { Rc::clone(&plain.index) } else { Rc::default() })
+        };
+        let posts = posts.iter().map(|(target, wall)| (*target, wall.as_ref().map(view))).collect();
         let limited = ruleset.clients.values().filter(|group| group.default_deny);
         let limited: Vec<IpAddr> = limited.flat_map(|group| group.addrs.prefixes()).map(|net| net.addr()).collect();
         let face = |v4: bool| limited.iter().copied().find(|addr| addr.is_ipv4() == v4);
-        Self { ruleset, lock, plain: View::new(plain), posts: posts.collect(), faces: (face(true), face(false)) }
+        Self { ruleset, lock, plain, posts, faces: (face(true), face(false)) }
     }
 
     /// The rule set.
@@ -419,9 +427,9 @@ impl<'a> Explainer<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(wall: &'a Wall<'a>) -> Self {
+    fn new(wall: &'a Wall<'a>, index: Rc<OnceCell<Index<'a>>>) -> Self {
         let clients = wall.ruleset.rules.iter().map(|rule| wall.clients(rule)).collect();
-        Self { wall, clients, limited: wall.limited(), index: OnceCell::new() }
+        Self { wall, clients, limited: wall.limited(), index }
     }
 
     fn is_proxy(&self) -> bool {

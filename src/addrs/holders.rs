@@ -92,8 +92,9 @@ fn sweep<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a [(T, T)]>, groups: &mu
             edges.extend(last.next().map(|next| (next, false, number)));
         }
     }
-    // The edges of each set are in order. This sort sees that and merges them, which of a few sets is quicker.
-    edges.sort();
+    // The edges of each set are in order. This sort sees that and merges them, which of a few sets is quicker. What begins or
+    // ends at one address may do so in any order: no set does both.
+    edges.sort_by_key(|&(at, ..)| at);
     // The numbers in order. Mostly there are none, one or two: without a tree, and sorted so, 75,000 prefixes take 16 in place
     // of 63 million instructions.
     let mut open: Vec<u32> = Vec::new();
