@@ -1,5 +1,9 @@
 //! The steps of the pipe at four sizes: addresses of one site, ten for each host. `cargo bench --bench pipeline`.
 //!
+//! Each sample has an input that the one before it did not touch, of so many that all sizes take the same memory. What a
+//! thousand addresses need would stay in a processor's cache from one sample to the next, what a million need would not, and
+//! the two could not be compared: the growth would be that of the caches.
+//!
 //! Not every step has every size. The catalog has the one it has. pf's default limits hold 100,000 entries in all and
 //! OPNsense's sequence of rules ends before 10,000 of them, so both stop where the next size would be an error.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
@@ -34,6 +38,25 @@ const SIZES_OF_PF: &[u32] = if cfg!(debug_assertions) { &[1_000] } else { &[1_00
 
 /// As far as OPNsense's numbers go.
 const SIZES_OF_OPNSENSE: &[u32] = if cfg!(debug_assertions) { &[1_000] } else { &[1_000, 10_000] };
+
+/// Inputs of one size, as many as make the largest, and all of the same make.
+struct Inputs<T> {
+    all: Vec<T>,
+    next: usize,
+}
+
+impl<T> Inputs<T> {
+    fn of(size: u32, make: impl Fn() -> T) -> Self {
+        let largest = SIZES.last().copied().unwrap_or_default();
+        Self { all: (0..(largest / size).max(1)).map(|_| make()).collect(), next: 0 }
+    }
+
+    /// The one that was not used for the longest.
+    fn take(&mut self) -> &T {
+        self.next = (self.next + 1) % self.all.len();
+        black_box(&self.all[self.next])
+    }
+}
 
 fn main() {
     // A hundred samples of the largest would take an hour.
@@ -76,7 +99,11 @@ fn decide(catalog: &Catalog, profile: &Profile) -> Policy {
 fn lock(policy: &Policy) -> Lock {
     let day = Day::parse("2026-11-21").unwrap();
     let mut hosts = BTreeMap::new();
-    for (query, i) in policy.queries().into_keys().zip(0_u32..) {
+    for (query, at) in policy.queries().into_keys().zip(0_u32..) {
+        // By its number, so that one more host moves no other's. Those of the catalog have none.
+        let name = query.to_string();
+        let number = name.strip_prefix('h').and_then(|name| name.split('.').next()?.parse().ok());
+        let i: u32 = number.unwrap_or(1_000_000 + at);
         let v4 = (0..8).map(|k| IpAddr::V4((0x0800_0000 + i * 16 + k).into()));
         let v6 = (0..2).map(|k| IpAddr::V6(((0x2606_u128 << 112) + u128::from(i * 16 + k)).into()));
         let addresses =
@@ -99,34 +126,45 @@ fn a_read_catalog() -> Catalog {
 
 #[divan::bench(args = SIZES)]
 fn b_read_profile(bencher: Bencher<'_, '_>, addresses: u32) {
-    let (catalog, text) = (read_catalog(), profile_text(addresses));
-    bencher.bench(|| read_profile(&catalog, black_box(&text)));
+    let catalog = read_catalog();
+    let mut texts = Inputs::of(addresses, || profile_text(addresses));
+    bencher.bench_local(|| read_profile(&catalog, texts.take()));
 }
 
 #[divan::bench(args = SIZES)]
 fn c_decide(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
-    let profile = read_profile(&catalog, &profile_text(addresses));
-    bencher.bench(|| decide(&catalog, black_box(&profile)));
+    let mut profiles = Inputs::of(addresses, || read_profile(&catalog, &profile_text(addresses)));
+    bencher.bench_local(|| decide(&catalog, profiles.take()));
 }
 
 #[divan::bench(args = SIZES)]
 fn d_read_lock(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
     let text = lock(&decide(&catalog, &read_profile(&catalog, &profile_text(addresses)))).print();
-    bencher.bench(|| {
+    let mut texts = Inputs::of(addresses, || {
         let mut sources = Sources::default();
-        let id = sources.add("bench", black_box(text.clone()));
-        Lock::parse(&sources, id).unwrap()
+        let id = sources.add("bench", text.clone());
+        (sources, id)
+    });
+    bencher.bench_local(|| {
+        let (sources, id) = texts.take();
+        Lock::parse(sources, *id).unwrap()
     });
 }
 
 #[divan::bench(args = SIZES)]
 fn e_build_rules(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
-    let policy = decide(&catalog, &read_profile(&catalog, &profile_text(addresses)));
-    let lock = lock(&policy);
-    bencher.bench(|| ruleset::build(black_box(&policy), Some(&lock), &mut Findings::default()));
+    let mut policies = Inputs::of(addresses, || {
+        let policy = decide(&catalog, &read_profile(&catalog, &profile_text(addresses)));
+        let lock = lock(&policy);
+        (policy, lock)
+    });
+    bencher.bench_local(|| {
+        let (policy, lock) = policies.take();
+        ruleset::build(policy, Some(lock), &mut Findings::default())
+    });
 }
 
 /// What is rendered, and nothing found that would keep it from being written.
@@ -138,9 +176,9 @@ fn rendered(target: &'static Target, rules: &Ruleset) -> usize {
 }
 
 fn render(bencher: Bencher<'_, '_>, addresses: u32, name: &str) {
-    let rules = rules(addresses);
+    let mut rules = Inputs::of(addresses, || rules(addresses));
     let target = target::find(name).unwrap();
-    bencher.bench(|| rendered(target, black_box(&rules)));
+    bencher.bench_local(|| rendered(target, rules.take()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -175,24 +213,33 @@ fn f_render_cilium(bencher: Bencher<'_, '_>, addresses: u32) {
 
 #[divan::bench(args = SIZES)]
 fn g_diff_of_one_more_host(bencher: Bencher<'_, '_>, addresses: u32) {
-    let (old, new) = (rules(addresses), rules(addresses + 10));
-    bencher.bench(|| diff::diff(black_box(&old), black_box(&new)));
+    let mut pairs = Inputs::of(addresses, || (rules(addresses), rules(addresses + 10)));
+    bencher.bench_local(|| {
+        let (old, new) = pairs.take();
+        diff::diff(old, new)
+    });
 }
 
 /// Two rule sets of one rule each: one prefix in a hundred is gone, and one in a hundred is new.
 #[divan::bench(args = SIZES)]
 fn g_diff_of_prefixes(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let (old, new) = (holding(two_sets(prefixes).0), holding(two_sets(prefixes).1));
-    let diff = diff::diff(&old, &new);
-    assert_eq!(diff.changes.len(), 2, "one opened, one closed");
-    bencher.bench(|| diff::diff(black_box(&old), black_box(&new)));
+    let mut pairs = Inputs::of(prefixes, || (holding(two_sets(prefixes).0), holding(two_sets(prefixes).1)));
+    let (old, new) = pairs.take();
+    assert_eq!(diff::diff(old, new).changes.len(), 2, "one opened, one closed");
+    bencher.bench_local(|| {
+        let (old, new) = pairs.take();
+        diff::diff(old, new)
+    });
 }
 
 /// The same of plain lists, as `outgate diff` has it.
 #[divan::bench(args = SIZES)]
 fn g_diff_of_lists(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let (old, new) = two_sets(prefixes);
-    bencher.bench(|| (black_box(&old).minus(&new), black_box(&new).minus(&old)));
+    let mut pairs = Inputs::of(prefixes, || two_sets(prefixes));
+    bencher.bench_local(|| {
+        let (old, new) = pairs.take();
+        (old.minus(new), new.minus(old))
+    });
 }
 
 /// A rule set of which one rule holds these.
@@ -244,21 +291,21 @@ fn text_of(nets: &[IpNet]) -> String {
 
 #[divan::bench(args = SIZES)]
 fn h_aggregate_v4(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let nets = overlapping_v4(prefixes);
-    bencher.bench(|| black_box(&nets).iter().copied().collect::<AddrSet>());
+    let mut lists = Inputs::of(prefixes, || overlapping_v4(prefixes));
+    bencher.bench_local(|| lists.take().iter().copied().collect::<AddrSet>());
 }
 
 #[divan::bench(args = SIZES)]
 fn h_aggregate_v6(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let nets = overlapping_v6(prefixes);
-    bencher.bench(|| black_box(&nets).iter().copied().collect::<AddrSet>());
+    let mut lists = Inputs::of(prefixes, || overlapping_v6(prefixes));
+    bencher.bench_local(|| lists.take().iter().copied().collect::<AddrSet>());
 }
 
 /// From text to text, as `outgate prefixes` has it.
 #[divan::bench(args = SIZES)]
 fn h_aggregate_text(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let text = text_of(&overlapping_v4(prefixes));
-    bencher.bench(|| list::read(black_box(&text)).unwrap().to_list("\n"));
+    let mut texts = Inputs::of(prefixes, || text_of(&overlapping_v4(prefixes)));
+    bencher.bench_local(|| list::read(texts.take()).unwrap().to_list("\n"));
 }
 
 /// So many addresses of which no two are neighbours.
@@ -269,9 +316,9 @@ fn scattered(addresses: u32) -> impl Iterator<Item = Ipv4Addr> {
 /// The files of nftables with one set of so many addresses: `outgate.nft`, and the sets alone once more.
 #[divan::bench(args = SIZES)]
 fn i_set_by_outgate(bencher: Bencher<'_, '_>, addresses: u32) {
-    let rules = holding(scattered(addresses).map(IpAddr::V4).collect());
+    let mut rules = Inputs::of(addresses, || holding(scattered(addresses).map(IpAddr::V4).collect()));
     let target = target::find("nftables").unwrap();
-    bencher.bench(|| rendered(target, black_box(&rules)));
+    bencher.bench_local(|| rendered(target, rules.take()));
 }
 
 /// What a template engine's loop takes for the set alone, in two files as well. Its texts are ready, which ours are not.
@@ -281,20 +328,26 @@ fn i_set_by_minijinja_loop(bencher: Bencher<'_, '_>, addresses: u32) {
     let text = "table inet t {\n\tset a {\n\t\ttype ipv4_addr\n\t\telements = {\n\
                 {% for addr in addrs %}\t\t\t{{ addr }}{% if not loop.last %},{% endif %}\n{% endfor %}\t\t}\n\t}\n}\n";
     environment.add_template("set.nft", text).unwrap();
-    let addrs = Value::from(scattered(addresses).map(|addr| Value::from(addr.to_string())).collect::<Vec<_>>());
+    let mut lists = Inputs::of(addresses, || {
+        Value::from(scattered(addresses).map(|addr| Value::from(addr.to_string())).collect::<Vec<_>>())
+    });
     let template = environment.get_template("set.nft").unwrap();
-    let file = || template.render(context! { addrs => black_box(&addrs) }).unwrap();
-    bencher.bench(|| (file(), file()));
+    bencher.bench_local(|| {
+        let addrs = lists.take();
+        let file = || template.render(context! { addrs }).unwrap();
+        (file(), file())
+    });
 }
 
 /// A rule set turned around, and the first question asked of it.
 #[divan::bench(args = SIZES)]
 fn j_explain_first(bencher: Bencher<'_, '_>, addresses: u32) {
-    let rules = rules(addresses);
+    let mut rules = Inputs::of(addresses, || rules(addresses));
     let sighting = question::read("8.0.0.1:443").unwrap();
-    bencher.bench(|| {
-        let (plain, posts) = (Wall::by_address(black_box(&rules)), explain::posts(&rules, &[]));
-        let explainer = Explainer::new(&rules, None, &plain, &posts);
+    bencher.bench_local(|| {
+        let rules = rules.take();
+        let (plain, posts) = (Wall::by_address(rules), explain::posts(rules, &[]));
+        let explainer = Explainer::new(rules, None, &plain, &posts);
         explainer.answer(&sighting.question).clients.len()
     });
 }

@@ -5,7 +5,7 @@
 //! what is wanted, or DNS answers moved.
 
 use std::borrow::Cow;
-use std::cell::LazyCell;
+use std::cell::{Cell, LazyCell};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -144,21 +144,17 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
         let (was, is) = (old.of(&clients), new.of(&clients));
         // Ports that the same rules are about differ in the same way.
         let mut alike: BTreeMap<(Vec<usize>, Vec<usize>), Vec<Port>> = BTreeMap::new();
-        for &span in &spans {
-            let rules = (on(&old, &was, span), on(&new, &is, span));
-            alike.entry(rules).or_default().push(span);
+        for ((was, is), &span) in on(&old, &was, &spans).into_iter().zip(on(&new, &is, &spans)).zip(&spans) {
+            alike.entry((was, is)).or_default().push(span);
         }
         for ((was, is), ports) in alike {
-            let cell = Cell {
-                clients: &clients,
-                ports: &ports,
-                was: At::new(&old, &was, limited.0),
-                is: At::new(&new, &is, limited.1),
-            };
-            let (was, is) = (&cell.was, &cell.is);
+            let (mut was, mut is) = (At::new(&old, &was, limited.0), At::new(&new, &is, limited.1));
+            (was.unlike, is.unlike) = (was.unlike(&is), is.unlike(&was));
+            let compared = Compared { clients: &clients, ports: &ports, was, is };
+            let (was, is) = (&compared.was, &compared.is);
             for (turn, here, there) in [(Turn::Opened, is, was), (Turn::Closed, was, is)] {
-                cell.addresses(turn, here, there, index, &mut found);
-                cell.names(turn, here, there, &mut diff.changes);
+                compared.addresses(turn, here, there, index, &mut found);
+                compared.names(turn, here, there, &mut diff.changes);
             }
         }
     }
@@ -227,10 +223,18 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The rules among these that are about a span of ports.
-fn on(side: &Side<'_>, rules: &[usize], span: Port) -> Vec<usize> {
-    let meets = |rule: &Rule| rule.ports.iter().any(|port| port.contains(span.protocol, span.first()));
-    rules.iter().copied().filter(|&i| meets(&side.ruleset.rules[i])).collect()
+/// For each span of ports, the rules among these that are about it. Rule by rule: each is far from the next in memory.
+fn on(side: &Side<'_>, rules: &[usize], spans: &[Port]) -> Vec<Vec<usize>> {
+    let mut on = vec![Vec::new(); spans.len()];
+    for &number in rules {
+        let ports = &side.ruleset.rules[number].ports;
+        for (span, rules) in spans.iter().zip(&mut on) {
+            if ports.iter().any(|port| port.contains(span.protocol, span.first())) {
+                rules.push(number);
+            }
+        }
+    }
+    on
 }
 
 /// The coarsest classes of clients of which every rule of both sides is about all or none.
@@ -281,6 +285,10 @@ struct At<'a> {
     limited: bool,
     /// What the denials hold.
     denied: AddrSet,
+    /// Rules that are not on the other side as they are here. Mostly they are few, and no others need be looked at again.
+    unlike: Vec<usize>,
+    /// Where the rule stands that follows the one that was looked for last.
+    next: Cell<usize>,
 }
 
 impl<'a> At<'a> {
@@ -289,7 +297,7 @@ impl<'a> At<'a> {
             rules.iter().partition(|&&i| side.ruleset.rules[i].action == Action::Deny);
         let denied = denies.iter().flat_map(|&i| &side.ruleset.rules[i].destinations);
         let denied = denied.flat_map(|d| [&d.addrs, d.listed()]).collect();
-        Self { side, allows, denies, limited, denied }
+        Self { side, allows, denies, limited, denied, unlike: Vec::new(), next: Cell::new(0) }
     }
 
     /// What of these addresses the allows hold. Few are asked for, those that moved: one set of all that a side allows takes
@@ -314,19 +322,36 @@ impl<'a> At<'a> {
         rules.iter().map(|&i| &self.side.ruleset.rules[i])
     }
 
+    fn unlike(&self, other: &At<'_>) -> Vec<usize> {
+        let numbered = |number: usize| &self.side.ruleset.rules[number];
+        let alike = |rule: &Rule| other.same(rule).is_some_and(|same| leads_alike(rule, same));
+        self.denies.iter().chain(&self.allows).copied().filter(|&number| !alike(numbered(number))).collect()
+    }
+
+    fn unlike_rules(&self, denial: bool) -> impl Iterator<Item = &'a Rule> + '_ {
+        let rules = self.unlike.iter().map(|&number| &self.side.ruleset.rules[number]);
+        rules.filter(move |rule| (rule.action == Action::Deny) == denial)
+    }
+
     /// The same rule, as it is here.
     fn same(&self, rule: &Rule) -> Option<&'a Rule> {
-        // They are in order, and so they are asked for: that is quicker than a table of all of them, which lie far apart.
         let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
         let numbered = |number: usize| &self.side.ruleset.rules[number];
-        rules.binary_search_by(|&number| numbered(number).key.cmp(&rule.key)).ok().map(|at| numbered(rules[at]))
+        // They are in order, and mostly looked for in order: then it is the one behind the last.
+        let next = self.next.get();
+        let at = match rules.get(next) {
+            Some(&number) if numbered(number).key == rule.key => next,
+            _ => rules.binary_search_by(|&number| numbered(number).key.cmp(&rule.key)).ok()?,
+        };
+        self.next.set(at + 1);
+        rules.get(at).map(|&number| numbered(number))
     }
 
     /// What the endpoints of the allows or of the denials have and the same endpoints have not on the other side, and all of
     /// it as one set. Whatever differs is in there, and it is little where most is the same.
     fn moved(&self, other: &At<'_>, denial: bool) -> (Vec<Moved<'a>>, AddrSet) {
         let mut all_moved = Vec::new();
-        for rule in self.rules(denial) {
+        for rule in self.unlike_rules(denial) {
             let there = other.same(rule);
             for destination in &rule.destinations {
                 let mut addrs = all(destination);
@@ -366,14 +391,14 @@ struct Moved<'a> {
 }
 
 /// One class of clients on ports that the same rules are about.
-struct Cell<'a> {
+struct Compared<'a> {
     clients: &'a AddrSet,
     ports: &'a [Port],
     was: At<'a>,
     is: At<'a>,
 }
 
-impl Cell<'_> {
+impl Compared<'_> {
     /// The addresses that can be reached `here` and cannot `there`.
     fn addresses(&self, turn: Turn, here: &At<'_>, there: &At<'_>, class: usize, found: &mut Found) {
         let mut take = |at: &At<'_>, other: &At<'_>, moved: Vec<Moved<'_>>, denial: bool, space: &AddrSet| {
@@ -418,7 +443,7 @@ impl Cell<'_> {
             let known = LazyCell::new(|| other.names(denial));
             let covered =
                 |name: &NamePattern| known.contains(name) || name.covering().any(|wider| known.contains(&wider));
-            for rule in at.rules(denial) {
+            for rule in at.unlike_rules(denial) {
                 let there = other.same(rule);
                 // Mostly an endpoint has the names that it has there, and then the others need not be known.
                 let differs = |d: &&Destination| same(there, d).is_none_or(|same| same.names != d.names);
@@ -433,6 +458,18 @@ impl Cell<'_> {
             }
         }
     }
+}
+
+/// Whether two rules lead to the same places.
+fn leads_alike(one: &Rule, other: &Rule) -> bool {
+    let alike = |(one, other): (&Destination, &Destination)| {
+        one.endpoint == other.endpoint
+            && one.names == other.names
+            && one.addrs == other.addrs
+            && one.widened == other.widened
+    };
+    let (one, other) = (&one.destinations, &other.destinations);
+    one.len() == other.len() && one.iter().zip(other).all(alike)
 }
 
 /// The same endpoint of the same rule.
