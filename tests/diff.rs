@@ -400,6 +400,18 @@ fn long_lists_are_read_to_their_end() {
         assert_eq!(stdout.len(), expected.len());
         assert_eq!(stdout, expected);
     }
+    // A pipe is opened once.
+    #[cfg(unix)]
+    {
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (writer, to) = (expected.clone(), pipe.clone());
+        let writing = std::thread::spawn(move || fs::write(to, writer));
+        let (code, stdout, stderr) = outgate(folder.path(), &["prefixes", "pipe"]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert_eq!(stdout, expected);
+        writing.join().unwrap().unwrap();
+    }
     // What is wrong is shown in its place, far behind the first piece.
     fs::write(&path, format!("{}\n192.0.2.1/24\n", text.join("\n"))).unwrap();
     let (code, stdout, stderr) = outgate(folder.path(), &["diff", "long", "long"]);

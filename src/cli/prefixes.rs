@@ -1,6 +1,6 @@
 //! `outgate prefixes`
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -80,8 +80,9 @@ pub(super) fn read(run: &mut Run, path: &Path) -> Result<AddrSet, Stop> {
 /// A list and how many bytes it has, read without keeping its text. `None` where anything is amiss, and for what can be read
 /// but once.
 fn in_pieces(path: &Path) -> Option<(AddrSet, usize)> {
+    // Asked first: a pipe that is opened and closed again is lost to who reads it after.
+    let about = fs::metadata(path).ok().filter(|about| about.is_file() && about.len() <= READ_MAX)?;
     let mut file = File::open(path).ok()?;
-    let about = file.metadata().ok().filter(|about| about.is_file() && about.len() <= READ_MAX)?;
     let mut lines = list::Lines::of_length(usize::try_from(about.len()).ok()?);
     let mut buffer = vec![0; 256 * 1024];
     let (mut held, mut bytes) = (0, 0);

@@ -16,8 +16,8 @@ pub struct Texts<'a> {
 #[derive(Default)]
 struct Written {
     text: String,
-    /// Where the parts of each rule end.
-    ends: Vec<[usize; PARTS]>,
+    /// Where the parts of each rule end, rule by rule.
+    ends: Vec<usize>,
 }
 
 const PARTS: usize = 5;
@@ -44,7 +44,7 @@ impl<'a> Texts<'a> {
 }
 
 fn write(ruleset: &Ruleset) -> Written {
-    let mut written = Written { text: String::new(), ends: Vec::with_capacity(ruleset.rules.len()) };
+    let mut written = Written { text: String::new(), ends: Vec::with_capacity(PARTS * ruleset.rules.len()) };
     for rule in &ruleset.rules {
         let (hosts, nets) = rule.hosts_and_nets();
         let parts: [&dyn Fn(&mut String); PARTS] = [
@@ -55,14 +55,14 @@ fn write(ruleset: &Ruleset) -> Written {
             &|out| nets.push_v6_list(out, "\n"),
         ];
         let text = &mut written.text;
-        written.ends.push(parts.map(|part| {
+        for part in parts {
             let begin = text.len();
             part(text);
             if text.len() > begin {
                 text.push('\n');
             }
-            text.len()
-        }));
+            written.ends.push(text.len());
+        }
     }
     written
 }
@@ -111,16 +111,10 @@ impl<'a> RuleTexts<'a> {
     /// From one part to another.
     fn parts(self, first: usize, last: usize) -> &'a str {
         let Written { text, ends } = self.written;
-        let end = |part: usize| ends.get(self.place).and_then(|ends| ends.get(part)).copied();
-        let before = match first.checked_sub(1) {
-            Some(part) => end(part),
-            None => self
-                .place
-                .checked_sub(1)
-                .and_then(|before| ends.get(before))
-                .map_or(Some(0), |ends| ends.last().copied()),
-        };
-        let lines = before.zip(end(last)).and_then(|(begin, end)| text.get(begin..end)).unwrap_or_default();
+        let end = |part: usize| ends.get(part).copied();
+        let (first, last) = (self.place * PARTS + first, self.place * PARTS + last);
+        let begin = first.checked_sub(1).map_or(Some(0), end);
+        let lines = begin.zip(end(last)).and_then(|(begin, end)| text.get(begin..end)).unwrap_or_default();
         lines.strip_suffix('\n').unwrap_or(lines)
     }
 }
