@@ -405,11 +405,12 @@ fn long_lists_are_read_to_their_end() {
     {
         let pipe = folder.path().join("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let (writer, to) = (expected.clone(), pipe.clone());
-        let writing = std::thread::spawn(move || fs::write(to, writer));
-        let (code, stdout, stderr) = outgate(folder.path(), &["prefixes", "pipe"]);
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-        assert_eq!(stdout, expected);
+        let text = expected.clone();
+        let writing = std::thread::spawn(move || fs::write(pipe, text));
+        // Opened once more it would wait for a writer without end.
+        let words = ["30", env!("CARGO_BIN_EXE_outgate"), "prefixes", "pipe"];
+        let output = Command::new("timeout").args(words).current_dir(folder.path()).output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap()), (Some(0), expected.clone()));
         writing.join().unwrap().unwrap();
     }
     // What is wrong is shown in its place, far behind the first piece.
