@@ -441,23 +441,10 @@ impl<'a> FromIterator<&'a Self> for AddrSet {
         let (mut v4, mut v6) = (Vec::with_capacity(sets.size_hint().0), Vec::new());
         let (mut of_v4, mut of_v6) = (0, 0);
         for set in sets {
-            match &set.0 {
-                Held::Nothing => {}
-                Held::V4(range) => {
-                    of_v4 += 1;
-                    v4.push(*range);
-                }
-                Held::V6(range) => {
-                    of_v6 += 1;
-                    v6.push(**range);
-                }
-                Held::More(both) => {
-                    of_v4 += usize::from(!both.0.is_empty());
-                    of_v6 += usize::from(!both.1.is_empty());
-                    v4.extend_from_slice(&both.0);
-                    v6.extend_from_slice(&both.1);
-                }
-            }
+            of_v4 += usize::from(set.has_v4());
+            of_v6 += usize::from(set.has_v6());
+            v4.extend_from_slice(set.v4());
+            v6.extend_from_slice(set.v6());
         }
         // One alone is in order already.
         Self::of(if of_v4 > 1 { merged(v4) } else { v4 }, if of_v6 > 1 { merged(v6) } else { v6 })

@@ -252,14 +252,6 @@ impl AddrSet {
         out
     }
 
-    /// Every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
-    #[must_use]
-    pub fn singles_list(&self, between: &str) -> String {
-        let mut out = String::new();
-        self.push_singles(&mut out, between);
-        out
-    }
-
     /// How long its text is, by the length of most addresses.
     fn about(&self) -> usize {
         18 * self.v4().len() + 40 * self.v6().len()
@@ -273,7 +265,7 @@ impl AddrSet {
         self.push_v6_list(out, between);
     }
 
-    /// Writes what [`AddrSet::singles_list`] makes.
+    /// Writes every single address, IPv4 first, sorted. For sets of answers, as [`AddrSet::singles`].
     pub fn push_singles(&self, out: &mut String, between: &str) {
         out.reserve(self.about());
         self.push_v4_singles(out, between);

@@ -374,7 +374,6 @@ pub(super) fn render(
     for target in targets {
         rendered.extend(files_of(run, &texts, target, &replaced).map(|files| (*target, files)));
     }
-    drop(texts);
     Ok((ruleset, rendered))
 }
 

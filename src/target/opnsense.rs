@@ -168,7 +168,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let steps = steps(header, settings, aliases.len(), rows.len(), last);
     let mut alias_rows = Rows::new(&["label", "name", "kind", "counters", "content", "description"]);
     for Alias { label, name, kind, counters, content, description } in &aliases {
-        alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, &&**content, description]);
+        alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, content, description]);
     }
     let aliases = alias_rows.done();
     let (about_rows, about_aliases) = (rows.filled_length(), aliases.filled_length() + 200 * aliases.len());

@@ -143,7 +143,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let mut pages: Vec<Page> = pages.collect();
     let (mut answered, mut own) = (Rows::new(&["name"]), Rows::new(&["name", "entries"]));
     for table in &tables {
-        if table.answered { answered.push([&table.name]) } else { own.push([&table.name, &&*table.entries]) }
+        if table.answered { answered.push([&table.name]) } else { own.push([&table.name, &table.entries]) }
     }
     let (answered, own, denied, allowed) = (answered.done(), own.done(), denied.done(), allowed.done());
     let about = [&answered, &own, &denied, &allowed].iter().map(|table| table.filled_length()).sum();
