@@ -1,8 +1,8 @@
 //! The steps of the pipe at four sizes: addresses of one site, ten for each host. `cargo bench --bench pipeline`.
 //!
-//! Each sample has an input that the one before it did not touch, of so many that all sizes take the same memory. What a
-//! thousand addresses need would stay in a processor's cache from one sample to the next, what a million need would not, and
-//! the two could not be compared: the growth would be that of the caches.
+//! Each sample has an input that the one before it did not touch, of so many that all sizes take the same memory, and begins
+//! when other memory was gone through. What a thousand addresses need would stay in a processor's cache from one sample to
+//! the next, what a million need would not, and the two could not be compared: the growth would be that of the caches.
 //!
 //! Not every step has every size. The catalog has the one it has. pf's default limits hold 100,000 entries in all and
 //! OPNsense's sequence of rules ends before 10,000 of them, so both stop where the next size would be an error.
@@ -40,23 +40,31 @@ const SIZES_OF_PF: &[u32] = if cfg!(debug_assertions) { &[1_000] } else { &[1_00
 const SIZES_OF_OPNSENSE: &[u32] = if cfg!(debug_assertions) { &[1_000] } else { &[1_000, 10_000] };
 
 /// Inputs of one size, as many as make the largest, and all of the same make.
-struct Inputs<T> {
-    all: Vec<T>,
-    next: usize,
-}
+struct Inputs<T>(Vec<T>);
 
 impl<T> Inputs<T> {
     fn of(size: u32, make: impl Fn() -> T) -> Self {
         let largest = SIZES.last().copied().unwrap_or_default();
-        Self { all: (0..(largest / size).max(1)).map(|_| make()).collect(), next: 0 }
+        Self((0..(largest / size).max(1)).map(|_| make()).collect())
     }
 
-    /// The one that was not used for the longest.
-    fn take(&mut self) -> &T {
-        self.next = (self.next + 1) % self.all.len();
-        black_box(&self.all[self.next])
+    /// Measures a step, with the input that was not used for the longest.
+    fn bench<O>(self, bencher: Bencher<'_, '_>, mut step: impl FnMut(&T) -> O) {
+        let mut inputs = self.0.iter().cycle();
+        let mut other = vec![0_u8; OTHER];
+        let input = || {
+            // What a small sample has written, the next one would write to the same places, and they would still be there.
+            for byte in other.iter_mut().step_by(64) {
+                *byte = byte.wrapping_add(1);
+            }
+            black_box(inputs.next().unwrap())
+        };
+        bencher.with_inputs(input).bench_local_values(|input| step(input));
     }
 }
+
+/// Bytes of other memory that are gone through before each sample: more than a processor's own caches hold.
+const OTHER: usize = if cfg!(debug_assertions) { 1 << 12 } else { 16 << 20 };
 
 fn main() {
     // A hundred samples of the largest would take an hour.
@@ -127,44 +135,38 @@ fn a_read_catalog() -> Catalog {
 #[divan::bench(args = SIZES)]
 fn b_read_profile(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
-    let mut texts = Inputs::of(addresses, || profile_text(addresses));
-    bencher.bench_local(|| read_profile(&catalog, texts.take()));
+    let texts = Inputs::of(addresses, || profile_text(addresses));
+    texts.bench(bencher, |text| read_profile(&catalog, text));
 }
 
 #[divan::bench(args = SIZES)]
 fn c_decide(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
-    let mut profiles = Inputs::of(addresses, || read_profile(&catalog, &profile_text(addresses)));
-    bencher.bench_local(|| decide(&catalog, profiles.take()));
+    let profiles = Inputs::of(addresses, || read_profile(&catalog, &profile_text(addresses)));
+    profiles.bench(bencher, |profile| decide(&catalog, profile));
 }
 
 #[divan::bench(args = SIZES)]
 fn d_read_lock(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
     let text = lock(&decide(&catalog, &read_profile(&catalog, &profile_text(addresses)))).print();
-    let mut texts = Inputs::of(addresses, || {
+    let texts = Inputs::of(addresses, || {
         let mut sources = Sources::default();
         let id = sources.add("bench", text.clone());
         (sources, id)
     });
-    bencher.bench_local(|| {
-        let (sources, id) = texts.take();
-        Lock::parse(sources, *id).unwrap()
-    });
+    texts.bench(bencher, |(sources, id)| Lock::parse(sources, *id).unwrap());
 }
 
 #[divan::bench(args = SIZES)]
 fn e_build_rules(bencher: Bencher<'_, '_>, addresses: u32) {
     let catalog = read_catalog();
-    let mut policies = Inputs::of(addresses, || {
+    let policies = Inputs::of(addresses, || {
         let policy = decide(&catalog, &read_profile(&catalog, &profile_text(addresses)));
         let lock = lock(&policy);
         (policy, lock)
     });
-    bencher.bench_local(|| {
-        let (policy, lock) = policies.take();
-        ruleset::build(policy, Some(lock), &mut Findings::default())
-    });
+    policies.bench(bencher, |(policy, lock)| ruleset::build(policy, Some(lock), &mut Findings::default()));
 }
 
 /// What is rendered, and nothing found that would keep it from being written.
@@ -176,9 +178,9 @@ fn rendered(target: &'static Target, rules: &Ruleset) -> usize {
 }
 
 fn render(bencher: Bencher<'_, '_>, addresses: u32, name: &str) {
-    let mut rules = Inputs::of(addresses, || rules(addresses));
+    let rules = Inputs::of(addresses, || rules(addresses));
     let target = target::find(name).unwrap();
-    bencher.bench_local(|| rendered(target, rules.take()));
+    rules.bench(bencher, |rules| rendered(target, rules));
 }
 
 #[divan::bench(args = SIZES)]
@@ -213,33 +215,24 @@ fn f_render_cilium(bencher: Bencher<'_, '_>, addresses: u32) {
 
 #[divan::bench(args = SIZES)]
 fn g_diff_of_one_more_host(bencher: Bencher<'_, '_>, addresses: u32) {
-    let mut pairs = Inputs::of(addresses, || (rules(addresses), rules(addresses + 10)));
-    bencher.bench_local(|| {
-        let (old, new) = pairs.take();
-        diff::diff(old, new)
-    });
+    let pairs = Inputs::of(addresses, || (rules(addresses), rules(addresses + 10)));
+    pairs.bench(bencher, |(old, new)| diff::diff(old, new));
 }
 
 /// Two rule sets of one rule each: one prefix in a hundred is gone, and one in a hundred is new.
 #[divan::bench(args = SIZES)]
 fn g_diff_of_prefixes(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let mut pairs = Inputs::of(prefixes, || (holding(two_sets(prefixes).0), holding(two_sets(prefixes).1)));
-    let (old, new) = pairs.take();
+    let pairs = Inputs::of(prefixes, || (holding(two_sets(prefixes).0), holding(two_sets(prefixes).1)));
+    let (old, new) = &pairs.0[0];
     assert_eq!(diff::diff(old, new).changes.len(), 2, "one opened, one closed");
-    bencher.bench_local(|| {
-        let (old, new) = pairs.take();
-        diff::diff(old, new)
-    });
+    pairs.bench(bencher, |(old, new)| diff::diff(old, new));
 }
 
 /// The same of plain lists, as `outgate diff` has it.
 #[divan::bench(args = SIZES)]
 fn g_diff_of_lists(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let mut pairs = Inputs::of(prefixes, || two_sets(prefixes));
-    bencher.bench_local(|| {
-        let (old, new) = pairs.take();
-        (old.minus(new), new.minus(old))
-    });
+    let pairs = Inputs::of(prefixes, || two_sets(prefixes));
+    pairs.bench(bencher, |(old, new)| (old.minus(new), new.minus(old)));
 }
 
 /// A rule set of which one rule holds these.
@@ -291,21 +284,21 @@ fn text_of(nets: &[IpNet]) -> String {
 
 #[divan::bench(args = SIZES)]
 fn h_aggregate_v4(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let mut lists = Inputs::of(prefixes, || overlapping_v4(prefixes));
-    bencher.bench_local(|| lists.take().iter().copied().collect::<AddrSet>());
+    let lists = Inputs::of(prefixes, || overlapping_v4(prefixes));
+    lists.bench(bencher, |list| list.iter().copied().collect::<AddrSet>());
 }
 
 #[divan::bench(args = SIZES)]
 fn h_aggregate_v6(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let mut lists = Inputs::of(prefixes, || overlapping_v6(prefixes));
-    bencher.bench_local(|| lists.take().iter().copied().collect::<AddrSet>());
+    let lists = Inputs::of(prefixes, || overlapping_v6(prefixes));
+    lists.bench(bencher, |list| list.iter().copied().collect::<AddrSet>());
 }
 
 /// From text to text, as `outgate prefixes` has it.
 #[divan::bench(args = SIZES)]
 fn h_aggregate_text(bencher: Bencher<'_, '_>, prefixes: u32) {
-    let mut texts = Inputs::of(prefixes, || text_of(&overlapping_v4(prefixes)));
-    bencher.bench_local(|| list::read(texts.take()).unwrap().to_list("\n"));
+    let texts = Inputs::of(prefixes, || text_of(&overlapping_v4(prefixes)));
+    texts.bench(bencher, |text| list::read(text).unwrap().to_list("\n"));
 }
 
 /// So many addresses of which no two are neighbours.
@@ -316,9 +309,9 @@ fn scattered(addresses: u32) -> impl Iterator<Item = Ipv4Addr> {
 /// The files of nftables with one set of so many addresses: `outgate.nft`, and the sets alone once more.
 #[divan::bench(args = SIZES)]
 fn i_set_by_outgate(bencher: Bencher<'_, '_>, addresses: u32) {
-    let mut rules = Inputs::of(addresses, || holding(scattered(addresses).map(IpAddr::V4).collect()));
+    let rules = Inputs::of(addresses, || holding(scattered(addresses).map(IpAddr::V4).collect()));
     let target = target::find("nftables").unwrap();
-    bencher.bench_local(|| rendered(target, rules.take()));
+    rules.bench(bencher, |rules| rendered(target, rules));
 }
 
 /// What a template engine's loop takes for the set alone, in two files as well. Its texts are ready, which ours are not.
@@ -328,12 +321,11 @@ fn i_set_by_minijinja_loop(bencher: Bencher<'_, '_>, addresses: u32) {
     let text = "table inet t {\n\tset a {\n\t\ttype ipv4_addr\n\t\telements = {\n\
                 {% for addr in addrs %}\t\t\t{{ addr }}{% if not loop.last %},{% endif %}\n{% endfor %}\t\t}\n\t}\n}\n";
     environment.add_template("set.nft", text).unwrap();
-    let mut lists = Inputs::of(addresses, || {
+    let lists = Inputs::of(addresses, || {
         Value::from(scattered(addresses).map(|addr| Value::from(addr.to_string())).collect::<Vec<_>>())
     });
     let template = environment.get_template("set.nft").unwrap();
-    bencher.bench_local(|| {
-        let addrs = lists.take();
+    lists.bench(bencher, |addrs| {
         let file = || template.render(context! { addrs }).unwrap();
         (file(), file())
     });
@@ -342,10 +334,9 @@ fn i_set_by_minijinja_loop(bencher: Bencher<'_, '_>, addresses: u32) {
 /// A rule set turned around, and the first question asked of it.
 #[divan::bench(args = SIZES)]
 fn j_explain_first(bencher: Bencher<'_, '_>, addresses: u32) {
-    let mut rules = Inputs::of(addresses, || rules(addresses));
+    let rules = Inputs::of(addresses, || rules(addresses));
     let sighting = question::read("8.0.0.1:443").unwrap();
-    bencher.bench_local(|| {
-        let rules = rules.take();
+    rules.bench(bencher, |rules| {
         let (plain, posts) = (Wall::by_address(rules), explain::posts(rules, &[]));
         let explainer = Explainer::new(rules, None, &plain, &posts);
         explainer.answer(&sighting.question).clients.len()

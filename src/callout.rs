@@ -23,6 +23,10 @@ use crate::text::quoted;
 use crate::text::{self, Id, Text};
 use crate::yaml::{Spanned, Word};
 
+mod origins;
+
+pub use origins::Origins;
+
 /// A closed set of words in a file, with the name of each.
 macro_rules! words {
     ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $text:literal,)+ }) => {
@@ -291,7 +295,7 @@ pub struct Callout {
     /// What kind of traffic it is.
     pub class: Class,
     /// Who opens the connection.
-    pub origins: BTreeSet<Origin>,
+    pub origins: Origins,
     /// The feature that makes the call; `None` when the base system makes it by itself.
     pub feature: Option<Id>,
     /// Where it leads, its providers' hosts among them. Every endpoint is contacted on every port.
@@ -299,7 +303,7 @@ pub struct Callout {
     /// The kind of the site's own servers that take the place of the endpoints.
     pub slot: Option<Id>,
     /// Destination ports, merged.
-    pub ports: Vec<Port>,
+    pub ports: Arc<[Port]>,
     /// On what terms answers for its names are best believed.
     pub answers: Wishes,
     /// How much breaks when it is blocked.
@@ -366,6 +370,8 @@ pub(crate) const ACCOUNT: [&str; 6] = ["title", "class", "releases", "blocked", 
 pub(crate) const CATALOG_ONLY: [&str; 5] = ["feature", "slot", "strict", "confidence", "releases"];
 
 /// A callout: who contacts what, why, since when, on whose word.
+//
+// What a site hardly ever says of its own lies in a box: a hundred thousand of these are held until they are checked.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawCallout<'a> {
@@ -374,18 +380,18 @@ pub struct RawCallout<'a> {
     #[serde(borrow)]
     id: Spanned<Word<'a>>,
     /// A few words, on one line.
-    title: Option<Spanned<Word<'a>>>,
+    title: Option<Box<Spanned<Word<'a>>>>,
     /// What it does and when, on one line.
     purpose: Spanned<Word<'a>>,
     /// What kind of traffic it is. `strict` of a profile blocks by class.
     #[schemars(with = "Option<Class>")]
-    class: Option<Spanned<Word<'a>>>,
+    class: Option<Box<Spanned<Word<'a>>>>,
     /// Who opens the connection, such as `[nas]`.
     #[schemars(with = "Vec<Origin>", length(min = 1))]
     origin: Vec<Spanned<Word<'a>>>,
     /// The feature of features.yaml that makes the call. Without it the base system makes it by itself.
     #[schemars(with = "Option<Id>")]
-    feature: Option<Spanned<Word<'a>>>,
+    feature: Option<Box<Spanned<Word<'a>>>>,
     /// Where it leads: `update.truenas.com`, `*.example.com`, `_http._tcp.pkg.freebsd.org`, `192.0.2.0/24`.
     #[serde(default)]
     hosts: Vec<Spanned<Word<'a>>>,
@@ -395,7 +401,7 @@ pub struct RawCallout<'a> {
     providers: Vec<Spanned<Word<'a>>>,
     /// The kind of the site's own servers that take the place of the hosts, such as `dns`.
     #[schemars(with = "Option<Id>")]
-    slot: Option<Spanned<Word<'a>>>,
+    slot: Option<Box<Spanned<Word<'a>>>>,
     /// Destination ports: `443/tcp`, `123/udp`, `8443-8450/tcp`. Every host is contacted on every port.
     #[schemars(with = "Vec<Port>", length(min = 1))]
     ports: Spanned<Vec<Spanned<Word<'a>>>>,
@@ -403,25 +409,25 @@ pub struct RawCallout<'a> {
     #[serde(default)]
     releases: Vec<RawInterval<'a>>,
     /// What is sent, on one line.
-    data: Option<Spanned<Word<'a>>>,
+    data: Option<Box<Spanned<Word<'a>>>>,
     /// How often, where it is known.
-    frequency: Option<Spanned<Word<'a>>>,
+    frequency: Option<Box<Spanned<Word<'a>>>>,
     /// Days an address of its hosts stays in a lock after it was last answered, where the profile says nothing.
     #[schemars(range(min = 0, max = KEEP_DAYS_MOST))]
-    keep_days: Option<Spanned<i64>>,
+    keep_days: Option<Box<Spanned<i64>>>,
     /// Days the newest good answer for its hosts may be old, where the profile says nothing.
     #[schemars(range(min = 1, max = MAX_AGE_MOST))]
-    max_age: Option<Spanned<i64>>,
+    max_age: Option<Box<Spanned<i64>>>,
     /// What breaks when it is blocked.
-    blocked: Option<RawBlocked<'a>>,
+    blocked: Option<Box<RawBlocked<'a>>>,
     /// The product's own switch, such as `System > General > Usage collection`.
-    off_switch: Option<Spanned<Word<'a>>>,
+    off_switch: Option<Box<Spanned<Word<'a>>>>,
     /// Advice for a privacy-strict site. Advice only: the profile decides by class.
     #[schemars(with = "Option<Advice>")]
-    strict: Option<Spanned<Word<'a>>>,
+    strict: Option<Box<Spanned<Word<'a>>>>,
     /// How sure we are; `high` when left out.
     #[schemars(with = "Option<Confidence>")]
-    confidence: Option<Spanned<Word<'a>>>,
+    confidence: Option<Box<Spanned<Word<'a>>>>,
     /// Who says so: pages and source trees.
     #[serde(default)]
     sources: Vec<RawCitation<'a>>,
@@ -637,12 +643,12 @@ pub struct Known<'a> {
 pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings: &mut Findings) -> Option<Callout> {
     let mut ctx = Context { source, findings, good: true };
     let id = ctx.take(Id::parse(&raw.id.value), Code::BadText, &raw.id);
-    let title = ctx.text(raw.title.as_ref().unwrap_or(&raw.id));
+    let title = ctx.text(raw.title.as_deref().unwrap_or(&raw.id));
     let purpose = ctx.text(&raw.purpose);
-    let class = ctx.word(raw.class.as_ref(), Class::read, Class::Function);
-    let advice = ctx.word(raw.strict.as_ref(), Advice::read, Advice::Allow);
-    let confidence = ctx.word(raw.confidence.as_ref(), Confidence::read, Confidence::High);
-    let mut origins = BTreeSet::new();
+    let class = ctx.word(raw.class.as_deref(), Class::read, Class::Function);
+    let advice = ctx.word(raw.strict.as_deref(), Advice::read, Advice::Allow);
+    let confidence = ctx.word(raw.confidence.as_deref(), Confidence::read, Confidence::High);
+    let mut origins = Origins::default();
     for word in &raw.origin {
         match Origin::read(word, source) {
             Ok(origin) => _ = origins.insert(origin),
@@ -674,7 +680,7 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
                 .help("an entry without hosts matches nothing: name them, or the slot the site's own servers fill"),
         );
     }
-    let ports = ctx.ports(&raw.ports);
+    let ports = ctx.ports(&raw.ports).into();
     let mut releases = Vec::new();
     for interval in &raw.releases {
         let family = ctx.name(&interval.family, "family", &known.families);
@@ -694,8 +700,8 @@ pub fn check(raw: &RawCallout<'_>, known: &Known<'_>, source: SourceId, findings
     let data = raw.data.as_ref().and_then(|t| ctx.text(t));
     let frequency = raw.frequency.as_ref().and_then(|t| ctx.text(t));
     let answers = Wishes {
-        keep_days: ctx.days(raw.keep_days.as_ref(), 0..=KEEP_DAYS_MOST),
-        max_age: ctx.days(raw.max_age.as_ref(), 1..=MAX_AGE_MOST),
+        keep_days: ctx.days(raw.keep_days.as_deref(), 0..=KEEP_DAYS_MOST),
+        max_age: ctx.days(raw.max_age.as_deref(), 1..=MAX_AGE_MOST),
         ..Wishes::default()
     };
     let off_switch = raw.off_switch.as_ref().and_then(|t| ctx.text(t));

@@ -152,7 +152,7 @@ pub fn percent(share: f64) -> String {
 /// clients that are denied by default is let through nowhere, and says nothing. `before` is the lock before the newest
 /// run, where that is at hand.
 pub fn judge(policy: &Policy, lock: &Lock, before: Option<&Lock>, findings: &mut Findings) {
-    let limited = |origin| policy.clients.get(origin).is_some_and(|client| client.default_deny);
+    let limited = |origin| policy.clients.get(&origin).is_some_and(|client| client.default_deny);
     let mut said = BTreeSet::new();
     for decision in &policy.decisions {
         let bound = match decision.action {

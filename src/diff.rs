@@ -5,17 +5,17 @@
 //! what is wanted, or DNS answers moved.
 
 use std::borrow::Cow;
-use std::cell::{Cell, LazyCell};
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::addrs::AddrSet;
-use crate::callout::{Callout, Endpoint, Origin};
+use crate::callout::{Callout, Endpoint, Origin, Origins};
 use crate::host::NamePattern;
 use crate::port::{self, Port, Protocol};
 use crate::ruleset::{Action, Destination, Rule, Ruleset};
-use crate::text::Id;
+use crate::text::{Id, Short};
 
 pub mod risk;
 
@@ -44,7 +44,7 @@ pub struct Change {
     /// Why.
     pub cause: Cause,
     /// Who sends.
-    pub origins: BTreeSet<Origin>,
+    pub origins: Origins,
     /// The clients.
     pub clients: AddrSet,
     /// On which ports.
@@ -56,7 +56,7 @@ pub struct Change {
     /// The rule's key.
     pub rule: Id,
     /// Why that rule is, or was, there.
-    pub reason: String,
+    pub reason: Short,
     /// Its callout.
     pub callout: Arc<Callout>,
     /// Its endpoint.
@@ -149,7 +149,7 @@ pub fn diff(old: &Ruleset, new: &Ruleset) -> Diff {
         }
         for ((was, is), ports) in alike {
             let (mut was, mut is) = (At::new(&old, &was, limited.0), At::new(&new, &is, limited.1));
-            (was.unlike, is.unlike) = (was.unlike(&is), is.unlike(&was));
+            (was.unlike, is.unlike) = was.unlike(&is);
             let compared = Compared { clients: &clients, ports: &ports, was, is };
             let (was, is) = (&compared.was, &compared.is);
             for (turn, here, there) in [(Turn::Opened, is, was), (Turn::Closed, was, is)] {
@@ -197,9 +197,9 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn new(ruleset: &'a Ruleset) -> Self {
         let mut clients = Vec::new();
-        let mut kinds: BTreeMap<BTreeSet<Origin>, usize> = BTreeMap::new();
+        let mut kinds: BTreeMap<Origins, usize> = BTreeMap::new();
         let about = ruleset.rules.iter().map(|rule| {
-            *kinds.entry(ruleset.bound(rule)).or_insert_with_key(|origins| {
+            *kinds.entry(ruleset.bound(rule)).or_insert_with_key(|&origins| {
                 clients.push(ruleset.clients_of(origins));
                 clients.len() - 1
             })
@@ -256,19 +256,23 @@ fn classes(old: &Side<'_>, new: &Side<'_>) -> Vec<AddrSet> {
 
 /// The coarsest spans of ports of which every rule of both sides is about all or none.
 fn port_spans(old: &Side<'_>, new: &Side<'_>) -> Vec<Port> {
+    // One by one: to collect them is to sort those of all rules, and nearly all have the same.
+    let mut all: BTreeSet<Port> = BTreeSet::new();
+    for rule in old.ruleset.rules.iter().chain(&new.ruleset.rules) {
+        all.extend(&*rule.ports);
+    }
     let mut spans = Vec::new();
     for protocol in Protocol::ALL {
-        let rules = old.ruleset.rules.iter().chain(&new.ruleset.rules);
-        let ports: BTreeSet<Port> = rules.flat_map(|rule| rule.ports_of(protocol)).collect();
+        let ports = || all.iter().filter(|port| port.protocol == protocol);
         // Where a span begins; one past the last port ends the last.
         let mut edges: BTreeSet<u32> = BTreeSet::new();
-        for port in &ports {
+        for port in ports() {
             edges.extend([u32::from(port.first()), u32::from(port.last()) + 1]);
         }
         let edges: Vec<u32> = edges.into_iter().collect();
         for pair in edges.windows(2) {
             let span = Port::range(protocol, pair[0], pair[1] - 1);
-            spans.extend(span.filter(|span| ports.iter().any(|port| port.contains(protocol, span.first()))));
+            spans.extend(span.filter(|span| ports().any(|port| port.contains(protocol, span.first()))));
         }
     }
     spans
@@ -322,10 +326,19 @@ impl<'a> At<'a> {
         rules.iter().map(|&i| &self.side.ruleset.rules[i])
     }
 
-    fn unlike(&self, other: &At<'_>) -> Vec<usize> {
-        let numbered = |number: usize| &self.side.ruleset.rules[number];
-        let alike = |rule: &Rule| other.same(rule).is_some_and(|same| leads_alike(rule, same));
-        self.denies.iter().chain(&self.allows).copied().filter(|&number| !alike(numbered(number))).collect()
+    /// The rules of this side and those of the other that the respective other does not have, or has otherwise.
+    fn unlike(&self, other: &At<'_>) -> (Vec<usize>, Vec<usize>) {
+        let mut unlike = Vec::new();
+        let mut alike = vec![false; other.side.ruleset.rules.len()];
+        for &number in self.denies.iter().chain(&self.allows) {
+            let rule = &self.side.ruleset.rules[number];
+            match other.number_of(rule) {
+                Some(same) if leads_alike(rule, &other.side.ruleset.rules[same]) => alike[same] = true,
+                _ => unlike.push(number),
+            }
+        }
+        let others = other.denies.iter().chain(&other.allows).copied();
+        (unlike, others.filter(|&number| !alike[number]).collect())
     }
 
     fn unlike_rules(&self, denial: bool) -> impl Iterator<Item = &'a Rule> + '_ {
@@ -335,6 +348,10 @@ impl<'a> At<'a> {
 
     /// The same rule, as it is here.
     fn same(&self, rule: &Rule) -> Option<&'a Rule> {
+        self.number_of(rule).map(|number| &self.side.ruleset.rules[number])
+    }
+
+    fn number_of(&self, rule: &Rule) -> Option<usize> {
         let rules = if rule.action == Action::Deny { &self.denies } else { &self.allows };
         let numbered = |number: usize| &self.side.ruleset.rules[number];
         // They are in order, and mostly looked for in order: then it is the one behind the last.
@@ -344,7 +361,7 @@ impl<'a> At<'a> {
             _ => rules.binary_search_by(|&number| numbered(number).key.cmp(&rule.key)).ok()?,
         };
         self.next.set(at + 1);
-        rules.get(at).map(|&number| numbered(number))
+        rules.get(at).copied()
     }
 
     /// What the endpoints of the allows or of the denials have and the same endpoints have not on the other side, and all of
@@ -378,8 +395,8 @@ impl<'a> At<'a> {
         })
     }
 
-    fn names(&self, denial: bool) -> BTreeSet<&'a NamePattern> {
-        self.rules(denial).flat_map(|rule| &rule.destinations).flat_map(|d| &d.names).collect()
+    fn names(&self, denial: bool) -> impl Iterator<Item = &'a NamePattern> + '_ {
+        self.rules(denial).flat_map(|rule| &rule.destinations).flat_map(Destination::names)
     }
 }
 
@@ -434,26 +451,34 @@ impl Compared<'_> {
 
     /// The names that can be reached `here` and cannot `there`: allowed ones that came, and denied ones that went.
     fn names(&self, turn: Turn, here: &At<'_>, there: &At<'_>, changes: &mut Vec<Change>) {
-        let allowed = LazyCell::new(|| here.names(false));
         // A denial that went opens what is allowed under it, and to clients that nothing limits all of it.
         let reached = |name: &NamePattern| {
-            !here.limited && !there.limited || allowed.iter().any(|open| open.covers(name) || name.covers(open))
+            !here.limited && !there.limited || here.names(false).any(|open| open.covers(name) || name.covers(open))
         };
         for (at, other, denial) in [(here, there, false), (there, here, true)] {
-            let known = LazyCell::new(|| other.names(denial));
+            let unlike = at.unlike_rules(denial).flat_map(|rule| {
+                let there = other.same(rule);
+                // Mostly an endpoint has the names that it has there.
+                let differs = move |d: &&Destination| same(there, d).is_none_or(|same| same.names() != d.names());
+                rule.destinations.iter().filter(differs).map(move |destination| (rule, destination))
+            });
+            let unlike: Vec<(&Rule, &Destination)> = unlike.collect();
+            // Of all that the other side has, only what covers one of these is kept.
+            let names = unlike.iter().flat_map(|(_, destination)| destination.names());
+            let wider: BTreeSet<NamePattern> = names.flat_map(|name| name.covering().chain([name.clone()])).collect();
+            let known: BTreeSet<&NamePattern> = if wider.is_empty() {
+                BTreeSet::new()
+            } else {
+                other.names(denial).filter(|name| wider.contains(name)).collect()
+            };
             let covered =
                 |name: &NamePattern| known.contains(name) || name.covering().any(|wider| known.contains(&wider));
-            for rule in at.unlike_rules(denial) {
-                let there = other.same(rule);
-                // Mostly an endpoint has the names that it has there, and then the others need not be known.
-                let differs = |d: &&Destination| same(there, d).is_none_or(|same| same.names != d.names);
-                for destination in rule.destinations.iter().filter(differs) {
-                    let gone = destination.names.iter().filter(|name| !covered(name) && (!denial || reached(name)));
-                    let names: Vec<NamePattern> = gone.cloned().collect();
-                    if !names.is_empty() {
-                        let part = Part::new(turn, at, other, rule, destination, self.clients);
-                        changes.push(part.change(port::merge(self.ports), What::Names(names)));
-                    }
+            for (rule, destination) in unlike {
+                let gone = destination.names().iter().filter(|name| !covered(name) && (!denial || reached(name)));
+                let names: Vec<NamePattern> = gone.cloned().collect();
+                if !names.is_empty() {
+                    let part = Part::new(turn, at, other, rule, destination, self.clients);
+                    changes.push(part.change(port::merge(self.ports), What::Names(names)));
                 }
             }
         }
@@ -464,7 +489,7 @@ impl Compared<'_> {
 fn leads_alike(one: &Rule, other: &Rule) -> bool {
     let alike = |(one, other): (&Destination, &Destination)| {
         one.endpoint == other.endpoint
-            && one.names == other.names
+            && one.names() == other.names()
             && one.addrs == other.addrs
             && one.widened == other.widened
     };
@@ -488,11 +513,11 @@ fn all(destination: &Destination) -> Cow<'_, AddrSet> {
 struct Part {
     turn: Turn,
     cause: Cause,
-    origins: BTreeSet<Origin>,
+    origins: Origins,
     clients: AddrSet,
     denial: bool,
     rule: Id,
-    reason: String,
+    reason: Short,
     callout: Arc<Callout>,
     endpoint: Endpoint,
 }
@@ -501,11 +526,11 @@ impl Part {
     /// `at` is the side that has the rule, and `other` the one that has it not, or otherwise.
     fn new(turn: Turn, at: &At<'_>, other: &At<'_>, rule: &Rule, destination: &Destination, clients: &AddrSet) -> Self {
         let groups = &at.side.ruleset.clients;
-        let meets = |origin: &&Origin| groups.get(*origin).is_some_and(|group| group.addrs.meets(clients));
+        let meets = |origin: &Origin| groups.get(origin).is_some_and(|group| group.addrs.meets(clients));
         Self {
             turn,
             cause: if other.wants(rule, destination) { Cause::Churn } else { Cause::Intent },
-            origins: rule.origins.iter().filter(meets).copied().collect(),
+            origins: rule.origins.iter().filter(meets).collect(),
             clients: clients.clone(),
             denial: rule.action == Action::Deny,
             rule: rule.key.clone(),

@@ -5,14 +5,15 @@
 //! packet filter goes by the lock's addresses, a proxy by the name asked for, a name server by whether a name resolves.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ptr;
 use std::rc::Rc;
+use std::slice;
 
 use crate::addrs::AddrSet;
 use crate::addrs::holders::Holders;
-use crate::callout::{Endpoint, Origin};
+use crate::callout::{Endpoint, Origin, Origins};
 use crate::host::{Host, NamePattern, Query};
 use crate::lock::{Entry, Lock, Seen};
 use crate::port::{self, Port, Protocol};
@@ -51,8 +52,8 @@ pub struct Explainer<'a> {
 /// One wall, with what every question needs of it.
 struct View<'a> {
     wall: &'a Wall<'a>,
-    /// The clients each rule is about.
-    clients: Vec<AddrSet>,
+    /// The clients that rules are about, by action and origins.
+    clients: BTreeMap<(Action, Origins), AddrSet>,
     limited: AddrSet,
     /// Shared by the walls of one rule set: to turn it around is most of what a first question takes.
     index: Rc<OnceCell<Index<'a>>>,
@@ -63,8 +64,41 @@ struct Index<'a> {
     /// Every destination, in the order of the rules: denials first.
     places: Vec<Held<'a>>,
     by_addr: Holders,
-    by_name: HashMap<&'a Host, Vec<u32>>,
-    by_parent: HashMap<&'a Host, Vec<u32>>,
+    by_name: ByHost<'a>,
+    by_parent: ByHost<'a>,
+}
+
+/// The numbers of the destinations that have a host, in order.
+#[derive(Default)]
+struct ByHost<'a>(HashMap<&'a Host, Numbers>);
+
+/// Nearly every host is of one destination.
+enum Numbers {
+    One(u32),
+    More(Vec<u32>),
+}
+
+impl Numbers {
+    fn push(&mut self, number: u32) {
+        match self {
+            Self::One(first) => *self = Self::More(vec![*first, number]),
+            Self::More(numbers) => numbers.push(number),
+        }
+    }
+}
+
+impl<'a> ByHost<'a> {
+    fn add(&mut self, host: &'a Host, number: u32) {
+        self.0.entry(host).and_modify(|numbers| numbers.push(number)).or_insert(Numbers::One(number));
+    }
+
+    fn of(&self, host: &Host) -> &[u32] {
+        match self.0.get(host) {
+            None => &[],
+            Some(Numbers::One(number)) => slice::from_ref(number),
+            Some(Numbers::More(numbers)) => numbers,
+        }
+    }
 }
 
 /// A destination of a rule.
@@ -143,7 +177,7 @@ impl<'a> Answer<'a> {
 #[derive(Clone, Debug)]
 pub struct Asker<'a> {
     /// What it is to the site; nothing for a stranger.
-    pub origins: BTreeSet<Origin>,
+    pub origins: Origins,
     /// Whether what no rule allows is denied to it.
     pub limited: bool,
     /// Its addresses; of a question from one address, that one.
@@ -195,7 +229,7 @@ pub struct Trace<'a> {
 
 /// Who asks.
 struct Client {
-    origins: BTreeSet<Origin>,
+    origins: Origins,
     addrs: AddrSet,
     /// One address of each family that stands for all.
     faces: Vec<IpAddr>,
@@ -227,7 +261,7 @@ impl<'a> Explainer<'a> {
     /// Answers one question.
     #[must_use]
     pub fn answer(&self, question: &Question) -> Answer<'a> {
-        let limits = |origin: &Origin| self.ruleset.clients.get(origin).is_some_and(|group| group.default_deny);
+        let limits = |origin: Origin| self.ruleset.clients.get(&origin).is_some_and(|group| group.default_deny);
         let clients = self.clients(question).into_iter().map(|client| Asker {
             at: self
                 .posts
@@ -274,16 +308,16 @@ impl<'a> Explainer<'a> {
                 faces: vec![client],
             }];
         }
-        let mut kinds: Vec<(BTreeSet<Origin>, AddrSet)> = Vec::new();
+        let mut kinds: Vec<(Origins, AddrSet)> = Vec::new();
         for (&origin, group) in groups {
             match kinds.iter_mut().find(|(_, addrs)| *addrs == group.addrs) {
                 Some((origins, _)) => _ = origins.insert(origin),
                 None => kinds.push(([origin].into(), group.addrs.clone())),
             }
         }
-        let client = |(origins, addrs): (BTreeSet<Origin>, AddrSet)| {
+        let client = |(origins, addrs): (Origins, AddrSet)| {
             // One that is of no other kind, where there is one: an administrators' prefix may hold the appliance.
-            let others = groups.iter().filter(|(origin, _)| !origins.contains(origin)).map(|(_, group)| &group.addrs);
+            let others = groups.iter().filter(|(origin, _)| !origins.contains(**origin)).map(|(_, group)| &group.addrs);
             let own = addrs.minus(&others.collect());
             let pick = |v4: bool| {
                 let first =
@@ -317,7 +351,7 @@ impl<'a> Explainer<'a> {
             return Some(at);
         };
         let stranger = client.origins.is_empty() && view.wall.pods.is_none();
-        if !stranger && client.origins.iter().all(|origin| view.wall.unseen(*origin).is_some()) {
+        if !stranger && client.origins.iter().all(|origin| view.wall.unseen(origin).is_some()) {
             return None;
         }
         match (&question.to, view.wall.sight) {
@@ -428,7 +462,10 @@ impl<'a> Explainer<'a> {
 
 impl<'a> View<'a> {
     fn new(wall: &'a Wall<'a>, index: Rc<OnceCell<Index<'a>>>) -> Self {
-        let clients = wall.ruleset.rules.iter().map(|rule| wall.clients(rule)).collect();
+        let mut clients = BTreeMap::new();
+        for rule in &wall.ruleset.rules {
+            clients.entry((rule.action, rule.origins)).or_insert_with(|| wall.clients(rule));
+        }
         Self { wall, clients, limited: wall.limited(), index }
     }
 
@@ -500,7 +537,8 @@ impl<'a> View<'a> {
     fn standing(&self, places: &[u32], client: IpAddr, port: Option<(Protocol, u16)>) -> Standing<'a> {
         let (mut allowed, mut elsewhere) = (Vec::new(), Vec::new());
         for held in places.iter().map(|&number| self.index().held(number)) {
-            if !self.clients.get(held.at).is_some_and(|clients| clients.contains(client)) {
+            let clients = self.clients.get(&(held.rule.action, held.rule.origins));
+            if !clients.is_some_and(|clients| clients.contains(client)) {
                 continue;
             }
             let on_port =
@@ -528,18 +566,18 @@ impl<'a> Index<'a> {
     fn of(ruleset: &'a Ruleset) -> Self {
         let destinations = || ruleset.rules.iter().flat_map(|rule| &rule.destinations);
         // A table that grows reads every name anew.
-        let exact = destinations().flat_map(|destination| &destination.names).filter(|name| name.exact().is_some());
+        let exact = destinations().flat_map(Destination::names).filter(|name| name.exact().is_some());
         let mut places = Vec::with_capacity(destinations().count());
-        let mut by_name = HashMap::<&Host, Vec<u32>>::with_capacity(exact.count());
-        let mut by_parent = HashMap::<&Host, Vec<u32>>::new();
+        let mut by_name = ByHost(HashMap::with_capacity(exact.count()));
+        let mut by_parent = ByHost::default();
         for (at, rule) in ruleset.rules.iter().enumerate() {
             for destination in &rule.destinations {
                 let number = u32::try_from(places.len()).unwrap_or(u32::MAX);
                 places.push(Held { at, rule, destination });
-                for name in &destination.names {
+                for name in destination.names() {
                     match name {
-                        NamePattern::Exact(host) => by_name.entry(host).or_default().push(number),
-                        NamePattern::Below(host) => by_parent.entry(host).or_default().push(number),
+                        NamePattern::Exact(host) => by_name.add(host, number),
+                        NamePattern::Below(host) => by_parent.add(host, number),
                     }
                 }
             }
@@ -559,8 +597,8 @@ impl<'a> Index<'a> {
     /// The destinations whose names are this one, in the order of the rules.
     fn named(&self, host: &Host) -> Vec<u32> {
         let exact = NamePattern::Exact(host.clone());
-        let above = exact.covering().filter_map(|wider| self.by_parent.get(wider.host())).flatten();
-        let numbers: BTreeSet<u32> = self.by_name.get(host).into_iter().flatten().chain(above).copied().collect();
+        let above = exact.covering().flat_map(|wider| self.by_parent.of(wider.host()));
+        let numbers: BTreeSet<u32> = self.by_name.of(host).iter().chain(above).copied().collect();
         numbers.into_iter().collect()
     }
 }

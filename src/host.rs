@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::port::Protocol;
-use crate::text::is_invisible;
+use crate::text::{Short, is_invisible};
 
 /// Longest name DNS can carry, in characters of its text form without the final dot (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 253;
@@ -17,7 +17,7 @@ const LABEL_MAX: usize = 63;
 
 /// A host name: at least two labels of letters, digits and hyphens, lower case, A-labels, no final dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Host(Arc<str>);
+pub struct Host(Short);
 
 /// Why a text is no host name. The text of the error ends a sentence that began with the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Host {
     /// ```
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if is_plain(text) {
-            return Ok(Self(Arc::from(text)));
+            return Ok(Self(text.into()));
         }
         if text.is_empty() {
             return Err(HostError("is empty"));
@@ -72,7 +72,7 @@ impl Host {
             Cow::Borrowed(bare)
         };
         check_labels(&name)?;
-        Ok(Self(Arc::from(&*name)))
+        Ok(Self(name.into()))
     }
 
     /// The name: lower case, A-labels, no final dot.

@@ -145,7 +145,7 @@ pub fn slots<'a>(catalog: &'a Catalog, release: &'a KnownRelease<'a>, features: 
         let used = callout.feature.as_ref().is_none_or(|feature| features.iter().any(|word| word == feature.as_str()));
         if used {
             let needed = callout.feature.is_some() && callout.endpoints.is_empty();
-            let (title, ports) = (callout.title.to_string(), callout.ports.clone());
+            let (title, ports) = (callout.title.to_string(), callout.ports.to_vec());
             let slot = slots.entry(id).or_insert(Slot { id, title, ports, needed: false });
             slot.needed |= needed;
         }
@@ -161,7 +161,7 @@ pub fn slots<'a>(catalog: &'a Catalog, release: &'a KnownRelease<'a>, features: 
 pub fn has_origin(catalog: &Catalog, release: &KnownRelease<'_>, features: &[String], origin: Origin) -> bool {
     catalog.of_release(release).any(|(callout, _)| {
         let of = |feature: &Id| features.iter().any(|word| word == feature.as_str());
-        callout.origins.contains(&origin) && callout.feature.as_ref().is_some_and(of)
+        callout.origins.contains(origin) && callout.feature.as_ref().is_some_and(of)
     })
 }
 

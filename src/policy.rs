@@ -4,14 +4,14 @@
 //! mode is nothing but more denials here.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::addrs::SpecialUse;
 use crate::assertion;
-use crate::callout::{Callout, Endpoint, Endpoints, Origin};
+use crate::callout::{Callout, Endpoint, Endpoints, Origin, Origins};
 use crate::catalog::Catalog;
 use crate::diagnostic::{Code, Diagnostic, Findings, suggest};
 use crate::host::{Host, NamePattern, Query};
@@ -24,7 +24,7 @@ use crate::source::Span;
 use crate::strict::{Choice, Shared};
 use crate::terms::{Terms, Wishes};
 use crate::text::quoted;
-use crate::text::{ID_MAX, Id, Text};
+use crate::text::{ID_MAX, Id, Short, Text};
 
 /// Who may contact what, and who may not.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Policy {
     /// Callouts of origins that have no clients, so that there is no rule for them.
     pub uncovered: BTreeSet<(Origin, Id)>,
     /// Every callout that strict mode blocks here, whether or not its origins have clients, each with why.
-    pub blocked: BTreeMap<Id, (Arc<Callout>, String)>,
+    pub blocked: BTreeMap<Id, (Arc<Callout>, Short)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
     /// What the site decided for allowed endpoints that share an address with a blocked name.
@@ -114,15 +114,15 @@ pub struct Decision {
     /// Allow or deny.
     pub action: Action,
     /// Why.
-    pub reason: String,
+    pub reason: Short,
     /// The callout.
     pub callout: Arc<Callout>,
     /// Whose traffic: origins that have clients, at least one.
-    pub origins: BTreeSet<Origin>,
+    pub origins: Origins,
     /// Where it leads; every endpoint on every port.
     pub endpoints: Endpoints,
     /// The ports.
-    pub ports: Vec<Port>,
+    pub ports: Arc<[Port]>,
     /// On what terms the answers for its names are believed.
     pub terms: Arc<Terms>,
     /// The same for names of which the profile says more.
@@ -214,7 +214,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         clients: clients(profile),
         terms: Terms::default().with(&profile.answers).into(),
         own_terms: own_terms().with(&profile.answers).into(),
-        extras: HashMap::with_capacity(profile.extra.len()),
+        extra: None,
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
         blocked: BTreeMap::new(),
@@ -222,7 +222,13 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
     builder.names();
     let mut coarse = BTreeSet::new();
     let mut idle = builder.features.clone();
+    // In the order of their ids, of which nearly all decisions are the key: then the sort has nothing to move.
+    let mut extras = by_id(&profile.extra).into_iter().peekable();
+    builder.decisions.reserve(profile.extra.len());
     for (callout, overlap) in catalog.of_release(&release) {
+        while let Some(extra) = extras.next_if(|extra| extra.id < callout.id) {
+            builder.extra(extra);
+        }
         if let Some(feature) = &callout.feature {
             idle.remove(feature);
         }
@@ -230,6 +236,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             coarse.insert(callout.id.as_str());
         }
     }
+    extras.for_each(|extra| builder.extra(extra));
     for feature in idle {
         builder.findings.push(
             Diagnostic::new(
@@ -238,10 +245,6 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             )
             .help("take it out of `features`, or look whether the release is right"),
         );
-    }
-    builder.decisions.reserve(profile.extra.len());
-    for callout in &profile.extra {
-        builder.extra(callout);
     }
     let excepted = builder.exceptions();
     builder.warn_uncovered();
@@ -261,8 +264,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         );
     }
     let Builder { mut decisions, clients, uncovered, blocked, .. } = builder;
-    // Decisions are large, and so each moves once.
-    decisions.sort_by_cached_key(|decision| (decision.action, decision.key.clone()));
+    decisions.sort_by(|a, b| (a.action, &a.key).cmp(&(b.action, &b.key)));
     for decision in decisions.iter().filter(|d| RESERVED.contains(&d.key.as_str())) {
         findings.push(
             Diagnostic::new(Code::DuplicateId, format!("`{}` is the name of a rule every target has", decision.key))
@@ -305,6 +307,13 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         ipv6: profile.ipv6,
         settings: profile.settings.clone(),
     })
+}
+
+/// Callouts by their ids, and those of one id as they stand.
+fn by_id(callouts: &[Arc<Callout>]) -> Vec<&Arc<Callout>> {
+    let mut callouts: Vec<&Arc<Callout>> = callouts.iter().collect();
+    callouts.sort_by_cached_key(|callout| callout.id.clone());
+    callouts
 }
 
 /// The decisions, sorted as they are, whose key one before them has: the one right before, or of an allow a denial.
@@ -458,10 +467,11 @@ struct Builder<'a> {
     /// The terms of whoever has no wishes, and of the site's own hosts. Nearly all have one of the two, and share it.
     terms: Arc<Terms>,
     own_terms: Arc<Terms>,
-    extras: HashMap<&'a Id, &'a Span>,
+    /// The last of the site's own.
+    extra: Option<&'a Callout>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
-    blocked: BTreeMap<Id, (Arc<Callout>, String)>,
+    blocked: BTreeMap<Id, (Arc<Callout>, Short)>,
 }
 
 impl<'a> Builder<'a> {
@@ -518,8 +528,8 @@ impl<'a> Builder<'a> {
         }
         let (action, reason) = match (blocked, &callout.feature) {
             (Some(why), _) => (Action::Deny, why),
-            (None, Some(feature)) => (Action::Allow, self.allowed(callout, format!("feature {feature}"))),
-            (None, None) => (Action::Allow, self.allowed(callout, "base system".to_owned())),
+            (None, Some(feature)) => (Action::Allow, self.allowed(callout, format!("feature {feature}").into())),
+            (None, None) => (Action::Allow, self.allowed(callout, Short::new_static("base system"))),
         };
         match servers {
             Some(servers) => self.site_servers(callout, action, &reason, servers),
@@ -535,15 +545,16 @@ impl<'a> Builder<'a> {
     }
 
     /// Why strict mode blocks a callout; `None` where it does not, or where the site excepts it.
-    fn blocked(&self, callout: &Callout) -> Option<String> {
-        self.profile.strict.blocks(callout).filter(|_| !self.excepted.contains_key(&callout.id))
+    fn blocked(&self, callout: &Callout) -> Option<Short> {
+        let blocked = self.profile.strict.blocks(callout).filter(|_| !self.excepted.contains_key(&callout.id));
+        blocked.map(Short::from)
     }
 
     /// Why it is allowed, with the exception that it owes that to.
-    fn allowed(&self, callout: &Callout, why: String) -> String {
+    fn allowed(&self, callout: &Callout, why: Short) -> Short {
         match self.excepted.get(&callout.id) {
             Some((reason, _)) if self.profile.strict.blocks(callout).is_some() => {
-                format!("{why}; excepted from strict: {reason}")
+                format!("{why}; excepted from strict: {reason}").into()
             }
             _ => why,
         }
@@ -578,18 +589,18 @@ impl<'a> Builder<'a> {
             );
             return;
         }
-        if let Some(&first) = self.extras.get(&callout.id) {
+        if let Some(first) = self.extra.filter(|first| first.id == callout.id) {
             self.findings.push(
                 Diagnostic::new(Code::DuplicateId, format!("the entry `{}` is there twice", callout.id))
                     .at(callout.span.clone(), "the second")
-                    .at(first.clone(), "the first"),
+                    .at(first.span.clone(), "the first"),
             );
             return;
         }
-        self.extras.insert(&callout.id, &callout.span);
+        self.extra = Some(callout);
         let (action, reason) = match self.blocked(callout) {
             Some(why) => (Action::Deny, why),
-            None => (Action::Allow, self.allowed(callout, "extra of this site".to_owned())),
+            None => (Action::Allow, self.allowed(callout, Short::new_static("extra of this site"))),
         };
         self.push(callout, action, reason, callout.endpoints.clone(), callout.ports.clone(), true, None);
     }
@@ -597,7 +608,7 @@ impl<'a> Builder<'a> {
     fn site_servers(&mut self, callout: &Arc<Callout>, action: Action, reason: &str, servers: &[Server]) -> bool {
         let mut by_ports: BTreeMap<Vec<Port>, Vec<Endpoint>> = BTreeMap::new();
         for server in servers {
-            let ports = server.ports.clone().unwrap_or_else(|| callout.ports.clone());
+            let ports = server.ports.clone().unwrap_or_else(|| callout.ports.to_vec());
             by_ports.entry(ports).or_default().push(server.endpoint.clone());
         }
         let several = by_ports.len() > 1;
@@ -607,9 +618,9 @@ impl<'a> Builder<'a> {
             taken |= self.push(
                 callout,
                 action,
-                format!("{reason}, servers of this site"),
+                format!("{reason}, servers of this site").into(),
                 endpoints.into_iter().collect(),
-                ports,
+                ports.into(),
                 true,
                 number,
             );
@@ -642,15 +653,14 @@ impl<'a> Builder<'a> {
         &mut self,
         callout: &Arc<Callout>,
         action: Action,
-        reason: String,
+        reason: Short,
         endpoints: Endpoints,
-        ports: Vec<Port>,
+        ports: Arc<[Port]>,
         own: bool,
         number: Option<usize>,
     ) -> bool {
-        let (covered, uncovered): (BTreeSet<Origin>, BTreeSet<Origin>) =
-            callout.origins.iter().partition(|origin| self.clients.contains_key(origin));
-        for origin in uncovered {
+        let covered: Origins = callout.origins.iter().filter(|origin| self.clients.contains_key(origin)).collect();
+        for origin in callout.origins.iter().filter(|&origin| !covered.contains(origin)) {
             // Nothing limits the administrator's machine, so what may leave it needs no rule. And one origin of
             // several may not be at this site at all; a denial must say so all the same.
             let wanted = origin != Origin::Browser && covered.is_empty();
@@ -671,7 +681,7 @@ impl<'a> Builder<'a> {
         };
         // What is blocked is blocked on every port: a browser that is refused TCP tries UDP.
         let ports = match action {
-            Action::Deny => Protocol::ALL.map(Port::every).to_vec(),
+            Action::Deny => Protocol::ALL.map(Port::every).into(),
             Action::Allow => ports,
         };
         let terms = match (callout.answers == Wishes::default(), own) {

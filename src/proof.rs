@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::addrs::{self, AddrSet};
-use crate::callout::{BlockedLevel, Callout, Endpoint, Origin};
+use crate::callout::{BlockedLevel, Callout, Endpoint, Origin, Origins};
 use crate::day::Day;
 use crate::host::{NamePattern, Query};
 use crate::lock::Lock;
@@ -83,9 +83,9 @@ pub struct Entry {
     /// Why it is blocked.
     pub reason: String,
     /// Whose traffic it is that the profile names clients for.
-    pub covered: BTreeSet<Origin>,
+    pub covered: Origins,
     /// Whose traffic no rule is about.
-    pub uncovered: BTreeSet<Origin>,
+    pub uncovered: Origins,
     /// The addresses the lock has for its names.
     pub known: AddrSet,
     /// What stops it, by target.
@@ -227,7 +227,7 @@ fn entry(ruleset: &Ruleset, lock: Option<&Lock>, made: &[Made<'_>], callout: &Ca
     Entry {
         callout: callout.clone(),
         reason: reason.to_owned(),
-        covered: rules.iter().flat_map(|rule| &rule.origins).copied().collect(),
+        covered: rules.iter().flat_map(|rule| rule.origins.iter()).collect(),
         uncovered: ruleset.uncovered.iter().filter(of_callout).map(|(origin, _)| *origin).collect(),
         remains: rules.iter().flat_map(|rule| remains_of(ruleset, rule, &known)).collect(),
         known,
@@ -238,7 +238,7 @@ fn entry(ruleset: &Ruleset, lock: Option<&Lock>, made: &[Made<'_>], callout: &Ca
 /// Every address the lock has for the names of a denial, whatever became of it on the way to a rule.
 fn known_addresses(rule: &Rule, lock: Option<&Lock>) -> AddrSet {
     let mut addrs: Vec<IpAddr> = Vec::new();
-    let patterns: Vec<&NamePattern> = rule.destinations.iter().flat_map(|d| &d.names).collect();
+    let patterns: Vec<&NamePattern> = rule.destinations.iter().flat_map(|d| d.names()).collect();
     let exact = patterns.iter().filter_map(|name| name.exact()).map(|host| Query::Host(host.clone()));
     let entries = exact.filter_map(|query| lock?.hosts.get(&query));
     addrs.extend(entries.flat_map(|entry| entry.addresses.keys()));
@@ -310,9 +310,9 @@ fn let_out(ruleset: &Ruleset, denial: &Rule, known: &AddrSet) -> Option<String> 
     if left.is_empty() {
         return None;
     }
-    let clients = ruleset.clients_of(&ruleset.bound(denial));
+    let clients = ruleset.clients_of(ruleset.bound(denial));
     let allows = ruleset.rules.iter().filter(|rule| rule.action == Action::Allow);
-    let mut mine = allows.filter(|rule| ruleset.clients_of(&ruleset.bound(rule)).meets(&clients));
+    let mut mine = allows.filter(|rule| ruleset.clients_of(ruleset.bound(rule)).meets(&clients));
     mine.find_map(|allow| {
         let open = allow.addrs().and(&left);
         let addr = open.prefixes().first().map(addrs::short)?;
@@ -335,12 +335,12 @@ fn remains_of(ruleset: &Ruleset, rule: &Rule, known: &AddrSet) -> Vec<String> {
             remains.push(text);
         }
     }
-    let clients = ruleset.clients_of(&ruleset.bound(rule));
+    let clients = ruleset.clients_of(ruleset.bound(rule));
     if ruleset.is_sole_denial(rule) {
         remains.push("at any address the lock does not know: nothing else limits the administrator".to_owned());
     } else {
         let allows = ruleset.rules.iter().filter(|r| r.action == Action::Allow);
-        let mine = allows.filter(|r| ruleset.clients_of(&ruleset.bound(r)).meets(&clients));
+        let mine = allows.filter(|r| ruleset.clients_of(ruleset.bound(r)).meets(&clients));
         let mut near: BTreeMap<IpNet, BTreeSet<String>> = BTreeMap::new();
         for (network, name) in mine.flat_map(|allow| neighbours(allow, known)) {
             near.entry(network).or_default().insert(name);
@@ -375,7 +375,7 @@ fn remains(ruleset: &Ruleset, made: &[Made<'_>]) -> Vec<String> {
     ];
     let tls =
         |rule: &&Rule| rule.action == Action::Allow && rule.ports.iter().any(|port| port.contains(Protocol::Tcp, 443));
-    let limited = |rule: &&Rule| !ruleset.clients_of(&ruleset.bound(rule)).is_empty();
+    let limited = |rule: &&Rule| !ruleset.clients_of(ruleset.bound(rule)).is_empty();
     let endpoints: BTreeSet<&Endpoint> = ruleset
         .rules
         .iter()

@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::slice;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::addrs::{self, AddrSet};
-use crate::callout::{Callout, Endpoint, Origin};
+use crate::callout::{Callout, Endpoint, Origin, Origins};
 use crate::day::Day;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, NamePattern, Query};
@@ -24,7 +25,7 @@ use crate::ranges::{self, Place};
 use crate::resolve::RecordType;
 use crate::settings::{Ipv6, Settings};
 use crate::source::Span;
-use crate::text::{Id, Text};
+use crate::text::{Id, Short, Text};
 
 pub mod sharing;
 
@@ -54,7 +55,7 @@ pub struct Ruleset {
     /// Blocked and allowed endpoints that rules by address cannot tell apart, and that the site did not decide on.
     pub meetings: Meetings,
     /// Every callout that strict mode blocks here, whether or not its origins have clients, each with why.
-    pub blocked: BTreeMap<Id, (Arc<Callout>, String)>,
+    pub blocked: BTreeMap<Id, (Arc<Callout>, Short)>,
     /// Entries that strict mode would block and the site excepts, each with its reason.
     pub excepted: BTreeMap<Id, Text>,
     /// What the site decided about strict mode, a line each, for the head of every file: it is read in reviews.
@@ -115,13 +116,13 @@ pub struct Rule {
     /// Allow or deny.
     pub action: Action,
     /// Why.
-    pub reason: String,
+    pub reason: Short,
     /// The callout it is for.
     pub callout: Arc<Callout>,
     /// Whose traffic.
-    pub origins: BTreeSet<Origin>,
+    pub origins: Origins,
     /// Destination ports, merged.
-    pub ports: Vec<Port>,
+    pub ports: Arc<[Port]>,
     /// Where it leads, endpoint by endpoint, in their order.
     pub destinations: Vec<Destination>,
 }
@@ -131,8 +132,8 @@ pub struct Rule {
 pub struct Destination {
     /// As the catalog or profile has it.
     pub endpoint: Endpoint,
-    /// The names a name-based target matches: the name itself, and for a service the hosts it selects.
-    pub names: Box<[NamePattern]>,
+    /// The names a name-based target matches: read them with [`Destination::names`].
+    pub names: Names,
     /// The addresses DNS answers with, or the site names: what an address-based target matches.
     pub addrs: AddrSet,
     /// The lists that widen it; most have none, and there are many.
@@ -141,6 +142,23 @@ pub struct Destination {
     pub gap: Option<Box<Gap>>,
     /// Of a denial: where it is not denied, for an allowed name has these addresses as well, and the site accepts that.
     pub accepted: Option<Box<Accepted>>,
+}
+
+/// The names a name-based target matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// The name that the endpoint is. Nearly every destination has this one, and no list of its own for it.
+    Itself,
+    /// These: the hosts a service selects, and none of an address or of a name that is not let out by name.
+    These(Box<[NamePattern]>),
+}
+
+impl Names {
+    /// No name at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::These(Box::default())
+    }
 }
 
 /// What vendors' lists add to a destination.
@@ -162,6 +180,16 @@ pub struct Accepted {
 }
 
 impl Destination {
+    /// The names a name-based target matches: the name itself, and for a service the hosts it selects.
+    #[must_use]
+    pub fn names(&self) -> &[NamePattern] {
+        match (&self.names, &self.endpoint) {
+            (Names::Itself, Endpoint::Name(name)) => slice::from_ref(name),
+            (Names::Itself, _) => &[],
+            (Names::These(names), _) => names,
+        }
+    }
+
     /// The lists that widen it.
     #[must_use]
     pub fn lists(&self) -> &[Id] {
@@ -311,7 +339,7 @@ impl Rule {
     /// Every name of the rule, sorted, none covered by another.
     #[must_use]
     pub fn names(&self) -> Vec<NamePattern> {
-        prune(self.destinations.iter().flat_map(|d| d.names.iter().cloned()))
+        prune(self.destinations.iter().flat_map(|d| d.names().iter().cloned()))
     }
 
     /// The rule's ports of one protocol.
@@ -323,16 +351,23 @@ impl Rule {
 /// Sorts patterns and takes out those that others cover, so that no order of them can matter.
 #[must_use]
 pub fn prune(patterns: impl IntoIterator<Item = NamePattern>) -> Vec<NamePattern> {
-    let all: BTreeSet<NamePattern> = patterns.into_iter().collect();
-    all.iter().filter(|pattern| pattern.covering().all(|wider| !all.contains(&wider))).cloned().collect()
+    let mut all: Vec<NamePattern> = patterns.into_iter().collect();
+    all.sort_unstable();
+    all.dedup();
+    let wildcards: BTreeSet<NamePattern> = all.iter().filter(|pattern| pattern.exact().is_none()).cloned().collect();
+    // Mostly there is none, and then nothing is to be looked for.
+    if !wildcards.is_empty() {
+        all.retain(|pattern| pattern.covering().all(|wider| !wildcards.contains(&wider)));
+    }
+    all
 }
 
 impl Ruleset {
     /// The origins whose packets a rule is about: all of a denial's, and of an allow's those that are denied the rest.
     /// Nothing limits the others, so an allow for them would be no rule, or open what somebody else closes.
     #[must_use]
-    pub fn bound(&self, rule: &Rule) -> BTreeSet<Origin> {
-        rule.origins.iter().filter(|origin| self.binds(rule, origin)).copied().collect()
+    pub fn bound(&self, rule: &Rule) -> Origins {
+        rule.origins.iter().filter(|&origin| self.binds(rule, origin)).collect()
     }
 
     /// Whether there are such origins.
@@ -341,14 +376,14 @@ impl Ruleset {
         rule.origins.iter().any(|origin| self.binds(rule, origin))
     }
 
-    fn binds(&self, rule: &Rule, origin: &Origin) -> bool {
+    fn binds(&self, rule: &Rule, origin: Origin) -> bool {
         rule.action == Action::Deny || self.is_limited(origin)
     }
 
     /// The clients of these origins.
     #[must_use]
-    pub fn clients_of(&self, origins: &BTreeSet<Origin>) -> AddrSet {
-        origins.iter().filter_map(|origin| self.clients.get(origin)).map(|group| &group.addrs).collect()
+    pub fn clients_of(&self, origins: Origins) -> AddrSet {
+        origins.iter().filter_map(|origin| self.clients.get(&origin)).map(|group| &group.addrs).collect()
     }
 
     /// Whether a rule denies something to clients that are not denied by default: if it cannot be made, it is missed.
@@ -357,18 +392,18 @@ impl Ruleset {
         rule.action == Action::Deny && !rule.origins.iter().all(|origin| self.is_limited(origin))
     }
 
-    fn is_limited(&self, origin: &Origin) -> bool {
-        self.clients.get(origin).is_some_and(|group| group.default_deny)
+    fn is_limited(&self, origin: Origin) -> bool {
+        self.clients.get(&origin).is_some_and(|group| group.default_deny)
     }
 
     /// Words for a set of origins, by the clients they really stand for: apps that leave with the appliance's
     /// addresses are the appliance.
     #[must_use]
-    pub fn group_name(&self, origins: &BTreeSet<Origin>) -> String {
+    pub fn group_name(&self, origins: Origins) -> String {
         let mut seen: Vec<&AddrSet> = Vec::new();
         let mut words = Vec::new();
-        for origin in origins {
-            let Some(group) = self.clients.get(origin) else { continue };
+        for origin in origins.iter() {
+            let Some(group) = self.clients.get(&origin) else { continue };
             if !seen.contains(&&group.addrs) {
                 seen.push(&group.addrs);
                 words.push(match origin {
@@ -417,7 +452,7 @@ impl Ruleset {
         }
         let mut bare = self.clone();
         for destination in bare.rules.iter_mut().flat_map(|rule| &mut rule.destinations).filter(|d| nameless(d)) {
-            destination.names = Box::default();
+            destination.names = Names::none();
         }
         Cow::Owned(bare)
     }
@@ -442,7 +477,7 @@ impl Ruleset {
     pub fn decide(&self, client: IpAddr, server: IpAddr, protocol: Protocol, port: u16) -> Verdict<'_> {
         let meets = |rule: &&Rule| {
             rule.ports.iter().any(|p| p.contains(protocol, port))
-                && self.clients_of(&self.bound(rule)).contains(client)
+                && self.clients_of(self.bound(rule)).contains(client)
                 && rule.destinations.iter().any(|d| d.contains(server))
         };
         match self.rules.iter().find(meets) {
@@ -485,8 +520,8 @@ pub fn build(policy: &Policy, lock: Option<&Lock>, findings: &mut Findings) -> R
             action: decision.action,
             reason: decision.reason.clone(),
             callout: Arc::clone(&decision.callout),
-            origins: decision.origins.clone(),
-            ports: decision.ports.clone(),
+            origins: decision.origins,
+            ports: Arc::clone(&decision.ports),
             destinations,
         });
     }
@@ -558,11 +593,11 @@ fn decided(ruleset: &Ruleset) -> Vec<String> {
 fn known(rules: &[Rule], lock: Option<&Lock>) -> BTreeMap<Host, Known> {
     let mut answers: BTreeMap<Host, Known> = BTreeMap::new();
     for destination in rules.iter().flat_map(|rule| &rule.destinations) {
-        for host in destination.names.iter().filter_map(NamePattern::exact) {
+        for host in destination.names().iter().filter_map(NamePattern::exact) {
             let Some(entry) = lock.and_then(|lock| lock.hosts.get(&Query::Host(host.clone()))) else { continue };
             let mut believed = destination.addrs.minus(&entry.addresses.missing().collect());
             // A service has the addresses of other hosts too.
-            if destination.names.len() > 1 {
+            if destination.names().len() > 1 {
                 believed = believed.and(&entry.addresses.keys().collect());
             }
             let known = answers.entry(host.clone()).or_default();
@@ -582,17 +617,17 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
         .rules
         .iter()
         .filter(|rule| rule.action == Action::Deny)
-        .map(|rule| (rule.key.clone(), ruleset.clients_of(&rule.origins), rule.names()))
+        .map(|rule| (rule.key.clone(), ruleset.clients_of(rule.origins), rule.names()))
         .collect();
     if denials.is_empty() {
         return;
     }
-    let allowed: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(&rule.origins)).collect();
+    let allowed: Vec<AddrSet> = ruleset.rules.iter().map(|rule| ruleset.clients_of(rule.origins)).collect();
     for (rule, clients) in ruleset.rules.iter_mut().zip(allowed).filter(|(rule, _)| rule.action == Action::Allow) {
         for destination in &mut rule.destinations {
             let by = denials.iter().find(|(_, denied, patterns)| {
-                let named = !destination.names.is_empty()
-                    && destination.names.iter().all(|name| patterns.iter().any(|pattern| pattern.covers(name)));
+                let named = !destination.names().is_empty()
+                    && destination.names().iter().all(|name| patterns.iter().any(|pattern| pattern.covers(name)));
                 named && clients.minus(denied).is_empty()
             });
             if let Some((by, ..)) = by {
@@ -603,7 +638,7 @@ fn deny_beats_allow(ruleset: &mut Ruleset, findings: &mut Findings) {
                     )
                     .help("a denial beats an allow: take one of the two out if that is not meant"),
                 );
-                destination.names = Box::default();
+                destination.names = Names::none();
                 destination.addrs = AddrSet::new();
                 destination.widened = None;
                 destination.gap = Some(Gap::Denied(by.clone()).into());
@@ -631,27 +666,25 @@ fn destination(
     suspect: &AddrSet,
     findings: &mut Findings,
 ) -> Destination {
-    let bare = |names: Vec<NamePattern>, addrs, gap: Option<Gap>| Destination {
+    let bare = |names, addrs, gap: Option<Gap>| Destination {
         endpoint: endpoint.clone(),
-        names: names.into(),
+        names,
         addrs,
         widened: None,
         gap: gap.map(Box::new),
         accepted: None,
     };
     match endpoint {
-        Endpoint::Net(net) => bare(Vec::new(), AddrSet::from(*net), None),
-        Endpoint::Name(pattern @ NamePattern::Below(_)) => {
-            bare(vec![pattern.clone()], AddrSet::new(), Some(Gap::Wildcard))
-        }
-        Endpoint::Name(pattern @ NamePattern::Exact(host)) => {
+        Endpoint::Net(net) => bare(Names::none(), AddrSet::from(*net), None),
+        Endpoint::Name(NamePattern::Below(_)) => bare(Names::Itself, AddrSet::new(), Some(Gap::Wildcard)),
+        Endpoint::Name(NamePattern::Exact(host)) => {
             let (addrs, gap) = addresses(&Query::Host(host.clone()), lock, judge, suspect, findings);
-            bare(vec![pattern.clone()], addrs, gap)
+            bare(Names::Itself, addrs, gap)
         }
         Endpoint::Service(service) => {
             let query = Query::Service(service.clone());
             let Some(entry) = lock.and_then(|lock| lock.hosts.get(&query)) else {
-                return bare(Vec::new(), AddrSet::new(), Some(Gap::NotInLock));
+                return bare(Names::none(), AddrSet::new(), Some(Gap::NotInLock));
             };
             let (mut names, mut addrs, mut gap) = (Vec::new(), Vec::new(), None);
             for (host, port) in &entry.targets {
@@ -679,7 +712,7 @@ fn destination(
                 let why = failures(entry).unwrap_or_else(|| "no host is selected".to_owned());
                 gap = Some(if unanswered { Gap::Unanswered(why) } else { Gap::NoAddress(why) });
             }
-            bare(names, addrs.iter().collect(), gap)
+            bare(Names::These(names.into()), addrs.iter().collect(), gap)
         }
     }
 }
@@ -765,7 +798,7 @@ pub fn lists_opened(ruleset: &Ruleset, findings: &mut Findings) {
                 let used = |d: &&Destination| d.lists().contains(id);
                 let names: BTreeSet<&Endpoint> =
                     users.iter().flat_map(|r| r.destinations.iter().filter(used)).map(|d| &d.endpoint).collect();
-                let ports: BTreeSet<&Port> = users.iter().flat_map(|rule| &rule.ports).collect();
+                let ports: BTreeSet<&Port> = users.iter().flat_map(|rule| &*rule.ports).collect();
                 let message = format!(
                     "list `{id}` opens {} for {} on {} ({})",
                     list.addrs.size(),
@@ -831,8 +864,9 @@ fn failures(entry: &crate::lock::Entry) -> Option<String> {
 /// Finds clients that are named in one address family only: rules by address would say nothing of the other.
 pub fn one_family(ruleset: &Ruleset, findings: &mut Findings) {
     // Of those that are not denied the rest, denials alone are rules.
-    let denied =
-        |origin: &Origin| ruleset.rules.iter().any(|rule| rule.action == Action::Deny && rule.origins.contains(origin));
+    let denied = |origin: &Origin| {
+        ruleset.rules.iter().any(|rule| rule.action == Action::Deny && rule.origins.contains(*origin))
+    };
     for (origin, group) in ruleset.clients.iter().filter(|(origin, group)| group.default_deny || denied(origin)) {
         if group.addrs.has_v4() && group.addrs.has_v6() {
             continue;

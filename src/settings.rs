@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::callout::{Endpoint, Origin};
+use crate::callout::{Endpoint, Origin, Origins};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, NamePattern};
 use crate::source::{SourceId, Span};
@@ -297,7 +297,7 @@ pub struct Cilium {
     /// The labels of the pods, at least one.
     pub endpoints: BTreeMap<String, String>,
     /// Whose rules the pods get; never the administrator's.
-    pub origins: BTreeSet<Origin>,
+    pub origins: Origins,
     /// The namespace of the cluster's DNS.
     pub dns_namespace: String,
     /// The labels of the cluster's DNS, at least one.

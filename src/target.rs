@@ -166,7 +166,7 @@ impl Mark {
 /// What stops a denial at a target that goes by address: its own rule where an address is known, the last one where
 /// these clients are denied by default, and otherwise nothing.
 fn stops_by_address(ruleset: &Ruleset, rule: &Rule, own: Mark, rest: Mark) -> Stop {
-    if ruleset.clients_of(&ruleset.bound(rule)).is_empty() {
+    if ruleset.clients_of(ruleset.bound(rule)).is_empty() {
         return Stop::NotHere("no clients of its origin are named".to_owned());
     }
     let open = |d: &&Destination| d.addrs.is_empty() && d.accepted.is_none();
@@ -601,16 +601,11 @@ impl Why {
             id: rule.key.to_string(),
             title: rule.callout.title.to_string(),
             action: rule.action.as_str(),
-            reason: rule.reason.clone(),
+            reason: rule.reason.to_string(),
             class: rule.callout.class.as_str(),
             source: rule.callout.first_source(),
             names: text_of(&names(rule)),
         }
-    }
-
-    /// The same for a target that goes by address: with the lists of prefixes that widen the rule.
-    fn by_address(rule: &Rule, ruleset: &Ruleset) -> Self {
-        Self { names: text_of(&names_by_address(rule, ruleset)), ..Self::of(rule) }
     }
 }
 
@@ -743,7 +738,7 @@ fn address_losses_but(
 fn name_losses<'a>(target: &str, rules: impl IntoIterator<Item = &'a Rule>, findings: &mut Findings) -> Vec<Loss> {
     let mut losses = Vec::new();
     for rule in rules {
-        for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
+        for destination in rule.destinations.iter().filter(|d| d.names().is_empty()) {
             let Some(gap) = destination.gap.as_deref() else { continue };
             match (rule.action, gap) {
                 (_, Gap::Denied(_) | Gap::Proxied(_) | Gap::Dropped(_)) | (Action::Deny, Gap::NoAddress(_)) => {}
@@ -797,7 +792,7 @@ const BROWSER_ELSEWHERE: &str = "on the appliance itself the administrator's bro
 
 /// Whether a rule is about the administrator's browser alone.
 fn is_browsers(ruleset: &Ruleset, rule: &Rule) -> bool {
-    ruleset.bound(rule).iter().all(|origin| *origin == Origin::Browser)
+    ruleset.bound(rule).iter().all(|origin| origin == Origin::Browser)
 }
 
 /// A target on the appliance itself never sees the administrator's browser. Returns the rules it does see.

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+
+/// A short text: up to 23 bytes of it lie where it is held, and what is longer is shared by its clones. Sites have a hundred
+/// thousand names, and each would be a block of memory by itself that sorting and looking up go to.
+pub use smol_str::{SmolStr as Short, ToSmolStr as ToShort};
 
 /// One line that can stand in a comment of any target: no control characters, no quotes, no backslash, no characters
 /// that change how the rest of the line reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(String);
+pub struct Text(Short);
 
 /// Longest plain text, in bytes.
 const TEXT_MAX: usize = 400;
@@ -77,7 +80,7 @@ impl Text {
         }
         match forbidden(text) {
             Some(c) => Err(TextError(format!("holds {}, which cannot be written into a rule file", describe(c)))),
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(text.into())),
         }
     }
 
@@ -202,9 +205,8 @@ pub fn is_conflict_marker(line: &str) -> bool {
 pub const CONFLICT: &str = "a merge conflict in this file is not resolved";
 
 /// A short name in lower case: letters and digits, with single hyphens between. It can be part of any target's names.
-/// A clone shares it: a callout's stands in its decision and in its rule too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(Arc<str>);
+pub struct Id(Short);
 
 /// Longest id, in characters: what is left of pf's 31 for a table name after a prefix and a number.
 pub const ID_MAX: usize = 28;

@@ -109,7 +109,7 @@ impl Decider {
         Self {
             key: rule.key.clone(),
             action: rule.action,
-            reason: rule.reason.clone(),
+            reason: rule.reason.to_string(),
             source: rule.callout.first_source(),
             span: rule.callout.span.clone(),
         }
@@ -326,7 +326,7 @@ impl<'a> Judge<'a> {
                 Action::Deny => Vec::new(),
                 Action::Allow => {
                     let open = rule.destinations.iter().filter(|d| !d.gap.as_deref().is_some_and(Gap::is_decided));
-                    let names = open.flat_map(|d| &d.names).filter(|name| wall.fed.contains(name));
+                    let names = open.flat_map(|d| d.names()).filter(|name| wall.fed.contains(name));
                     names.map(|name| name.host().clone()).collect()
                 }
             },
@@ -539,7 +539,7 @@ impl<'a> Judge<'a> {
             });
             rule.action == action
                 && !row.clients.is_empty()
-                && open.flat_map(|d| &d.names).any(|name| name.covers(&exact))
+                && open.flat_map(|d| d.names()).any(|name| name.covers(&exact))
         })
     }
 
@@ -683,7 +683,7 @@ impl<'a> Judge<'a> {
             (Verdict::Allow(rule), Wanted::Deny) => {
                 let named = packet.host.is_none_or(|host| {
                     let exact = NamePattern::Exact(host.clone());
-                    rule.destinations.iter().flat_map(|d| &d.names).any(|name| name.covers(&exact))
+                    rule.destinations.iter().flat_map(|d| d.names()).any(|name| name.covers(&exact))
                 });
                 let help = match named {
                     true => "take the entry, or its feature, out of the profile; or the assertion",
@@ -731,13 +731,13 @@ impl<'a> Judge<'a> {
         let near = allows.filter_map(|(rule, row)| {
             let destination = rule.destinations.iter().find(|d| {
                 let named = exact.as_ref().is_some_and(|exact| {
-                    d.names.iter().any(|name| name.covers(exact)) || d.endpoint.to_string() == exact.to_string()
+                    d.names().iter().any(|name| name.covers(exact)) || d.endpoint.to_string() == exact.to_string()
                 });
                 named || at.is_some_and(|addrs| addrs.meets(&d.all()))
             })?;
             let ports = rule.ports.iter().any(|p| p.contains(packet.protocol, packet.port));
             let (rank, but) = if !row.clients.contains(packet.client) {
-                (2, format!("allows it to {} alone", self.wall.ruleset.group_name(&rule.origins)))
+                (2, format!("allows it to {} alone", self.wall.ruleset.group_name(rule.origins)))
             } else if !ports {
                 let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
                 (1, format!("allows it on {}", ports.join(", ")))

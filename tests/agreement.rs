@@ -195,12 +195,12 @@ fn agree(site: &Site, opnsense: &'static str) -> usize {
                         NamePattern::Exact(host) => host.to_string(),
                         NamePattern::Below(host) => format!("a.{host}"),
                     };
-                    destination.names.iter().map(name).collect()
+                    destination.names().iter().map(name).collect()
                 }
             };
             for name in &asked {
                 let literal: Option<IpAddr> = name.parse().ok();
-                for port in &rule.ports {
+                for port in rule.ports.iter() {
                     let numbers = if rule.action == Action::Deny {
                         vec![80, 443, 8443]
                     } else {
@@ -209,7 +209,7 @@ fn agree(site: &Site, opnsense: &'static str) -> usize {
                     for number in numbers {
                         for &client in &clients {
                             let allowed = rule.action == Action::Allow
-                                && site.rules.clients_of(&site.rules.bound(rule)).contains(client);
+                                && site.rules.clients_of(site.rules.bound(rule)).contains(client);
                             let proto = if port.protocol == Protocol::Tcp { Proto::Tcp } else { Proto::Udp };
                             for (target, file) in &filters {
                                 let at: Vec<IpAddr> = match literal {

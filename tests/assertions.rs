@@ -22,7 +22,7 @@ use outgate::policy;
 use outgate::port::{Port, Protocol};
 use outgate::profile::{self, Profile};
 use outgate::proof::{self, Made, State as FileState};
-use outgate::ruleset::{self, Action, Ruleset, Verdict};
+use outgate::ruleset::{self, Action, Names, Ruleset, Verdict};
 use outgate::source::Sources;
 use outgate::target::{self, TARGETS};
 use outgate::text::Text;
@@ -615,7 +615,7 @@ fn default_deny_fails_where_anything_is_open() {
             Box::new(move |rules| {
                 let at = rule(rules, "mirror");
                 let wild = NamePattern::Below(Host::parse("co.uk").unwrap());
-                rules.rules[at].destinations[0].names = [wild.clone()].into();
+                rules.rules[at].destinations[0].names = Names::These([wild.clone()].into());
                 rules.rules[at].destinations[0].endpoint = Endpoint::Name(wild);
             }),
         ),
@@ -623,7 +623,7 @@ fn default_deny_fails_where_anything_is_open() {
             "`backup` allows every port of tcp",
             Box::new(move |rules| {
                 let at = rule(rules, "backup");
-                rules.rules[at].ports = vec![Port::every(Protocol::Tcp)];
+                rules.rules[at].ports = [Port::every(Protocol::Tcp)].into();
             }),
         ),
         (
@@ -644,7 +644,7 @@ fn default_deny_fails_where_anything_is_open() {
     let report = unproven(|rules| {
         let at = rule(rules, "backup");
         rules.rules[at].origins = [Origin::Browser].into();
-        rules.rules[at].ports = vec![Port::every(Protocol::Tcp)];
+        rules.rules[at].ports = [Port::every(Protocol::Tcp)].into();
     });
     let (state, said) = always(&report, "default-deny");
     assert_eq!(state, State::Holds, "{said:#?}");
@@ -730,10 +730,10 @@ fn no_lockout_fails_where_somebody_is_cut_off() {
     // A denial of the administrator's lies over the appliance, whatever the port.
     let report = spoilt(|rules| {
         let browsers =
-            rules.rules.iter_mut().find(|rule| rule.action == Action::Deny && rule.origins.contains(&Origin::Browser));
+            rules.rules.iter_mut().find(|rule| rule.action == Action::Deny && rule.origins.contains(Origin::Browser));
         let denial = browsers.unwrap();
         denial.destinations[0].addrs = nets(&["2001:db8:10::10"]);
-        denial.ports = vec![Port::parse("8443/tcp").unwrap()];
+        denial.ports = [Port::parse("8443/tcp").unwrap()].into();
     });
     fails(&report, "denies them an address of the appliance");
     // Every administrator's machine is a jail too, in one family.

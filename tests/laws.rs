@@ -219,7 +219,7 @@ proptest! {
         for server in addresses {
             let meets = |action: Action| rules.rules.iter().any(|rule| {
                 rule.action == action
-                    && rules.clients_of(&rules.bound(rule)).contains(nas)
+                    && rules.clients_of(rules.bound(rule)).contains(nas)
                     && rule.ports.iter().any(|p| p.contains(protocol, port))
                     && rule.addrs().contains(server)
             });

@@ -228,6 +228,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tempfile", &["files.rs"]),
     ("sha2", &["digest.rs"]),
     ("radsort", &["addrs.rs"]),
+    ("smol_str", &["text.rs"]),
     ("serde_json_path", &["ranges.rs"]),
     ("ureq", &["ranges/fetch.rs"]),
     (

@@ -186,7 +186,7 @@ fn model_by_name(rules: &Ruleset, q: &Question<String>) -> bool {
         rules.rules.iter().any(|rule| {
             rule.action == action
                 && rule.ports.iter().any(|port| port.contains(q.protocol, q.port))
-                && rules.clients_of(&rules.bound(rule)).contains(q.client)
+                && rules.clients_of(rules.bound(rule)).contains(q.client)
                 && rule.names().iter().any(|pattern| pattern.covers(&name))
         })
     };
@@ -746,7 +746,7 @@ fn a_list_says_what_it_knows_not_and_the_table_knows_it() {
             .collect();
         assert_eq!(said, there, "{}", site.name);
         for rule in &site.rules.rules {
-            let bound = !site.rules.clients_of(&site.rules.bound(rule)).is_empty();
+            let bound = !site.rules.clients_of(site.rules.bound(rule)).is_empty();
             let row = list(&table["rules"]).find(|row| row["id"] == rule.key.as_str());
             assert_eq!(row.is_some(), bound, "{}", rule.key);
             let Some(row) = row else { continue };

@@ -27,7 +27,7 @@ fn rules(dialect: &str, more: &str, extra: &[String]) -> Ruleset {
     let policy = model::policy(&model::catalog(), &profile).unwrap();
     let mut rules = ruleset::build(&policy, None, &mut Findings::default());
     // What asks the vendor needs a lock.
-    rules.rules.retain(|rule| rule.destinations.iter().all(|d| d.names.is_empty()));
+    rules.rules.retain(|rule| rule.destinations.iter().all(|d| d.names().is_empty()));
     rules
 }
 

@@ -59,7 +59,7 @@ fn state(callout: &Callout, releases: &str, facts: &mut Facts) {
     let mut servers: Vec<String> = callout.endpoints.iter().map(ToString::to_string).collect();
     servers.extend(callout.slot.iter().map(|slot| format!("({slot})")));
     let ports = callout.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    for &origin in &callout.origins {
+    for origin in callout.origins.iter() {
         for server in &servers {
             let fact = Fact {
                 origin,

@@ -92,7 +92,7 @@ pub(super) fn run(run: &mut Run, args: &Explain) -> Result<(), Stop> {
         let asked = with_client(&mut sighting, from.as_ref());
         let mut answer = explainer.answer(&sighting.question);
         if let Some(origin) = asked {
-            answer.clients.retain(|client| client.origins.contains(&origin));
+            answer.clients.retain(|client| client.origins.contains(origin));
         }
         let mut near = nearest::find(&explainer, &sighting.question, &answer, &site.catalog, &site.profile);
         near.extend(gone(&answer, &sighting.question, &site.lock_path));

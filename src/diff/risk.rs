@@ -62,7 +62,7 @@ fn denials(rules: &Ruleset) -> BTreeMap<(&Endpoint, Origin), &Rule> {
     let denials = rules.rules.iter().filter(|rule| rule.action == Action::Deny);
     let each = denials.flat_map(|rule| {
         let endpoints = rule.destinations.iter().map(|destination| &destination.endpoint);
-        endpoints.flat_map(move |endpoint| rule.origins.iter().map(move |origin| ((endpoint, *origin), rule)))
+        endpoints.flat_map(move |endpoint| rule.origins.iter().map(move |origin| ((endpoint, origin), rule)))
     });
     each.collect()
 }

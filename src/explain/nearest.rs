@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::question::{Question, To};
 use super::{Answer, Explainer, ports, rules};
 use crate::addrs::{AddrSet, short};
-use crate::callout::{Callout, Endpoint, Origin};
+use crate::callout::{Callout, Endpoint, Origins};
 use crate::catalog::Catalog;
 use crate::day::Day;
 use crate::diagnostic;
@@ -35,7 +35,7 @@ pub enum Near {
         /// The rule that does.
         rule: Id,
         /// Whose it is.
-        origins: BTreeSet<Origin>,
+        origins: Origins,
     },
     /// A documented callout, of which this site has no rule.
     Off {
@@ -191,17 +191,16 @@ fn other_clients(explainer: &Explainer<'_>, question: &Question, answer: &Answer
         To::Name(host) => explainer.plain.index().named(host),
         To::Addr(addr) => explainer.plain.index().by_addr.at(*addr).to_vec(),
     };
-    let asked: BTreeSet<Origin> = answer.clients.iter().flat_map(|client| client.origins.iter().copied()).collect();
+    let asked: Origins = answer.clients.iter().flat_map(|client| client.origins.iter()).collect();
     let held = numbers.into_iter().map(|number| explainer.plain.index().held(number));
     let on_port = |rule: &crate::ruleset::Rule| {
         question.port.is_none_or(|(protocol, port)| rule.ports.iter().any(|own| own.contains(protocol, port)))
     };
-    let foreign = held.filter(|held| {
-        held.rule.action == Action::Allow && on_port(held.rule) && held.rule.origins.is_disjoint(&asked)
-    });
+    let foreign = held
+        .filter(|held| held.rule.action == Action::Allow && on_port(held.rule) && held.rule.origins.is_disjoint(asked));
     let mut near: Vec<Near> = Vec::new();
     for held in foreign {
-        let one = Near::OtherClients { rule: held.rule.key.clone(), origins: held.rule.origins.clone() };
+        let one = Near::OtherClients { rule: held.rule.key.clone(), origins: held.rule.origins };
         if !near.contains(&one) {
             near.push(one);
         }
@@ -278,7 +277,7 @@ fn names_near(explainer: &Explainer<'_>, host: &Host) -> Vec<Near> {
             .places
             .iter()
             .filter(|held| held.rule.action == Action::Allow)
-            .flat_map(|held| &held.destination.names)
+            .flat_map(|held| held.destination.names())
     };
     let known: Vec<&str> = patterns().filter(allowed).filter_map(NamePattern::exact).map(Host::as_str).collect();
     near.extend(diagnostic::nearest(host.as_str(), known).and_then(|name| Host::parse(name).ok()).map(Near::Spelling));

@@ -342,7 +342,7 @@ pub fn json(diff: &Diff, sides: &Sides<'_>, findings: &[&Diagnostic], sources: &
                 "rule": change.rule.as_str(),
                 "callout": change.callout.id.as_str(),
                 "class": change.callout.class.as_str(),
-                "reason": change.reason,
+                "reason": change.reason.as_str(),
                 "source": change.callout.first_source(),
                 "endpoint": change.endpoint.to_string(),
                 "origins": change.origins.iter().map(|origin| origin.as_str()).collect::<Vec<_>>(),
@@ -393,7 +393,7 @@ fn line(change: &Change) -> String {
 
 /// Endpoint, clients and space, in words.
 fn what(change: &Change) -> String {
-    let origins = change.origins.iter().map(|origin| Origin::as_str(*origin)).collect::<Vec<_>>().join(", ");
+    let origins = change.origins.iter().map(Origin::as_str).collect::<Vec<_>>().join(", ");
     match &change.what {
         What::Names(names) => {
             format!("{origins}: name {}", some(&names.iter().map(ToString::to_string).collect::<Vec<_>>()))

@@ -291,7 +291,7 @@ fn rule_json(rule: &Rule, sources: &Sources) -> Value {
         "title": callout.title.as_str(),
         "purpose": callout.purpose.as_str(),
         "class": callout.class.as_str(),
-        "reason": rule.reason,
+        "reason": rule.reason.as_str(),
         "source": callout.first_source(),
         "written": written(rule, sources),
     })
@@ -393,7 +393,7 @@ fn headline(client: &Asker<'_>) -> String {
 }
 
 fn who(client: &Asker<'_>) -> String {
-    let origins: Vec<&str> = client.origins.iter().map(|origin| Origin::as_str(*origin)).collect();
+    let origins: Vec<&str> = client.origins.iter().map(Origin::as_str).collect();
     let kind = if origins.is_empty() { "no client of this site".to_owned() } else { origins.join(", ") };
     format!("{kind} ({})", some(&client.addrs.shorts()))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::json::FORMAT_VERSION;
 use super::some;
-use crate::callout::Origin;
+use crate::callout::{Origin, Origins};
 use crate::proof::{Answer, Entry, Place, Proof, Stopped, Verdict, costs_nothing};
 use crate::text::Text;
 
@@ -126,7 +126,7 @@ pub fn json(proof: &Proof) -> Value {
 
 fn entry(entry: &Entry) -> Value {
     let callout = &entry.callout;
-    let words = |origins: &std::collections::BTreeSet<Origin>| origins.iter().map(|o| o.as_str()).collect::<Vec<_>>();
+    let words = |origins: Origins| origins.iter().map(|o| o.as_str()).collect::<Vec<_>>();
     json!({
         "callout": callout.id.as_str(),
         "title": callout.title.as_str(),
@@ -136,8 +136,8 @@ fn entry(entry: &Entry) -> Value {
         "answer": entry.answer().as_str(),
         "names": callout.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "addresses": entry.known.shorts(),
-        "covered": words(&entry.covered),
-        "uncovered": words(&entry.uncovered),
+        "covered": words(entry.covered),
+        "uncovered": words(entry.uncovered),
         "stops": entry.stops.iter().map(stop).collect::<Vec<_>>(),
         "remains": entry.remains,
         "costs": {"level": callout.blocked.as_str(), "effect": callout.details().blocked_effect.as_ref().map(Text::as_str)},
@@ -206,7 +206,7 @@ fn names(entry: &Entry) -> String {
 }
 
 fn origins(entry: &Entry) -> Vec<String> {
-    let who = |origin: &Origin| match origin {
+    let who = |origin: Origin| match origin {
         Origin::Nas => "the appliance",
         Origin::Browser => "the administrator's browser",
         Origin::Jail => "jails",

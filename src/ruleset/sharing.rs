@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Destination, Gap, Rule, Ruleset, list_of};
+use super::{Action, Destination, Gap, Names, Rule, Ruleset, list_of};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -43,7 +43,7 @@ pub fn find(ruleset: &Ruleset) -> Meetings {
     let denied: Vec<Denied<'_>> = denied.into_iter().map(|rule| Denied::new(ruleset, rule)).collect();
     let all: AddrSet = denied.iter().map(|denial| &denial.addrs).collect();
     let aliases: BTreeSet<&Host> = denied.iter().flat_map(|denial| &denial.leads).flatten().copied().collect();
-    let wildcards = denied.iter().flat_map(|denial| &denial.rule.destinations).flat_map(|d| &d.names);
+    let wildcards = denied.iter().flat_map(|denial| &denial.rule.destinations).flat_map(|d| d.names());
     let wildcards: Vec<&NamePattern> = wildcards.filter(|name| name.exact().is_none()).collect();
     for allow in allowed {
         // What has no address here opens none.
@@ -59,7 +59,7 @@ pub fn find(ruleset: &Ruleset) -> Meetings {
             if apart {
                 continue;
             }
-            for denial in denied.iter().filter(|denial| denial.clients.meets(&ruleset.clients_of(&allow.origins))) {
+            for denial in denied.iter().filter(|denial| denial.clients.meets(&ruleset.clients_of(allow.origins))) {
                 denial.meet(ruleset, allow, destination, &leads, &mut meetings);
             }
         }
@@ -79,7 +79,7 @@ struct Denied<'a> {
 impl<'a> Denied<'a> {
     fn new(ruleset: &'a Ruleset, rule: &'a Rule) -> Self {
         let leads = rule.destinations.iter().map(|destination| leads(ruleset, destination)).collect();
-        Self { rule, clients: ruleset.clients_of(&rule.origins), addrs: rule.addrs(), leads }
+        Self { rule, clients: ruleset.clients_of(rule.origins), addrs: rule.addrs(), leads }
     }
 
     fn meet(
@@ -94,18 +94,18 @@ impl<'a> Denied<'a> {
             // A name that is blocked and allowed is blocked: nothing is to be told apart, but where a vendor's list goes on
             // behind it.
             if open.lists().is_empty()
-                && !open.names.is_empty()
-                && open.names.iter().all(|name| blocked.names.iter().any(|b| b.covers(name)))
+                && !open.names().is_empty()
+                && open.names().iter().all(|name| blocked.names().iter().any(|b| b.covers(name)))
             {
                 continue;
             }
             let addrs = blocked.addrs.and(&open.all());
             let mut aliases: BTreeSet<Host> = leads.intersection(open_leads).map(|&host| host.clone()).collect();
-            aliases.extend(open_leads.iter().filter(|host| covered(&blocked.names, host)).map(|&host| host.clone()));
-            aliases.extend(leads.iter().filter(|host| covered(&open.names, host)).map(|&host| host.clone()));
+            aliases.extend(open_leads.iter().filter(|host| covered(blocked.names(), host)).map(|&host| host.clone()));
+            aliases.extend(leads.iter().filter(|host| covered(open.names(), host)).map(|&host| host.clone()));
             // A name below an allowed wildcard is no alias: it is told apart by name, and by address where no list is.
             if open.lists().is_empty() {
-                aliases.retain(|host| !is_named_under(host, &blocked.names, &open.names));
+                aliases.retain(|host| !is_named_under(host, blocked.names(), open.names()));
             }
             if addrs.is_empty() && aliases.is_empty() {
                 continue;
@@ -129,7 +129,7 @@ fn is_named_under(host: &Host, blocked: &[NamePattern], open: &[NamePattern]) ->
 
 /// The names that a destination's answers come from: its own, and those their chains lead through.
 fn leads<'a>(ruleset: &'a Ruleset, destination: &'a Destination) -> BTreeSet<&'a Host> {
-    let exact = destination.names.iter().filter_map(|name| Some((name, name.exact()?)));
+    let exact = destination.names().iter().filter_map(|name| Some((name, name.exact()?)));
     exact.flat_map(|(name, host)| std::iter::once(host).chain(ruleset.aliases(name))).collect()
 }
 
@@ -153,7 +153,7 @@ pub(super) fn apply(ruleset: &mut Ruleset, shared: &BTreeMap<Endpoint, Shared>) 
             Choice::Accept(_) => continue,
             Choice::Proxy => Gap::Proxied(reason.clone()),
             Choice::Drop => {
-                destination.names = Box::default();
+                destination.names = Names::none();
                 Gap::Dropped(reason.clone())
             }
         };

@@ -103,7 +103,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let mut losses = lists_left_out("pods reach what their own lookups return", help, ruleset);
     let ruleset = &*ruleset.asked_elsewhere();
     let (ours, others): (Vec<&Rule>, Vec<&Rule>) =
-        ruleset.rules.iter().partition(|rule| !rule.origins.is_disjoint(&settings.origins));
+        ruleset.rules.iter().partition(|rule| !rule.origins.is_disjoint(settings.origins));
     let origins: Vec<&'static str> = settings.origins.iter().map(|origin| origin.as_str()).collect();
     losses.extend(left_out(&others));
     losses.extend(name_losses("cilium", ours.iter().copied(), findings));
@@ -157,14 +157,14 @@ fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
     Some(Wall {
         ruleset: ruleset.asked_elsewhere(),
         sight: Sight::Lookup { wildcards: true },
-        pods: ruleset.settings.cilium.as_ref().map(|cilium| cilium.origins.clone()),
+        pods: ruleset.settings.cilium.as_ref().map(|cilium| cilium.origins),
         ..Wall::by_address(ruleset)
     })
 }
 
 /// What stops a denial: an address that is denied, and else that nothing opens it.
 fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
-    let origins = ruleset.settings.cilium.as_ref().map(|cilium| &cilium.origins);
+    let origins = ruleset.settings.cilium.as_ref().map(|cilium| cilium.origins);
     if origins.is_none_or(|origins| rule.origins.is_disjoint(origins)) {
         return Stop::NotHere("these pods make no such calls".to_owned());
     }
@@ -176,7 +176,7 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
 }
 
 fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
-    let origins = ruleset.settings.cilium.as_ref().map(|cilium| &cilium.origins);
+    let origins = ruleset.settings.cilium.as_ref().map(|cilium| cilium.origins);
     match rule {
         Some(rule) if origins.is_none_or(|origins| rule.origins.is_disjoint(origins)) => None,
         Some(rule) => Some(format!("outgate.yaml, # {}", rule.key)),
@@ -244,7 +244,7 @@ fn lookups(allows: &[&Rule], opened: BTreeSet<NamePattern>, settings: &Cilium) -
     let (mut names, mut patterns) = split(&prune(opened));
     // A service is asked for before the hosts it selects.
     let services: BTreeSet<String> = (allows.iter().flat_map(|rule| &rule.destinations))
-        .filter(|destination| !destination.names.is_empty())
+        .filter(|destination| !destination.names().is_empty())
         .filter_map(|destination| match &destination.endpoint {
             Endpoint::Service(service) => Some(service.to_string()),
             Endpoint::Name(_) | Endpoint::Net(_) => None,

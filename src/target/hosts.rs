@@ -11,6 +11,7 @@ use super::{Header, Layer, Page, Plan, Stop, Target, Texts};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::{Pins, Settings};
+use crate::text::Short;
 
 /// The target.
 pub const TARGET: Target = Target {
@@ -74,7 +75,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         if pin.v4.is_empty() || pin.v6.is_empty() {
             let (has, lacks) = if pin.v6.is_empty() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
             let text = format!("{}: {name} is pinned to {has}, and asked of DNS for {lacks}", node.allowed_by);
-            losses.push(Loss { endpoints: vec![name.clone()], ..Loss::general(&loss::FAMILY_UNPINNED, text) });
+            losses.push(Loss { endpoints: vec![name.as_str().into()], ..Loss::general(&loss::FAMILY_UNPINNED, text) });
         }
         let addrs = pin.v4.iter().chain(&pin.v6).cloned().collect();
         entries.push(Entry { name, ids: node.allowed_by.clone(), addrs });
@@ -82,6 +83,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     losses.extend(ruleset.rules.iter().filter(|rule| rule.action == Action::Deny).map(|rule| {
         let endpoints: Vec<String> = rule.destinations.iter().map(|d| d.endpoint.to_string()).collect();
         let text = format!("{}: {} blocked nowhere here", rule.key, are(&endpoints));
+        let endpoints = endpoints.into_iter().map(Short::from).collect();
         Loss { endpoints, ..Loss::of(rule, &loss::NOTHING_BLOCKED, text) }
     }));
     let values = Values { header: Header::new(ruleset, &losses), names: entries };

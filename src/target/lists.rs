@@ -4,12 +4,17 @@
 //! that joins two: whoever uses it in a rule with the clients and ports of its name opens what the model opens.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::loss::{self, Loss};
+use super::rows::{Rows, Table};
 use super::wall::{Sight, Wall};
-use super::{By, Header, Layer, Mark, Page, Plan, Stop, Target, Texts, Why, address_losses, fit, lists_left_out, name_losses};
+use super::{
+    By, Header, Layer, Mark, Page, Plan, Stop, Target, Texts, Value, address_losses, fit, lists_left_out, name_losses, names,
+    names_by_address,
+};
 use crate::addrs::AddrSet;
 use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
@@ -53,12 +58,13 @@ pub const TARGET: Target = Target {
 const NAME_MAX: usize = 80;
 
 #[derive(Serialize)]
-struct Table<'a> {
+struct Contents<'a> {
     header: &'a Header,
     deny_ipv6: bool,
     clients: Vec<Clients>,
     lists: &'a [List],
-    rules: Vec<Row>,
+    /// The vendors' lists that rules are widened by, each combination once.
+    ranges: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Serialize)]
@@ -75,17 +81,8 @@ struct List {
     clients: String,
     ports: Vec<String>,
     files: Vec<String>,
-}
-
-/// One rule of the model, as a row of the table.
-#[derive(Serialize)]
-struct Row {
-    why: Why,
-    clients: String,
-    ports: Vec<String>,
-    list: String,
-    /// Vendors' lists of prefixes that widen it.
-    ranges: Vec<String>,
+    /// Its rules.
+    rules: Value,
 }
 
 #[derive(Serialize)]
@@ -95,7 +92,7 @@ struct ListPage<'a> {
     comments: bool,
     kind: &'static str,
     list: &'a List,
-    whys: Vec<Why>,
+    whys: Value,
     entries: String,
 }
 
@@ -108,7 +105,7 @@ struct ClientsPage<'a> {
 }
 
 /// What makes two rules fit into one list.
-type Key = (Action, String, Vec<Port>);
+type Key = (Action, String, Arc<[Port]>);
 
 /// What whoever reads the lists makes of traffic, if he uses each as `rules.json` says.
 fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
@@ -141,19 +138,26 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;
     let mut groups: BTreeMap<Key, Vec<&Rule>> = BTreeMap::new();
     let mut clients: BTreeMap<String, AddrSet> = BTreeMap::new();
+    // Most rules are for the same clients.
+    let mut senders = BTreeMap::new();
     for rule in &ruleset.rules {
-        let origins = ruleset.bound(rule);
-        let addrs = ruleset.clients_of(&origins);
+        let sender: &(String, AddrSet) = senders.entry((rule.action, rule.origins)).or_insert_with(|| {
+            let origins = ruleset.bound(rule);
+            (ruleset.group_name(origins), ruleset.clients_of(origins))
+        });
+        let (name, addrs) = sender;
         if !addrs.is_empty() {
-            let name = ruleset.group_name(&origins);
-            groups.entry((rule.action, name.clone(), rule.ports.clone())).or_default().push(rule);
-            clients.insert(name, addrs);
+            groups.entry((rule.action, name.clone(), Arc::clone(&rule.ports))).or_default().push(rule);
+            if !clients.contains_key(name) {
+                clients.insert(name.clone(), addrs.clone());
+            }
         }
     }
     // Whom the denial of the rest is for.
     clients.insert("limited".to_owned(), ruleset.limited());
     let comments = settings.comments == Comments::Hash;
-    let (mut pages, mut lists, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pages, mut lists) = (Vec::new(), Vec::new());
+    let mut ranges = BTreeMap::new();
     for ((action, clients, ports), rules) in &groups {
         let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
         let contents = contents(rules, settings.hold);
@@ -170,25 +174,19 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
             action: action.as_str(),
             clients: clients.clone(),
             ports,
+            rules: Value::from_object(rows(rules, &mut ranges)),
             name,
         };
         let keys: BTreeSet<&str> = rules.iter().map(|rule| rule.key.as_str()).collect();
         for (kind, entries) in contents {
             // Of what is not expressed, what is missing here.
             let ours = |loss: &&String| loss.split_once(':').is_some_and(|(key, _)| keys.contains(key));
-            let why = |rule: &&Rule| if matches!(kind, "v4" | "v6") { Why::by_address(rule, ruleset) } else { Why::of(rule) };
-            let whys = rules.iter().map(why).collect();
+            let by_address = matches!(kind, "v4" | "v6");
+            let whys = if comments { whys(rules, by_address.then_some(ruleset)) } else { Value::UNDEFINED };
             let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
             let values = ListPage { header, deny_ipv6, comments, kind, list: &list, whys, entries };
             pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values));
         }
-        rows.extend(rules.iter().map(|rule| Row {
-            why: Why::of(rule),
-            clients: list.clients.clone(),
-            ports: list.ports.clone(),
-            list: list.name.clone(),
-            ranges: rule.lists().into_iter().map(Id::to_string).collect(),
-        }));
         lists.push(list);
     }
     for (name, addrs) in clients.iter().filter(|_| settings.hold != Hold::Names) {
@@ -198,9 +196,47 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         }
     }
     let clients = clients.into_iter().map(|(name, addrs)| Clients { prefixes: addrs.shorts(), name }).collect();
-    let table = Table { header: &header, deny_ipv6, clients, lists: &lists, rules: rows };
-    pages.push(Page::new("rules.json", "lists/rules.json.j2", table));
+    let mut ranges: Vec<_> = ranges.into_iter().collect();
+    ranges.sort_unstable_by_key(|(_, place)| *place);
+    let ranges = ranges.into_iter().map(|(ids, _)| ids.into_iter().map(Id::to_string).collect()).collect();
+    let contents = Contents { header: &header, deny_ipv6, clients, lists: &lists, ranges };
+    pages.push(Page::new("rules.json", "lists/rules.json.j2", contents));
     Some(Plan { pages, losses })
+}
+
+/// Rules as rows of the table; of the vendors' lists that widen each, the place of their combination among `ranges`.
+fn rows<'a>(rules: &[&'a Rule], ranges: &mut BTreeMap<BTreeSet<&'a Id>, usize>) -> Table {
+    let mut rows = Rows::new(&["id", "title", "action", "reason", "class", "source", "names", "ranges"]);
+    for rule in rules {
+        let Rule { key, callout, action, reason, .. } = rule;
+        let next = ranges.len();
+        let place = ranges.entry(rule.lists()).or_insert(next);
+        rows.push([
+            key,
+            &callout.title,
+            &action.as_str(),
+            &reason.as_str(),
+            &callout.class.as_str(),
+            &callout.first_source(),
+            &names(rule),
+            place,
+        ]);
+    }
+    rows.done()
+}
+
+/// Why the rules of a list are there, and where they lead; in a list of addresses, with the lists that widen them.
+fn whys(rules: &[&Rule], by_address: Option<&Ruleset>) -> Value {
+    let mut rows = Rows::new(&["id", "title", "reason", "source", "names"]);
+    for rule in rules {
+        let Rule { key, callout, reason, .. } = rule;
+        let names = |out: &mut String| match by_address {
+            Some(ruleset) => names_by_address(rule, ruleset)(out),
+            None => names(rule)(out),
+        };
+        rows.push([key, &callout.title, &reason.as_str(), &callout.first_source(), &names]);
+    }
+    Value::from_object(rows.done())
 }
 
 /// What stops a denial: whoever uses the lists as their table says.
@@ -208,7 +244,7 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     let own = |by| Mark::holds(by, "rules.json", format!("\"id\": \"{}\"", rule.key));
     let rest = Mark::holds(By::Address, "rules.json", "\"deny_rest\": \"limited\"");
     match ruleset.settings.lists.as_ref().map(|lists| lists.hold) {
-        Some(Hold::Names) if rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names.is_empty()) => {
+        Some(Hold::Names) if rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names().is_empty()) => {
             Stop::Rule(vec![own(By::Name)])
         }
         _ => super::stops_by_address(ruleset, rule, own(By::Address), rest),

@@ -1,6 +1,6 @@
 //! What a target's files do not say of the policy: named, told as findings, and written beside the files.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::File;
 use crate::callout::{Endpoint, Origin};
@@ -8,7 +8,7 @@ use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::Losses;
 use crate::source::Span;
-use crate::text::Id;
+use crate::text::{Id, Short, ToShort as _};
 
 /// The file of a target's losses, in its folder. It is always there: that there are none is a fact too.
 pub const PATH: &str = "losses.json";
@@ -223,7 +223,7 @@ pub struct Loss {
     /// The callout of that rule.
     pub callout: Option<Id>,
     /// The endpoints it is about.
-    pub endpoints: Vec<String>,
+    pub endpoints: Vec<Short>,
     /// The ports it is about.
     pub ports: Vec<String>,
     /// The origin it is about.
@@ -259,7 +259,7 @@ impl Loss {
     }
 
     pub(super) fn endpoint(mut self, endpoint: &Endpoint) -> Self {
-        self.endpoints.push(endpoint.to_string());
+        self.endpoints.push(endpoint.to_smolstr());
         self
     }
 
@@ -318,9 +318,11 @@ pub(super) fn names_by_address(ruleset: &Ruleset) -> impl Iterator<Item = Loss> 
     let allows = ruleset.rules.iter().filter(|rule| rule.action == Action::Allow && ruleset.is_bound(rule));
     allows.filter_map(|rule| {
         let named = rule.destinations.iter().filter(|d| !matches!(d.endpoint, Endpoint::Net(_)) && d.gap.is_none());
-        let endpoints: Vec<String> = named.map(|d| d.endpoint.to_string()).collect();
-        endpoints.first()?;
-        let text = format!("{}: every name on the addresses of {} is let out with it", rule.key, endpoints.join(", "));
+        let endpoints: Vec<Short> = named.map(|d| d.endpoint.to_smolstr()).collect();
+        let (first, others) = endpoints.split_first()?;
+        let mut text = format!("{}: every name on the addresses of {first}", rule.key);
+        others.iter().for_each(|endpoint| text.extend([", ", endpoint]));
+        text.push_str(" is let out with it");
         Some(Loss { endpoints, ..Loss::of(rule, &NAME_BY_ADDRESS, text) })
     })
 }
@@ -337,7 +339,16 @@ pub(super) fn without_clients(ruleset: &Ruleset) -> impl Iterator<Item = Loss> {
 struct Document<'a> {
     format_version: u32,
     target: &'a str,
-    losses: Vec<Entry<'a>>,
+    losses: Entries<'a>,
+}
+
+/// One after the other, as they are written.
+struct Entries<'a>(&'a [Loss]);
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Entry::of))
+    }
 }
 
 #[derive(Serialize)]
@@ -349,8 +360,8 @@ struct Entry<'a> {
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     callout: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    endpoints: &'a [String],
+    #[serde(skip_serializing_if = "<[Short]>::is_empty")]
+    endpoints: &'a [Short],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     ports: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -358,19 +369,24 @@ struct Entry<'a> {
     text: &'a str,
 }
 
+impl<'a> Entry<'a> {
+    fn of(loss: &'a Loss) -> Self {
+        Self {
+            kind: loss.kind.name,
+            limit: loss.is_limit(),
+            rule: loss.rule.as_ref().map(Id::as_str),
+            callout: loss.callout.as_ref().map(Id::as_str),
+            endpoints: &loss.endpoints,
+            ports: &loss.ports,
+            origin: loss.origin.map(Origin::as_str),
+            text: &loss.text,
+        }
+    }
+}
+
 /// The losses as a file.
 pub(super) fn file(target: &str, losses: &[Loss]) -> File {
-    let losses = losses.iter().map(|loss| Entry {
-        kind: loss.kind.name,
-        limit: loss.is_limit(),
-        rule: loss.rule.as_ref().map(Id::as_str),
-        callout: loss.callout.as_ref().map(Id::as_str),
-        endpoints: &loss.endpoints,
-        ports: &loss.ports,
-        origin: loss.origin.map(Origin::as_str),
-        text: &loss.text,
-    });
-    let document = Document { format_version: FORMAT_VERSION, target, losses: losses.collect() };
+    let document = Document { format_version: FORMAT_VERSION, target, losses: Entries(losses) };
     // Texts under names that are texts: there is nothing in it that JSON could not hold.
     let text = serde_json::to_string_pretty(&document).map(|text| text + "\n").unwrap_or_default();
     File { path: PATH.to_owned(), text }

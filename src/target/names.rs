@@ -15,6 +15,7 @@ use crate::callout::Endpoint;
 use crate::host::{Host, NamePattern};
 use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
 use crate::settings::Pins;
+use crate::text::{Short, ToShort as _};
 
 /// How long an answer that is pinned or refused may be kept, in seconds.
 pub(super) const TTL: u32 = 300;
@@ -119,8 +120,8 @@ impl Word<'_> {
 
 fn words(ruleset: &Ruleset, action: Action) -> Vec<Word<'_>> {
     let rules = ruleset.rules.iter().filter(|rule| rule.action == action);
-    let names = |rule: &Rule| rule.destinations.iter().flat_map(|d| d.names.iter().cloned()).collect();
-    rules.map(|rule| Word { rule, clients: ruleset.clients_of(&rule.origins), names: names(rule) }).collect()
+    let names = |rule: &Rule| rule.destinations.iter().flat_map(|d| d.names().iter().cloned()).collect();
+    rules.map(|rule| Word { rule, clients: ruleset.clients_of(rule.origins), names: names(rule) }).collect()
 }
 
 /// Rules that deny a name and rules that allow it to others, for a loss: both leave it as it is.
@@ -236,7 +237,7 @@ impl Names {
         let blocking = judge.denials.iter().filter(|word| !word.names.is_empty()).map(|word| Reason {
             id: word.rule.key.to_string(),
             title: word.rule.callout.title.to_string(),
-            reason: word.rule.reason.clone(),
+            reason: word.rule.reason.to_string(),
             source: word.rule.callout.first_source(),
         });
         Self { nodes, blocking: blocking.collect(), losses }
@@ -304,7 +305,7 @@ fn joined(words: BTreeSet<String>) -> String {
 fn disputed_losses(ruleset: &Ruleset, disputed: &Disputed<'_>) -> Vec<Loss> {
     let who = |key: &str| {
         let rule = ruleset.rules.iter().find(|rule| rule.key.as_str() == key);
-        rule.map(|rule| ruleset.group_name(&rule.origins)).unwrap_or_default()
+        rule.map(|rule| ruleset.group_name(rule.origins)).unwrap_or_default()
     };
     // What a wildcard says of all its names is not said again of each.
     let within = |denial: &str, name: &NamePattern, allows: &BTreeSet<&str>| {
@@ -319,7 +320,7 @@ fn disputed_losses(ruleset: &Ruleset, disputed: &Disputed<'_>) -> Vec<Loss> {
             who(denial),
             by.join(", ")
         );
-        Some(Loss { endpoints: vec![name.to_string()], ..Loss::of(rule, &loss::NAME_BLOCKED_FOR_SOME, text) })
+        Some(Loss { endpoints: vec![name.to_smolstr()], ..Loss::of(rule, &loss::NAME_BLOCKED_FOR_SOME, text) })
     });
     loss.collect()
 }
@@ -329,7 +330,7 @@ fn unblocked(denials: &[Word<'_>]) -> Vec<Loss> {
     let mut losses = Vec::new();
     for word in denials {
         let rule = word.rule;
-        for destination in rule.destinations.iter().filter(|d| d.names.is_empty()) {
+        for destination in rule.destinations.iter().filter(|d| d.names().is_empty()) {
             let key = &rule.key;
             let (kind, text) = match (&destination.endpoint, destination.gap.as_deref()) {
                 (Endpoint::Net(net), _) => (
@@ -370,7 +371,7 @@ fn pin(ruleset: &Ruleset, pins: Pins, nodes: &mut [Node]) -> Vec<Loss> {
             if matches!(destination.gap.as_deref(), Some(Gap::Proxied(_))) {
                 continue;
             }
-            for host in destination.names.iter().filter_map(NamePattern::exact) {
+            for host in destination.names().iter().filter_map(NamePattern::exact) {
                 let known = ruleset.answers.get(host).filter(|known| !known.now.is_empty());
                 if is_fed(ruleset, host) {
                     fed.push(host.to_string());
@@ -390,7 +391,8 @@ fn pin(ruleset: &Ruleset, pins: Pins, nodes: &mut [Node]) -> Vec<Loss> {
         ] {
             if !names.is_empty() {
                 let text = format!("{}: {}: {why}", rule.key, names.join(", "));
-                losses.push(Loss { endpoints: names, ..Loss::of(rule, kind, text) });
+                let endpoints = names.into_iter().map(Short::from).collect();
+                losses.push(Loss { endpoints, ..Loss::of(rule, kind, text) });
             }
         }
     }
@@ -404,10 +406,10 @@ fn pin(ruleset: &Ruleset, pins: Pins, nodes: &mut [Node]) -> Vec<Loss> {
 fn unpinnable(destination: &Destination) -> Option<String> {
     match &destination.endpoint {
         // Names that were taken out are somebody else's to answer for.
-        Endpoint::Name(NamePattern::Below(_)) if !destination.names.is_empty() => {
+        Endpoint::Name(NamePattern::Below(_)) if !destination.names().is_empty() => {
             Some(destination.endpoint.to_string())
         }
-        Endpoint::Service(_) if destination.names.is_empty() => Some(destination.endpoint.to_string()),
+        Endpoint::Service(_) if destination.names().is_empty() => Some(destination.endpoint.to_string()),
         Endpoint::Name(_) | Endpoint::Service(_) | Endpoint::Net(_) => None,
     }
 }

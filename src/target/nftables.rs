@@ -9,7 +9,7 @@ use super::rows::{Cell, Rows, lines};
 use super::wall::Wall;
 use super::{By, Header, Layer, Mark, Page, Plan, RuleTexts, Stop, Target, Texts, Value, address_losses_but};
 use crate::addrs::AddrSet;
-use crate::callout::{Endpoint, Origin};
+use crate::callout::{Endpoint, Origin, Origins};
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::digest::sha256;
 use crate::host::{Host, NamePattern};
@@ -137,15 +137,15 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let (mut sets, mut open_sets) = (Sets::new(), Sets::new());
     let mut sources = Vec::new();
     let everybody = ruleset.clients.keys().copied();
-    let limited: BTreeSet<Origin> = everybody.filter(|origin| ruleset.clients[origin].default_deny).collect();
-    let limited_from = sets.of_clients(&clients("limited", &limited, ruleset, settings));
+    let limited: Origins = everybody.filter(|origin| ruleset.clients[origin].default_deny).collect();
+    let limited_from = sets.of_clients(&clients("limited", limited, ruleset, settings));
     let (mut denied, mut allowed, mut by_dns) = (Rules::new("deny"), Rules::new("allow"), Vec::new());
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     for (rule, texts) in super::seen_on_host(texts, settings.hook == Hook::Output, &mut losses) {
-        let &mut (_, begin, end) = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
+        let &mut (_, begin, end) = senders.entry((rule.action, rule.origins)).or_insert_with(|| {
             let origins = ruleset.bound(rule);
-            let clients = clients(&ruleset.group_name(&origins), &origins, ruleset, settings);
+            let clients = clients(&ruleset.group_name(origins), origins, ruleset, settings);
             let begin = sources.len();
             if !clients.addrs.is_empty() {
                 sources.extend(sets.of_clients(&clients).into_iter().map(|from| (from.text(), from)));
@@ -166,9 +166,9 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         rules.add(rule, texts, begin, sources.get(begin..end).unwrap_or_default(), &servers);
     }
     let seen = senders.into_values().filter(|(_, begin, end)| begin < end);
-    let watched: BTreeSet<Origin> = seen.flat_map(|(origins, ..)| origins).chain(limited.iter().copied()).collect();
-    let same = ruleset.clients_of(&watched) == ruleset.clients_of(&limited) && !settings.marks.contains_key(&Origin::Browser);
-    let watched = if same { limited_from.clone() } else { sets.of_clients(&clients("watched", &watched, ruleset, settings)) };
+    let watched: Origins = seen.flat_map(|(origins, ..)| origins.iter()).chain(limited.iter()).collect();
+    let same = ruleset.clients_of(watched) == ruleset.clients_of(limited) && !settings.marks.contains_key(&Origin::Browser);
+    let watched = if same { limited_from.clone() } else { sets.of_clients(&clients("watched", watched, ruleset, settings)) };
     let (sets, open_sets) = (sets.rows.sorted(), open_sets.rows.sorted());
     let mut numbered = String::new();
     for table in [&sets, &open_sets] {
@@ -320,7 +320,7 @@ fn check(ruleset: &Ruleset, settings: &Nftables, findings: &mut Findings) {
 fn blocked_below<'a>(ruleset: &'a Ruleset, host: &Host) -> Option<(&'a Host, &'a Id)> {
     let denials = ruleset.rules.iter().filter(|rule| rule.action == Action::Deny);
     let mut names = denials.flat_map(|rule| {
-        let names = rule.destinations.iter().flat_map(|d| &d.names);
+        let names = rule.destinations.iter().flat_map(|d| d.names());
         let leads = names.flat_map(|name| std::iter::once(name.host()).chain(ruleset.aliases(name)));
         leads.map(|name| (name, &rule.key))
     });
@@ -389,14 +389,14 @@ impl From {
     }
 }
 
-fn clients<'a>(name: &str, origins: &BTreeSet<Origin>, ruleset: &Ruleset, settings: &'a Nftables) -> Clients<'a> {
+fn clients<'a>(name: &str, origins: Origins, ruleset: &Ruleset, settings: &'a Nftables) -> Clients<'a> {
     let addrs = ruleset.clients_of(origins);
     let mut marks = Vec::new();
-    for origin in origins {
+    for origin in origins.iter() {
         // Apps without addresses of their own leave with the appliance's, and are known as it is.
         let same = |a, b| ruleset.clients.get(a).map(|g| &g.addrs) == ruleset.clients.get(b).map(|g| &g.addrs);
-        let as_nas = *origin == Origin::App && same(&Origin::App, &Origin::Nas);
-        marks.extend(settings.marks.get(if as_nas { &Origin::Nas } else { origin }));
+        let as_nas = origin == Origin::App && same(&Origin::App, &Origin::Nas);
+        marks.extend(settings.marks.get(if as_nas { &Origin::Nas } else { &origin }));
     }
     Clients { name: name.to_owned(), addrs, marks }
 }
@@ -515,7 +515,7 @@ impl Rules {
         self.rows.push([
             &rule.key,
             &rule.callout.title,
-            &rule.reason,
+            &rule.reason.as_str(),
             &rule.callout.first_source(),
             &texts.names(),
             &lines(&all, |line, out| line.from.write(out)),

@@ -4,7 +4,7 @@
 mod retired;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use super::{
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
-use crate::callout::Origin;
+use crate::callout::{Origins};
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
@@ -205,7 +205,7 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
     let own = Mark::holds(By::Address, "rules.", description(Some(rule)));
     let rest = Mark::holds(By::Address, "rules.", description(None));
     // Where OPNsense looks names up itself it needs no answer of ours.
-    if looks_up(&ruleset.settings) && rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names.is_empty()) {
+    if looks_up(&ruleset.settings) && rule.destinations.iter().any(|d| d.accepted.is_none() && !d.names().is_empty()) {
         return Stop::Rule(vec![own]);
     }
     super::stops_by_address(ruleset, rule, own, rest)
@@ -278,7 +278,7 @@ struct Draft<'a> {
     /// The next rule's number; rules are taken in the order of their numbers.
     sequence: u32,
     /// The clients of rules: most are for the same.
-    senders: BTreeMap<(Action, &'a BTreeSet<Origin>), Sender>,
+    senders: BTreeMap<(Action, Origins), Sender>,
 }
 
 /// Clients, and their alias once there is one.
@@ -291,7 +291,7 @@ struct Sender {
 impl Sender {
     fn of(rule: &Rule, ruleset: &Ruleset) -> Self {
         let origins = ruleset.bound(rule);
-        Self { group: ruleset.group_name(&origins), clients: ruleset.clients_of(&origins), alias: None }
+        Self { group: ruleset.group_name(origins), clients: ruleset.clients_of(origins), alias: None }
     }
 }
 
@@ -314,7 +314,7 @@ impl<'a> Draft<'a> {
 
     fn rule(&mut self, rule: &'a Rule, texts: RuleTexts<'a>) {
         let ruleset = self.ruleset;
-        let sender = self.senders.entry((rule.action, &rule.origins)).or_insert_with(|| Sender::of(rule, ruleset));
+        let sender = self.senders.entry((rule.action, rule.origins)).or_insert_with(|| Sender::of(rule, ruleset));
         if sender.clients.is_empty() {
             return;
         }
@@ -419,7 +419,7 @@ impl<'a> Draft<'a> {
 
     /// The alias of a rule's clients. It is made with the first rule that has somewhere to go.
     fn sender(&mut self, rule: &'a Rule) -> String {
-        let key = (rule.action, &rule.origins);
+        let key = (rule.action, rule.origins);
         let mut sender = self.senders.remove(&key).unwrap_or_else(|| Sender::of(rule, self.ruleset));
         let alias = sender.alias.take().unwrap_or_else(|| self.clients(&sender.group, &sender.clients));
         self.senders.insert(key, Sender { alias: Some(alias.clone()), ..sender });
@@ -437,7 +437,7 @@ impl<'a> Draft<'a> {
         let by_name = self.settings.resolve == ResolveAt::Firewall;
         let has = |lines: [&str; 2]| lines.iter().any(|lines| !lines.is_empty());
         let (has_v4, has_v6) = (has([texts.v4(), texts.v4_nets()]), has([texts.v6(), texts.v6_nets()]));
-        let named = by_name && rule.destinations.iter().any(|d| !d.names.is_empty());
+        let named = by_name && rule.destinations.iter().any(|d| !d.names().is_empty());
         let hosts = if named {
             let names = rule.names();
             let names: Vec<String> = names.iter().filter_map(NamePattern::exact).map(ToString::to_string).collect();

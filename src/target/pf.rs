@@ -106,10 +106,10 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let columns = &["id", "title", "reason", "source", "names", "clients", "servers", "tcp", "udp"];
     let (mut denied, mut allowed) = (Rows::new(columns), Rows::new(columns));
     for (rule, texts) in super::seen_on_host(texts, settings.side == Side::Host, &mut losses) {
-        let clients = senders.entry((rule.action, &rule.origins)).or_insert_with(|| {
+        let clients = senders.entry((rule.action, rule.origins)).or_insert_with(|| {
             let origins = ruleset.bound(rule);
-            let clients = ruleset.clients_of(&origins);
-            (!clients.is_empty()).then(|| client_table(&ruleset.group_name(&origins), &clients))
+            let clients = ruleset.clients_of(origins);
+            (!clients.is_empty()).then(|| client_table(&ruleset.group_name(origins), &clients))
         });
         let addrs = texts.addrs();
         let Some(clients) = clients.as_ref().filter(|_| !addrs.is_empty()) else { continue };
@@ -119,7 +119,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         rows.push([
             &rule.key,
             &rule.callout.title,
-            &rule.reason,
+            &rule.reason.as_str(),
             &rule.callout.first_source(),
             &texts.names(),
             &clients.name,

@@ -151,17 +151,12 @@ struct List {
     bare: Vec<String>,
     /// Addresses the site names itself: one row, with one a line, or none.
     literals: Value,
-    entries: Vec<Entry>,
+    /// Each name as Squid has it, with the rules it stands for.
+    entries: Value,
     whys: Value,
     /// About how many bytes of the file are its own.
     #[serde(skip)]
     about: usize,
-}
-
-#[derive(Clone, Serialize)]
-struct Entry {
-    name: String,
-    ids: String,
 }
 
 #[derive(Serialize)]
@@ -181,7 +176,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let mut senders = BTreeMap::new();
     for rule in &ruleset.rules {
         let (group, mine): &(String, AddrSet) =
-            senders.entry((rule.action, &rule.origins)).or_insert_with(|| sender(ruleset, rule));
+            senders.entry((rule.action, rule.origins)).or_insert_with(|| sender(ruleset, rule));
         if mine.is_empty() {
             continue;
         }
@@ -194,20 +189,20 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         }
     }
     let (mut denied, mut allowed) = (Vec::new(), Vec::new());
+    let paths = settings.decrypt.as_ref().map_or(&[][..], |decrypt| &decrypt.paths);
     let mut open = Vec::new();
     for ((action, group, carrier), rules) in &groups {
         let list = list(group, *carrier, rules);
         match action {
             Action::Deny => denied.push(list),
             Action::Allow => {
-                if *carrier == Carrier::Tls {
+                if *carrier == Carrier::Tls && !paths.is_empty() {
                     open.push((prune(rules.iter().flat_map(|rule| rule.names())), list.clone()));
                 }
                 allowed.push(list);
             }
         }
     }
-    let paths = settings.decrypt.as_ref().map_or(&[][..], |decrypt| &decrypt.paths);
     let opened = opened(paths, &open, findings);
     let header = Header::new(ruleset, &losses);
     let mut pages: Vec<Page> = denied
@@ -242,12 +237,12 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
 
 /// The group of clients that a rule is for, and their addresses.
 fn sender(ruleset: &Ruleset, rule: &Rule) -> (String, AddrSet) {
-    let all = ruleset.clients_of(&rule.origins);
-    let name = format!("{}_{}", rule.action.as_str(), ruleset.group_name(&rule.origins));
+    let all = ruleset.clients_of(rule.origins);
+    let name = format!("{}_{}", rule.action.as_str(), ruleset.group_name(rule.origins));
     match rule.action {
         // An administrators' prefix may hold the appliance: what is theirs alone is not its own.
         Action::Allow => {
-            (name, all.minus(&ruleset.limited()).union(&ruleset.clients_of(&ruleset.bound(rule))))
+            (name, all.minus(&ruleset.limited()).union(&ruleset.clients_of(ruleset.bound(rule))))
         }
         Action::Deny => (name, all),
     }
@@ -268,10 +263,10 @@ fn wall(ruleset: &Ruleset) -> Option<Wall<'_>> {
 /// What stops a denial: the list of its clients, by the name asked for and by the server name of the handshake. Each of
 /// its names must stand in that list, itself or behind a wildcard.
 fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
-    if ruleset.clients_of(&rule.origins).is_empty() {
+    if ruleset.clients_of(rule.origins).is_empty() {
         return Stop::NotHere("no clients of its origin are named".to_owned());
     }
-    let group = format!("deny_{}", ruleset.group_name(&rule.origins));
+    let group = format!("deny_{}", ruleset.group_name(rule.origins));
     let mut marks = Vec::new();
     for carrier in Carrier::ALL {
         let list = format!("{group}_{}", carrier.name());
@@ -303,7 +298,7 @@ fn stops(ruleset: &Ruleset, rule: &Rule) -> Stop {
 
 fn handle(ruleset: &Ruleset, rule: Option<&Rule>) -> Option<String> {
     let Some(rule) = rule else { return Some("http_access deny all".to_owned()) };
-    let group = format!("{}_{}", rule.action.as_str(), ruleset.group_name(&rule.origins));
+    let group = format!("{}_{}", rule.action.as_str(), ruleset.group_name(rule.origins));
     let carried = |carrier: &Carrier| carrier.carries(rule) || rule.action == Action::Deny;
     let lists = Carrier::ALL.into_iter().filter(carried).map(|carrier| format!("outgate_{group}_{}", carrier.name()));
     let lists: Vec<String> = lists.collect();
@@ -360,31 +355,16 @@ fn client_group(name: &str, addrs: &AddrSet) -> Clients {
 }
 
 fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
-    let patterns: BTreeSet<NamePattern> = prune(rules.iter().flat_map(|rule| rule.names())).into_iter().collect();
+    let patterns = prune(rules.iter().flat_map(|rule| rule.names()));
     let literals = rules.iter().flat_map(|rule| rule.each_literal()).collect();
-    // An entry that a wildcard of another covers stands behind that wildcard.
-    let mut ids: BTreeMap<NamePattern, BTreeSet<&str>> = BTreeMap::new();
-    for rule in rules {
-        for name in rule.names() {
-            let wider = name.covering().find(|pattern| patterns.contains(pattern));
-            ids.entry(dotted(wider.unwrap_or(name), &patterns)).or_default().insert(rule.key.as_str());
-        }
-    }
-    let bare = patterns
-        .iter()
-        .filter_map(|p| if let NamePattern::Below(host) = p { Some(host) } else { None })
-        .filter(|host| !patterns.contains(&NamePattern::Exact((*host).clone())))
-        .map(ToString::to_string)
-        .collect();
-    let entries = ids.into_iter().map(|(pattern, ids)| Entry {
-        name: match &pattern {
-            NamePattern::Exact(host) => host.to_string(),
-            NamePattern::Below(host) => format!(".{host}"),
-        },
-        ids: ids.into_iter().collect::<Vec<_>>().join(", "),
-    });
+    let wildcards: BTreeSet<&NamePattern> = patterns.iter().filter(|pattern| pattern.exact().is_none()).collect();
+    let bare = wildcards.iter().map(|pattern| pattern.host());
+    let bare = bare.filter(|host| patterns.binary_search(&NamePattern::Exact((*host).clone())).is_err());
+    let bare = bare.map(ToString::to_string).collect();
+    let entries = entries(rules, &wildcards);
     let (literals, whys) = (literals_of(&literals), whys(rules));
     let about = literals.filled_length() + whys.filled_length();
+    let entries = Value::from_object(entries);
     List {
         name: format!("{group}_{}", carrier.name()),
         clients: group.to_owned(),
@@ -392,7 +372,7 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         names: !patterns.is_empty(),
         bare,
         literals: Value::from_object(literals),
-        entries: entries.collect(),
+        entries,
         whys: Value::from_object(whys),
         about,
     }
@@ -410,17 +390,37 @@ fn literals_of(addrs: &AddrSet) -> Table {
 fn whys(rules: &[&Rule]) -> Table {
     let mut rows = Rows::new(&["id", "title", "action", "reason", "source"]);
     for Rule { key, callout, action, reason, .. } in rules {
-        rows.push([key, &callout.title, &action.as_str(), reason, &callout.first_source()]);
+        rows.push([key, &callout.title, &action.as_str(), &reason.as_str(), &callout.first_source()]);
     }
     rows.done()
 }
 
-/// `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
-fn dotted(pattern: NamePattern, all: &BTreeSet<NamePattern>) -> NamePattern {
-    match pattern {
-        NamePattern::Exact(host) if all.contains(&NamePattern::Below(host.clone())) => NamePattern::Below(host),
-        other => other,
+/// The names of these rules, each once and with the rules it is of. One that lies behind a wildcard is the wildcard's.
+fn entries(rules: &[&Rule], wildcards: &BTreeSet<&NamePattern>) -> Table {
+    let widest = |name: NamePattern| {
+        let wider = name.covering().find(|pattern| wildcards.contains(pattern));
+        // `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
+        let dotted = || Some(NamePattern::Below(name.host().clone())).filter(|dotted| wildcards.contains(dotted));
+        wider.or_else(dotted).unwrap_or(name)
+    };
+    let widest = |name: NamePattern| if wildcards.is_empty() { name } else { widest(name) };
+    let names = rules.iter().flat_map(|rule| rule.names().into_iter().map(|name| (widest(name), rule.key.as_str())));
+    let mut names: Vec<(NamePattern, &str)> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut rows = Rows::new(&["name", "ids"]);
+    for alike in names.chunk_by(|(one, _), (other, _)| one == other) {
+        let (Some((name, _)), ids) = (alike.first(), alike.iter().map(|(_, id)| *id)) else { continue };
+        let dot = if name.exact().is_some() { "" } else { "." };
+        let name = |out: &mut String| out.extend([dot, name.host().as_str()]);
+        let ids = |out: &mut String| {
+            for (place, id) in ids.clone().enumerate() {
+                out.extend([if place > 0 { ", " } else { "" }, id]);
+            }
+        };
+        rows.push([&name, &ids]);
     }
+    rows.done()
 }
 
 /// What no proxy carries, and what only a lock could name.

@@ -101,7 +101,7 @@ fn plan(texts: &Texts<'_>, _: &mut Findings) -> Option<Plan> {
         }
     }
     losses.extend(
-        inexact.into_iter().map(|(text, kind, name)| Loss { endpoints: vec![name], ..Loss::general(kind, text) }),
+        inexact.into_iter().map(|(text, kind, name)| Loss { endpoints: vec![name.into()], ..Loss::general(kind, text) }),
     );
     let header = Header::new(ruleset, &losses);
     let values = Values { header, pins: pins == Pins::All, blocking: names.blocking.clone(), ttl: TTL, blocked, open, pinned };

@@ -2,10 +2,9 @@
 //! whoever asks whether a flow gets through; the files are rendered elsewhere.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use crate::addrs::AddrSet;
-use crate::callout::Origin;
+use crate::callout::{Origin, Origins};
 use crate::host::{Host, NamePattern};
 use crate::port::{Port, Protocol};
 use crate::ruleset::{Action, Rule, Ruleset};
@@ -32,7 +31,7 @@ pub struct Wall<'a> {
     /// Hosts of which it lets out some paths alone.
     pub only_paths: Vec<Host>,
     /// It limits pods that have the rules of these origins, whatever their addresses.
-    pub pods: Option<BTreeSet<Origin>>,
+    pub pods: Option<Origins>,
 }
 
 /// What a target goes by.
@@ -74,7 +73,7 @@ impl<'a> Wall<'a> {
     #[must_use]
     pub fn unseen(&self, origin: Origin) -> Option<&'static str> {
         match &self.pods {
-            Some(pods) if !pods.contains(&origin) => Some("it limits pods, and these are none"),
+            Some(pods) if !pods.contains(origin) => Some("it limits pods, and these are none"),
             None if self.browser_unseen && origin == Origin::Browser => Some(super::BROWSER_ELSEWHERE),
             _ => None,
         }
@@ -93,14 +92,14 @@ impl<'a> Wall<'a> {
         let ruleset = &self.ruleset;
         if let Some(pods) = &self.pods {
             // Pods have the rules of all of their origins.
-            return if rule.origins.is_disjoint(pods) { AddrSet::new() } else { ruleset.clients_of(pods) };
+            return if rule.origins.is_disjoint(*pods) { AddrSet::new() } else { ruleset.clients_of(*pods) };
         }
-        let bound = ruleset.clients_of(&ruleset.bound(rule));
+        let bound = ruleset.clients_of(ruleset.bound(rule));
         match (self.everybody, rule.action) {
             (false, _) => bound,
-            (true, Action::Deny) => ruleset.clients_of(&rule.origins),
+            (true, Action::Deny) => ruleset.clients_of(rule.origins),
             // An administrators' prefix may hold the appliance: what is theirs alone is not its own.
-            (true, Action::Allow) => ruleset.clients_of(&rule.origins).minus(&ruleset.limited()).union(&bound),
+            (true, Action::Allow) => ruleset.clients_of(rule.origins).minus(&ruleset.limited()).union(&bound),
         }
     }
 
@@ -108,7 +107,7 @@ impl<'a> Wall<'a> {
     #[must_use]
     pub fn limited(&self) -> AddrSet {
         match &self.pods {
-            Some(pods) => self.ruleset.clients_of(pods),
+            Some(pods) => self.ruleset.clients_of(*pods),
             None if self.everybody => self.seen(),
             None => self.ruleset.limited(),
         }

@@ -283,7 +283,7 @@ fn cut_off(judge: &Judge<'_>, kind: &str, what: &str, server: &Server) -> Option
     };
     let mine = judge.rules().map(|(rule, _)| rule).filter(|rule| {
         rule.callout.slot.as_ref().is_some_and(|slot| slot.as_str() == kind)
-            && rule.origins.contains(&Origin::Nas)
+            && rule.origins.contains(Origin::Nas)
             && rule.destinations.iter().any(|d| d.endpoint == server.endpoint)
     });
     let mine: Vec<&Rule> = mine.collect();
@@ -295,7 +295,7 @@ fn cut_off(judge: &Judge<'_>, kind: &str, what: &str, server: &Server) -> Option
         Endpoint::Name(NamePattern::Exact(host)) => To::Host(host.clone()),
         Endpoint::Name(NamePattern::Below(_)) | Endpoint::Service(_) => return None,
     };
-    let ports = mine.iter().flat_map(|rule| server.ports.as_ref().unwrap_or(&rule.ports));
+    let ports = mine.iter().flat_map(|rule| server.ports.as_deref().unwrap_or(&rule.ports));
     ports.collect::<BTreeSet<_>>().into_iter().find_map(|&port| {
         let flow = Flow { wanted: Wanted::Allow, to: to.clone(), port, span: server.span.clone() };
         match judge.rule_on(Sender::Origin(Origin::Nas), &flow) {

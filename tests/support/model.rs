@@ -37,7 +37,7 @@ pub(crate) fn named(rules: &Ruleset, client: &str, name: &str, port: u16) -> boo
         rules.rules.iter().any(|rule| {
             rule.action == action
                 && (action == Action::Deny || rule.ports.iter().any(|p| p.contains(Protocol::Tcp, port)))
-                && rules.clients_of(&rule.origins).contains(client)
+                && rules.clients_of(rule.origins).contains(client)
                 && rule.names().iter().any(|pattern| pattern.covers(&name))
         })
     };

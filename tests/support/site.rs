@@ -163,8 +163,8 @@ impl Site {
             let of = |rule: &Rule| Compiled {
                 key: rule.key.to_string(),
                 action: rule.action,
-                ports: rule.ports.clone(),
-                clients: rules.clients_of(&rules.bound(rule)),
+                ports: rule.ports.to_vec(),
+                clients: rules.clients_of(rules.bound(rule)),
                 addrs: rule.addrs(),
             };
             rules.rules.iter().map(of).collect::<Vec<Compiled>>()
@@ -280,10 +280,9 @@ impl Site {
             self.rules.rules.iter().filter(move |rule| {
                 let carried = rule.ports.iter().any(|p| p.contains(Protocol::Tcp, port));
                 // What is the administrators' alone is not the appliance's, though their prefix may hold it.
-                let own = self.rules.clients_of(&self.rules.bound(rule)).contains(ask.client)
-                    || (self.rules.clients_of(&rule.origins).contains(ask.client)
-                        && !self.limited.contains(ask.client));
-                let denied = action == Action::Deny && self.rules.clients_of(&rule.origins).contains(ask.client);
+                let own = self.rules.clients_of(self.rules.bound(rule)).contains(ask.client)
+                    || (self.rules.clients_of(rule.origins).contains(ask.client) && !self.limited.contains(ask.client));
+                let denied = action == Action::Deny && self.rules.clients_of(rule.origins).contains(ask.client);
                 rule.action == action && (denied || (action == Action::Allow && carried && own))
             })
         };

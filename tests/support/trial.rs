@@ -39,13 +39,13 @@ impl Dice {
 pub(crate) fn names(site: &Site) -> Names {
     let mut names = Names::new();
     for destination in site.rules.rules.iter().flat_map(|rule| &rule.destinations) {
-        if let [NamePattern::Exact(host)] = &*destination.names {
+        if let [NamePattern::Exact(host)] = destination.names() {
             names.entry(host.to_string()).or_default().extend(destination.addrs.singles());
         }
     }
     // Hosts that a service selects stand in the rules together; each has the addresses of all, as in the lock's rule.
-    for destination in site.rules.rules.iter().flat_map(|rule| &rule.destinations).filter(|d| d.names.len() > 1) {
-        for name in &destination.names {
+    for destination in site.rules.rules.iter().flat_map(|rule| &rule.destinations).filter(|d| d.names().len() > 1) {
+        for name in destination.names() {
             if !names.contains_key(&name.to_string()) {
                 names.entry(name.to_string()).or_default().extend(destination.addrs.singles());
             }
@@ -128,7 +128,7 @@ pub(crate) fn flows(site: &Site, target: &str, random: usize) -> Vec<Packet> {
     };
     let protos = |v4: bool| [Proto::Tcp, Proto::Tcp, Proto::Udp, Proto::Icmp(if v4 { 8 } else { 128 })];
     for (rule, set) in site.rules.rules.iter().zip(&rules) {
-        let sources = edges([&site.rules.clients_of(&site.rules.bound(rule))]);
+        let sources = edges([&site.rules.clients_of(site.rules.bound(rule))]);
         for net in set.prefixes() {
             for (i, port) in rule.ports.iter().enumerate() {
                 for &path in &ways {
