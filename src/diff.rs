@@ -371,8 +371,8 @@ impl<'a> At<'a> {
         for rule in self.unlike_rules(denial) {
             let there = other.same(rule);
             for destination in &rule.destinations {
-                let mut addrs = all(destination);
-                if let Some(same) = same(there, destination).map(all) {
+                let mut addrs = destination.all();
+                if let Some(same) = same(there, destination).map(Destination::all) {
                     // Mostly they are equal.
                     addrs = Cow::Owned(if addrs == same { AddrSet::new() } else { addrs.minus(&same) });
                 }
@@ -501,11 +501,6 @@ fn leads_alike(one: &Rule, other: &Rule) -> bool {
 fn same<'a>(there: Option<&'a Rule>, destination: &Destination) -> Option<&'a Destination> {
     let there = &there?.destinations;
     there.binary_search_by(|other| other.endpoint.cmp(&destination.endpoint)).ok().map(|at| &there[at])
-}
-
-/// As [`Destination::all`]. Mostly no list is for it, and then nothing is copied.
-fn all(destination: &Destination) -> Cow<'_, AddrSet> {
-    if destination.listed().is_empty() { Cow::Borrowed(&destination.addrs) } else { Cow::Owned(destination.all()) }
 }
 
 /// A change but for ports and space.

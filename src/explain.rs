@@ -59,13 +59,13 @@ struct View<'a> {
     index: Rc<OnceCell<Index<'a>>>,
 }
 
-/// From addresses and names to destinations, by their number.
+/// From addresses and names to destinations, by their number; made when the first question of a kind is asked.
 struct Index<'a> {
     /// Every destination, in the order of the rules: denials first.
     places: Vec<Held<'a>>,
-    by_addr: Holders,
-    by_name: ByHost<'a>,
-    by_parent: ByHost<'a>,
+    by_addr: OnceCell<Holders>,
+    /// Of names, and of names that wildcards are below.
+    by_name: OnceCell<(ByHost<'a>, ByHost<'a>)>,
 }
 
 /// The numbers of the destinations that have a host, in order.
@@ -240,10 +240,11 @@ impl<'a> Explainer<'a> {
     /// make of it.
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, lock: Option<&'a Lock>, plain: &'a Wall<'a>, posts: &'a [Post<'a>]) -> Self {
-        let plain = View::new(plain, Rc::default());
+        let kinds: BTreeMap<_, _> = ruleset.rules.iter().map(|rule| ((rule.action, rule.origins), rule)).collect();
+        let plain = View::new(plain, &kinds, Rc::default());
         let view = |wall: &'a Wall<'a>| {
             let same = ptr::eq::<Ruleset>(&*wall.ruleset, &*plain.wall.ruleset);
-            View::new(wall, if same { Rc::clone(&plain.index) } else { Rc::default() })
+            View::new(wall, &kinds, if same { Rc::clone(&plain.index) } else { Rc::default() })
         };
         let posts = posts.iter().map(|(target, wall)| (*target, wall.as_ref().map(view))).collect();
         let limited = ruleset.clients.values().filter(|group| group.default_deny);
@@ -286,7 +287,7 @@ impl<'a> Explainer<'a> {
         let by_name = of_log.or_else(|| if matches!(to, To::Name(_)) { proxy() } else { None });
         match (to, by_name.map(|(_, view)| view).filter(|view| view.is_proxy())) {
             (To::Addr(addr), Some(proxy)) => proxy.on_carried(&proxy.literals(*addr), face, *port, &mut Vec::new()),
-            (To::Addr(addr), None) => self.plain.standing(self.plain.index().by_addr.at(*addr), face, *port),
+            (To::Addr(addr), None) => self.plain.standing(self.plain.index().at(*addr), face, *port),
             (To::Name(host), Some(proxy)) => proxy.on_carried(&proxy.index().named(host), face, *port, &mut Vec::new()),
             (To::Name(host), None) => self.plain.standing(&self.plain.index().named(host), face, *port),
         }
@@ -461,11 +462,8 @@ impl<'a> Explainer<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(wall: &'a Wall<'a>, index: Rc<OnceCell<Index<'a>>>) -> Self {
-        let mut clients = BTreeMap::new();
-        for rule in &wall.ruleset.rules {
-            clients.entry((rule.action, rule.origins)).or_insert_with(|| wall.clients(rule));
-        }
+    fn new(wall: &'a Wall<'a>, kinds: &BTreeMap<(Action, Origins), &Rule>, index: Rc<OnceCell<Index<'a>>>) -> Self {
+        let clients = kinds.iter().map(|(kind, rule)| (*kind, wall.clients(rule))).collect();
         Self { wall, clients, limited: wall.limited(), index }
     }
 
@@ -485,7 +483,7 @@ impl<'a> View<'a> {
     fn literals(&self, addr: IpAddr) -> Vec<u32> {
         let index = self.index();
         let literal = |number: &u32| matches!(index.held(*number).destination.endpoint, Endpoint::Net(_));
-        index.by_addr.at(addr).iter().copied().filter(literal).collect()
+        index.at(addr).iter().copied().filter(literal).collect()
     }
 
     fn by_packet(&self, at: &mut AtTarget<'a>, addrs: &AddrSet, question: &Question, client: &Client) {
@@ -495,7 +493,7 @@ impl<'a> View<'a> {
                 lacking.insert(if addr.is_ipv4() { "IPv4" } else { "IPv6" });
                 continue;
             };
-            let standing = self.standing(self.index().by_addr.at(addr), face, question.port);
+            let standing = self.standing(self.index().at(addr), face, question.port);
             let one: AddrSet = [addr].into_iter().collect();
             match at.says.iter_mut().find(|(_, other)| same(other, &standing)) {
                 Some((space, _)) => *space = space.union(&one),
@@ -564,30 +562,16 @@ impl<'a> View<'a> {
 
 impl<'a> Index<'a> {
     fn of(ruleset: &'a Ruleset) -> Self {
-        let destinations = || ruleset.rules.iter().flat_map(|rule| &rule.destinations);
-        // A table that grows reads every name anew.
-        let exact = destinations().flat_map(Destination::names).filter(|name| name.exact().is_some());
-        let mut places = Vec::with_capacity(destinations().count());
-        let mut by_name = ByHost(HashMap::with_capacity(exact.count()));
-        let mut by_parent = ByHost::default();
+        let mut places = Vec::with_capacity(ruleset.rules.len());
         for (at, rule) in ruleset.rules.iter().enumerate() {
-            for destination in &rule.destinations {
-                let number = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                places.push(Held { at, rule, destination });
-                for name in destination.names() {
-                    match name {
-                        NamePattern::Exact(host) => by_name.add(host, number),
-                        NamePattern::Below(host) => by_parent.add(host, number),
-                    }
-                }
-            }
+            places.extend(rule.destinations.iter().map(|destination| Held { at, rule, destination }));
         }
-        // Few have a list beside their addresses.
-        let merged = |held: &Held<'_>| (!held.destination.listed().is_empty()).then(|| held.destination.all());
-        let merged: Vec<Option<AddrSet>> = places.iter().map(merged).collect();
-        let spaces = places.iter().zip(&merged).map(|(held, all)| all.as_ref().unwrap_or(&held.destination.addrs));
-        let by_addr = Holders::of(&spaces.collect::<Vec<_>>());
-        Self { by_addr, places, by_name, by_parent }
+        Self { places, by_addr: OnceCell::new(), by_name: OnceCell::new() }
+    }
+
+    /// The destinations that hold an address, in the order of the rules.
+    fn at(&self, addr: IpAddr) -> &[u32] {
+        self.by_addr.get_or_init(|| Holders::of(self.places.iter().map(|held| held.destination.all()))).at(addr)
     }
 
     fn held(&self, number: u32) -> Held<'a> {
@@ -596,11 +580,27 @@ impl<'a> Index<'a> {
 
     /// The destinations whose names are this one, in the order of the rules.
     fn named(&self, host: &Host) -> Vec<u32> {
+        let (by_name, by_parent) = self.by_name.get_or_init(|| by_host(&self.places));
         let exact = NamePattern::Exact(host.clone());
-        let above = exact.covering().flat_map(|wider| self.by_parent.of(wider.host()));
-        let numbers: BTreeSet<u32> = self.by_name.of(host).iter().chain(above).copied().collect();
+        let above = exact.covering().flat_map(|wider| by_parent.of(wider.host()));
+        let numbers: BTreeSet<u32> = by_name.of(host).iter().chain(above).copied().collect();
         numbers.into_iter().collect()
     }
+}
+
+/// From names to destinations, and from the names that wildcards are below.
+fn by_host<'a>(places: &[Held<'a>]) -> (ByHost<'a>, ByHost<'a>) {
+    // A table that grows reads every name anew.
+    let (mut by_name, mut by_parent) = (ByHost(HashMap::with_capacity(places.len())), ByHost::default());
+    for (number, held) in (0..).zip(places) {
+        for name in held.destination.names() {
+            match name {
+                NamePattern::Exact(host) => by_name.add(host, number),
+                NamePattern::Below(host) => by_parent.add(host, number),
+            }
+        }
+    }
+    (by_name, by_parent)
 }
 
 /// Whether two standings are for the same reason.

@@ -209,10 +209,13 @@ impl Destination {
         self.addrs.contains(addr) || self.listed().contains(addr)
     }
 
-    /// Every address an address-based target matches.
+    /// Every address an address-based target matches. Mostly no list is for it.
     #[must_use]
-    pub fn all(&self) -> AddrSet {
-        self.addrs.union(self.listed())
+    pub fn all(&self) -> Cow<'_, AddrSet> {
+        match &self.widened {
+            None => Cow::Borrowed(&self.addrs),
+            Some(widened) => Cow::Owned(self.addrs.union(&widened.addrs)),
+        }
     }
 }
 

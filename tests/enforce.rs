@@ -135,7 +135,7 @@ fn flows(rules: &Ruleset, clients: &[&str], random: usize) -> Vec<Flow> {
     };
     for rule in &rules.rules {
         for net in rule.addrs().prefixes() {
-            for port in &rule.ports {
+            for port in rule.ports.iter() {
                 let proto = if port.protocol == Protocol::Tcp { Proto::Tcp } else { Proto::Udp };
                 for &client in &clients {
                     add(client, net.network(), proto, port.first());

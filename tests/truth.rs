@@ -183,7 +183,7 @@ fn said() -> Contacts {
     let mut said = Contacts::new();
     for (family, line, callouts) in lines() {
         for callout in callouts {
-            for origin in &callout.origins {
+            for origin in callout.origins.iter() {
                 for endpoint in callout.endpoints.iter() {
                     for port in ports(&callout.ports) {
                         let contact = Contact {
@@ -305,7 +305,7 @@ fn beyond(decision: &Decision, family: &str, line: &str, facts: &Contacts) -> Ve
         if decision.callout.slot.is_some() && host == SERVER {
             continue;
         }
-        for &origin in &decision.origins {
+        for origin in decision.origins.iter() {
             let known = of_line(&host, origin);
             let denied = decision.action == Action::Deny;
             if known.is_empty() || !(denied || ports(&decision.ports).iter().all(|p| known.contains(p.as_str()))) {
@@ -350,7 +350,7 @@ fn a_point_release_contacts_its_own_hosts() {
         let endpoint = Endpoint::Name(NamePattern::Exact(host.clone()));
         let by: Vec<&str> = callouts(release)
             .into_iter()
-            .filter(|(_, c)| c.endpoints.contains(&endpoint) && c.origins.contains(&Origin::Nas))
+            .filter(|(_, c)| c.endpoints.contains(&endpoint) && c.origins.contains(Origin::Nas))
             .map(|(id, _)| id)
             .collect();
         if by.is_empty() == contacts {

@@ -1,5 +1,6 @@
 //! Which of many sets hold an address, found by one search however many sets there are.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::slice;
@@ -26,10 +27,16 @@ type Group = u32;
 impl Holders {
     /// Turns sets around; the first has number 0.
     #[must_use]
-    pub fn of(sets: &[&AddrSet]) -> Self {
-        let mut groups = Groups { singles: count(sets.len()), all: vec![Vec::new()], known: HashMap::new() };
-        let v4 = sweep(sets.iter().map(|set| set.v4()), &mut groups);
-        let v6 = sweep(sets.iter().map(|set| set.v6()), &mut groups);
+    pub fn of<'a>(sets: impl IntoIterator<Item = Cow<'a, AddrSet>>) -> Self {
+        let (mut v4, mut v6, mut number) = (Vec::new(), Vec::new(), 0);
+        for set in sets {
+            add_edges(set.v4(), number, &mut v4);
+            add_edges(set.v6(), number, &mut v6);
+            number = number.saturating_add(1);
+        }
+        let mut groups = Groups { singles: number, all: vec![Vec::new()], known: HashMap::new() };
+        let v4 = sweep(v4, &mut groups);
+        let v6 = sweep(v6, &mut groups);
         let halves = if v4.len() < HALVES_FROM { Vec::new() } else { halves(&v4) };
         Self { v4, halves, v6, singles: (0..groups.singles).collect(), groups: groups.all }
     }
@@ -81,17 +88,19 @@ fn last_before<T: Bits>(edges: &[(T, Group)], addr: T) -> Option<Group> {
     after.checked_sub(1).and_then(|at| edges.get(at)).map(|&(_, group)| group)
 }
 
-/// Goes over the edges of all ranges in order, with the sets that are open at each.
-fn sweep<'a, T: Bits + 'a>(sets: impl Iterator<Item = &'a [(T, T)]>, groups: &mut Groups) -> Vec<(T, Group)> {
-    // Where a set begins and where it has ended, with its number.
-    let mut edges: Vec<(T, bool, u32)> = Vec::new();
-    for (number, ranges) in (0..).zip(sets) {
-        for &(first, last) in ranges {
-            edges.push((first, true, number));
-            // Behind the last address there is nothing to look up.
-            edges.extend(last.next().map(|next| (next, false, number)));
-        }
+/// Where a set begins, and where it has ended; with its number.
+type Edge<T> = (T, bool, u32);
+
+fn add_edges<T: Bits>(ranges: &[(T, T)], number: u32, edges: &mut Vec<Edge<T>>) {
+    for &(first, last) in ranges {
+        edges.push((first, true, number));
+        // Behind the last address there is nothing to look up.
+        edges.extend(last.next().map(|next| (next, false, number)));
     }
+}
+
+/// Goes over the edges of all ranges in order, with the sets that are open at each.
+fn sweep<T: Bits>(mut edges: Vec<Edge<T>>, groups: &mut Groups) -> Vec<(T, Group)> {
     // The edges of each set are in order. This sort sees that and merges them, which of a few sets is quicker. What begins or
     // ends at one address may do so in any order: no set does both.
     edges.sort_by_key(|&(at, ..)| at);
@@ -165,7 +174,7 @@ mod tests {
             });
             *set = nets.chain(["255.255.255.255/32".parse().unwrap()]).collect();
         }
-        let holders = Holders::of(&sets.iter().collect::<Vec<_>>());
+        let holders = Holders::of(sets.iter().map(Cow::Borrowed));
         assert!(!holders.halves.is_empty());
         let ends = holders.v4.iter().flat_map(|&(first, _)| [first, first.wrapping_sub(1), first.wrapping_add(1)]);
         let borders = (0..=u16::MAX).flat_map(|half| [u32::from(half) << 16, u32::from(half) << 16 | 0xffff]);
@@ -189,7 +198,7 @@ mod tests {
                 [IpNet::new(IpAddr::V4(v4.into()), 32 - free).unwrap(), IpNet::new(IpAddr::V6(v6.into()), 128 - free).unwrap()]
             };
             let sets: Vec<AddrSet> = sets.into_iter().map(|nets| nets.into_iter().flat_map(net).collect()).collect();
-            let holders = Holders::of(&sets.iter().collect::<Vec<_>>());
+            let holders = Holders::of(sets.iter().map(Cow::Borrowed));
             for i in 0..=255_u32 {
                 let addrs: [IpAddr; 4] = [
                     IpAddr::V4(i.into()),

@@ -189,7 +189,7 @@ pub fn find(
 fn other_clients(explainer: &Explainer<'_>, question: &Question, answer: &Answer<'_>) -> Vec<Near> {
     let numbers = match &question.to {
         To::Name(host) => explainer.plain.index().named(host),
-        To::Addr(addr) => explainer.plain.index().by_addr.at(*addr).to_vec(),
+        To::Addr(addr) => explainer.plain.index().at(*addr).to_vec(),
     };
     let asked: Origins = answer.clients.iter().flat_map(|client| client.origins.iter()).collect();
     let held = numbers.into_iter().map(|number| explainer.plain.index().held(number));

@@ -157,7 +157,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     clients.insert("limited".to_owned(), ruleset.limited());
     let comments = settings.comments == Comments::Hash;
     let (mut pages, mut lists) = (Vec::new(), Vec::new());
-    let mut ranges = BTreeMap::new();
+    let (mut ranges, mut about) = (BTreeMap::new(), 0);
     for ((action, clients, ports), rules) in &groups {
         let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
         let contents = contents(rules, settings.hold);
@@ -169,12 +169,14 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
                     .help("give one of their entries fewer ports"),
             );
         }
+        let rules_of = rows(rules, &mut ranges);
+        about += 400 * rules_of.len();
         let list = List {
             files: contents.iter().map(|(kind, _)| format!("{name}_{kind}.txt")).collect(),
             action: action.as_str(),
             clients: clients.clone(),
             ports,
-            rules: Value::from_object(rows(rules, &mut ranges)),
+            rules: Value::from_object(rules_of),
             name,
         };
         let keys: BTreeSet<&str> = rules.iter().map(|rule| rule.key.as_str()).collect();
@@ -184,8 +186,9 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
             let by_address = matches!(kind, "v4" | "v6");
             let whys = if comments { whys(rules, by_address.then_some(ruleset)) } else { Value::UNDEFINED };
             let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
+            let about = entries.len() + 200 * rules.len();
             let values = ListPage { header, deny_ipv6, comments, kind, list: &list, whys, entries };
-            pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values));
+            pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values).about(about));
         }
         lists.push(list);
     }
@@ -200,13 +203,13 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     ranges.sort_unstable_by_key(|(_, place)| *place);
     let ranges = ranges.into_iter().map(|(ids, _)| ids.into_iter().map(Id::to_string).collect()).collect();
     let contents = Contents { header: &header, deny_ipv6, clients, lists: &lists, ranges };
-    pages.push(Page::new("rules.json", "lists/rules.json.j2", contents));
+    pages.push(Page::new("rules.json", "lists/rules.json.j2", contents).about(about));
     Some(Plan { pages, losses })
 }
 
 /// Rules as rows of the table; of the vendors' lists that widen each, the place of their combination among `ranges`.
 fn rows<'a>(rules: &[&'a Rule], ranges: &mut BTreeMap<BTreeSet<&'a Id>, usize>) -> Table {
-    let mut rows = Rows::new(&["id", "title", "action", "reason", "class", "source", "names", "ranges"]);
+    let mut rows = Rows::new(&["id", "title", "action", "reason", "class", "source", "names", "ranges"]).room_for(rules.len());
     for rule in rules {
         let Rule { key, callout, action, reason, .. } = rule;
         let next = ranges.len();
@@ -227,7 +230,7 @@ fn rows<'a>(rules: &[&'a Rule], ranges: &mut BTreeMap<BTreeSet<&'a Id>, usize>) 
 
 /// Why the rules of a list are there, and where they lead; in a list of addresses, with the lists that widen them.
 fn whys(rules: &[&Rule], by_address: Option<&Ruleset>) -> Value {
-    let mut rows = Rows::new(&["id", "title", "reason", "source", "names"]);
+    let mut rows = Rows::new(&["id", "title", "reason", "source", "names"]).room_for(rules.len());
     for rule in rules {
         let Rule { key, callout, reason, .. } = rule;
         let names = |out: &mut String| match by_address {

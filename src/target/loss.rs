@@ -335,6 +335,9 @@ pub(super) fn without_clients(ruleset: &Ruleset) -> impl Iterator<Item = Loss> {
     })
 }
 
+/// About how many bytes of the file one loss is.
+const ABOUT: usize = 512;
+
 #[derive(Serialize)]
 struct Document<'a> {
     format_version: u32,
@@ -388,6 +391,7 @@ impl<'a> Entry<'a> {
 pub(super) fn file(target: &str, losses: &[Loss]) -> File {
     let document = Document { format_version: FORMAT_VERSION, target, losses: Entries(losses) };
     // Texts under names that are texts: there is nothing in it that JSON could not hold.
-    let text = serde_json::to_string_pretty(&document).map(|text| text + "\n").unwrap_or_default();
-    File { path: PATH.to_owned(), text }
+    let mut text = Vec::with_capacity(ABOUT * losses.len());
+    let text = serde_json::to_writer_pretty(&mut text, &document).ok().and_then(|()| String::from_utf8(text).ok());
+    File { path: PATH.to_owned(), text: text.map(|text| text + "\n").unwrap_or_default() }
 }

@@ -84,9 +84,9 @@ struct Sets {
 }
 
 impl Sets {
-    fn new() -> Self {
+    fn new(rules: usize) -> Self {
         // A set is one of hashes or of intervals: its name stands in that column once more.
-        let rows = Rows::new(&["name", "kind", "hash", "interval", "flags", "elements"]);
+        let rows = Rows::new(&["name", "kind", "hash", "interval", "flags", "elements"]).room_for(2 * rules);
         Self { rows, shared: BTreeSet::new() }
     }
 
@@ -134,12 +134,12 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let settings = ruleset.settings.nftables.as_ref().unwrap_or(&default);
     check(ruleset, settings, findings);
     let mut losses = address_losses_but(&|name| fed(settings, name), "nftables", ruleset, findings);
-    let (mut sets, mut open_sets) = (Sets::new(), Sets::new());
+    let (mut sets, mut open_sets) = (Sets::new(ruleset.rules.len()), Sets::new(0));
     let mut sources = Vec::new();
     let everybody = ruleset.clients.keys().copied();
     let limited: Origins = everybody.filter(|origin| ruleset.clients[origin].default_deny).collect();
     let limited_from = sets.of_clients(&clients("limited", limited, ruleset, settings));
-    let (mut denied, mut allowed, mut by_dns) = (Rules::new("deny"), Rules::new("allow"), Vec::new());
+    let (mut denied, mut allowed, mut by_dns) = (Rules::new("deny", 0), Rules::new("allow", ruleset.rules.len()), Vec::new());
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     for (rule, texts) in super::seen_on_host(texts, settings.hook == Hook::Output, &mut losses) {
@@ -480,10 +480,10 @@ struct Line<'a> {
 }
 
 impl Rules {
-    fn new(action: &'static str) -> Self {
+    fn new(action: &'static str, rules: usize) -> Self {
         let columns =
             &["id", "title", "reason", "source", "names", "from", "family", "servers", "protocol", "ports"];
-        Self { action, rows: Rows::new(columns), numbered: String::new() }
+        Self { action, rows: Rows::new(columns).room_for(rules), numbered: String::new() }
     }
 
     /// Adds a rule for what these sources, whose numbers begin at `first`, send to these servers.

@@ -166,7 +166,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         alias.description = describe(&format!("{}; made by outgate for {}, answers of {}", alias.description, header.site, header.answered));
     }
     let steps = steps(header, settings, aliases.len(), rows.len(), last);
-    let mut alias_rows = Rows::new(&["label", "name", "kind", "counters", "content", "description"]);
+    let mut alias_rows = Rows::new(&["label", "name", "kind", "counters", "content", "description"]).room_for(aliases.len());
     for Alias { label, name, kind, counters, content, description } in &aliases {
         alias_rows.push([label, name, kind, &if *counters { "1" } else { "0" }, content, description]);
     }
@@ -306,7 +306,7 @@ impl<'a> Draft<'a> {
             ruleset,
             aliases: BTreeMap::new(),
             clashes: Vec::new(),
-            rows: Rows::new(columns),
+            rows: Rows::new(columns).room_for(2 * ruleset.rules.len()),
             sequence: settings.sequence,
             senders: BTreeMap::new(),
         }

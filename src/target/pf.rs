@@ -104,7 +104,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     let columns = &["id", "title", "reason", "source", "names", "clients", "servers", "tcp", "udp"];
-    let (mut denied, mut allowed) = (Rows::new(columns), Rows::new(columns));
+    let (mut denied, mut allowed) = (Rows::new(columns), Rows::new(columns).room_for(ruleset.rules.len()));
     for (rule, texts) in super::seen_on_host(texts, settings.side == Side::Host, &mut losses) {
         let clients = senders.entry((rule.action, rule.origins)).or_insert_with(|| {
             let origins = ruleset.bound(rule);

@@ -59,6 +59,9 @@ impl<F: Fn(&mut String)> Cell for F {
     }
 }
 
+/// About how many bytes a row has.
+const ROW: usize = 128;
+
 /// Rows as they come.
 pub(super) struct Rows<const N: usize>(Table);
 
@@ -66,6 +69,14 @@ impl<const N: usize> Rows<N> {
     pub(super) fn new(columns: &'static [&'static str; N]) -> Self {
         let many = vec![false; N];
         Self(Table { columns, text: String::new(), forbidden: None, ends: Vec::new(), order: Vec::new(), many })
+    }
+
+    /// With room for so many rows of short cells: a table of millions does not move while it grows.
+    pub(super) fn room_for(mut self, rows: usize) -> Self {
+        self.0.text.reserve(ROW * rows);
+        self.0.ends.reserve(N * rows);
+        self.0.order.reserve(rows);
+        self
     }
 
     pub(super) fn push(&mut self, cells: [&dyn Cell; N]) {

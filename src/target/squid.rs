@@ -388,7 +388,7 @@ fn literals_of(addrs: &AddrSet) -> Table {
 
 /// Why the rules of a list are there.
 fn whys(rules: &[&Rule]) -> Table {
-    let mut rows = Rows::new(&["id", "title", "action", "reason", "source"]);
+    let mut rows = Rows::new(&["id", "title", "action", "reason", "source"]).room_for(rules.len());
     for Rule { key, callout, action, reason, .. } in rules {
         rows.push([key, &callout.title, &action.as_str(), &reason.as_str(), &callout.first_source()]);
     }
@@ -408,7 +408,7 @@ fn entries(rules: &[&Rule], wildcards: &BTreeSet<&NamePattern>) -> Table {
     let mut names: Vec<(NamePattern, &str)> = names.collect();
     names.sort_unstable();
     names.dedup();
-    let mut rows = Rows::new(&["name", "ids"]);
+    let mut rows = Rows::new(&["name", "ids"]).room_for(names.len());
     for alike in names.chunk_by(|(one, _), (other, _)| one == other) {
         let (Some((name, _)), ids) = (alike.first(), alike.iter().map(|(_, id)| *id)) else { continue };
         let dot = if name.exact().is_some() { "" } else { "." };

@@ -232,7 +232,7 @@ pub(crate) fn asks(site: &Site) -> Vec<Ask> {
             if rule.action == Action::Allow && rule.ports.iter().any(|p| p.contains(outgate::port::Protocol::Tcp, 443))
             {
                 let front = if matches!(pattern, NamePattern::Below(_)) { format!("a.{host}") } else { host.clone() };
-                fronts.insert(rule.origins.clone(), front);
+                fronts.insert(rule.origins, front);
             }
             let parent = host.split_once('.').map_or("", |(_, parent)| parent).to_owned();
             names.extend([format!("evil.{host}"), format!("x{host}"), format!("{host}.evil.example"), host]);
