@@ -4,12 +4,13 @@
 //! that joins two: whoever uses it in a rule with the clients and ports of its name opens what the model opens.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::loss::{self, Loss};
-use super::rows::{Rows, Table};
+use super::rows::{self, Cell, Rows, Table};
 use super::wall::{Sight, Wall};
 use super::{
     By, Header, Layer, Mark, Page, Plan, Stop, Target, Texts, Value, address_losses, fit, lists_left_out, name_losses, names,
@@ -93,7 +94,7 @@ struct ListPage<'a> {
     kind: &'static str,
     list: &'a List,
     whys: Value,
-    entries: String,
+    entries: Value,
 }
 
 #[derive(Serialize)]
@@ -101,7 +102,7 @@ struct ClientsPage<'a> {
     header: &'a Header,
     comments: bool,
     name: &'a str,
-    entries: String,
+    entries: Value,
 }
 
 /// What makes two rules fit into one list.
@@ -169,7 +170,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
                     .help("give one of their entries fewer ports"),
             );
         }
-        let rules_of = rows(rules, &mut ranges);
+        let rules_of = rules_as_rows(rules, &mut ranges);
         about += 400 * rules_of.len();
         let list = List {
             files: contents.iter().map(|(kind, _)| format!("{name}_{kind}.txt")).collect(),
@@ -186,7 +187,8 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
             let by_address = matches!(kind, "v4" | "v6");
             let whys = if comments { whys(rules, by_address.then_some(ruleset)) } else { Value::UNDEFINED };
             let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
-            let about = entries.len() + 200 * rules.len();
+            let about = entries.filled_length() + 200 * rules.len();
+            let entries = Value::from_object(entries);
             let values = ListPage { header, deny_ipv6, comments, kind, list: &list, whys, entries };
             pages.push(Page::new(format!("{}_{kind}.txt", list.name), "lists/list.txt.j2", values).about(about));
         }
@@ -194,6 +196,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     }
     for (name, addrs) in clients.iter().filter(|_| settings.hold != Hold::Names) {
         for (kind, entries) in families(addrs) {
+            let entries = Value::from_object(entries);
             let values = ClientsPage { header: &header, comments, name, entries };
             pages.push(Page::new(format!("clients_{name}_{kind}.txt"), "lists/clients.txt.j2", values));
         }
@@ -208,7 +211,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
 }
 
 /// Rules as rows of the table; of the vendors' lists that widen each, the place of their combination among `ranges`.
-fn rows<'a>(rules: &[&'a Rule], ranges: &mut BTreeMap<BTreeSet<&'a Id>, usize>) -> Table {
+fn rules_as_rows<'a>(rules: &[&'a Rule], ranges: &mut BTreeMap<BTreeSet<&'a Id>, usize>) -> Table {
     let mut rows = Rows::new(&["id", "title", "action", "reason", "class", "source", "names", "ranges"]).room_for(rules.len());
     for rule in rules {
         let Rule { key, callout, action, reason, .. } = rule;
@@ -268,7 +271,7 @@ fn name(action: Action, clients: &str, ports: &[String]) -> String {
 
 /// The lists of a group, by kind. A list is there though it is empty now, where only the answers decide: a reader keeps
 /// what it has when a list goes away.
-fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
+fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, Table)> {
     let mut contents = Vec::new();
     let is_wildcard = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Name(NamePattern::Below(_)));
     let endpoints = || rules.iter().flat_map(|rule| &rule.destinations).map(|destination| &destination.endpoint);
@@ -281,7 +284,7 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
         let (names, wildcards): (Vec<NamePattern>, Vec<NamePattern>) = prune(rules.iter().flat_map(|rule| rule.names()))
             .into_iter()
             .partition(|name| matches!(name, NamePattern::Exact(_)));
-        let lines = |names: &[NamePattern]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let lines = |names: &[NamePattern]| one_row(&rows::lines(names, |name, out| _ = write!(out, "{name}")));
         if endpoints().any(|endpoint| !is_wildcard(endpoint) && !matches!(endpoint, Endpoint::Net(_))) {
             contents.push(("names", lines(&names)));
         }
@@ -292,11 +295,17 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, String)> {
     contents
 }
 
-fn families(addrs: &AddrSet) -> [(&'static str, String); 2] {
-    let (mut v4, mut v6) = (String::new(), String::new());
-    addrs.push_v4_list(&mut v4, "\n");
-    addrs.push_v6_list(&mut v6, "\n");
-    [("v4", v4), ("v6", v6)]
+fn families(addrs: &AddrSet) -> [(&'static str, Table); 2] {
+    let v4 = |out: &mut String| addrs.push_v4_list(out, "\n");
+    let v6 = |out: &mut String| addrs.push_v6_list(out, "\n");
+    [("v4", one_row(&v4)), ("v6", one_row(&v6))]
+}
+
+/// The entries of a list, a line each.
+fn one_row(entries: &dyn Cell) -> Table {
+    let mut rows = Rows::new(&["entries"]);
+    rows.push([entries]);
+    rows.done()
 }
 
 /// What the lists lack, and what every list lacks.
