@@ -272,6 +272,8 @@ enum Held {
     Nothing,
     V4((u32, u32)),
     V6(Arc<(u128, u128)>),
+    /// One range of each family: the addresses of a name that has one of each.
+    Both(Arc<((u32, u32), (u128, u128))>),
     More(Arc<(Ranges<u32>, Ranges<u128>)>),
 }
 
@@ -288,6 +290,7 @@ impl AddrSet {
             ([], []) => Held::Nothing,
             (&[range], []) => Held::V4(range),
             ([], &[range]) => Held::V6(Arc::new(range)),
+            (&[v4], &[v6]) => Held::Both(Arc::new((v4, v6))),
             _ => Held::More(Arc::new((v4, v6))),
         })
     }
@@ -295,6 +298,7 @@ impl AddrSet {
     fn v4(&self) -> &[(u32, u32)] {
         match &self.0 {
             Held::V4(range) => slice::from_ref(range),
+            Held::Both(both) => slice::from_ref(&both.0),
             Held::More(both) => &both.0,
             Held::Nothing | Held::V6(_) => &[],
         }
@@ -303,6 +307,7 @@ impl AddrSet {
     fn v6(&self) -> &[(u128, u128)] {
         match &self.0 {
             Held::V6(range) => slice::from_ref(range),
+            Held::Both(both) => slice::from_ref(&both.1),
             Held::More(both) => &both.1,
             Held::Nothing | Held::V4(_) => &[],
         }

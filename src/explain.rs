@@ -240,7 +240,10 @@ impl<'a> Explainer<'a> {
     /// make of it.
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, lock: Option<&'a Lock>, plain: &'a Wall<'a>, posts: &'a [Post<'a>]) -> Self {
-        let kinds: BTreeMap<_, _> = ruleset.rules.iter().map(|rule| ((rule.action, rule.origins), rule)).collect();
+        let mut kinds = BTreeMap::new();
+        for rule in &ruleset.rules {
+            kinds.entry((rule.action, rule.origins)).or_insert(rule);
+        }
         let plain = View::new(plain, &kinds, Rc::default());
         let view = |wall: &'a Wall<'a>| {
             let same = ptr::eq::<Ruleset>(&*wall.ruleset, &*plain.wall.ruleset);

@@ -28,7 +28,10 @@ impl Holders {
     /// Turns sets around; the first has number 0.
     #[must_use]
     pub fn of<'a>(sets: impl IntoIterator<Item = Cow<'a, AddrSet>>) -> Self {
-        let (mut v4, mut v6, mut number) = (Vec::new(), Vec::new(), 0);
+        let sets = sets.into_iter();
+        // Mostly a range of each family.
+        let edges = 2 * sets.size_hint().0;
+        let (mut v4, mut v6, mut number) = (Vec::with_capacity(edges), Vec::with_capacity(edges), 0);
         for set in sets {
             add_edges(set.v4(), number, &mut v4);
             add_edges(set.v6(), number, &mut v6);

@@ -303,11 +303,14 @@ impl AddrSet {
 
     /// Writes the IPv4 half as the fewest prefixes.
     pub fn push_v4_list(&self, out: &mut String, between: &str) {
+        // A text of millions does not move while it grows; one of these has 14 characters or so.
+        out.reserve(16 * self.v4().len());
         push_all(out, self.v4_prefixes(), between, |out, net| push(out, &IpNet::V4(net)));
     }
 
     /// Writes the IPv6 half as the fewest prefixes.
     pub fn push_v6_list(&self, out: &mut String, between: &str) {
+        out.reserve(24 * self.v6().len());
         push_all(out, self.v6_prefixes(), between, |out, net| push(out, &IpNet::V6(net)));
     }
 

@@ -13,7 +13,7 @@ use crate::callout::Endpoint;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::{Host, NamePattern};
 use crate::port::{Port, Protocol};
-use crate::ruleset::{Action, Rule, Ruleset, prune};
+use crate::ruleset::{Action, Destination, Rule, Ruleset, prune};
 use crate::settings::{Settings, Squid, UrlPrefix};
 
 /// The target.
@@ -355,13 +355,16 @@ fn client_group(name: &str, addrs: &AddrSet) -> Clients {
 }
 
 fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
-    let patterns = prune(rules.iter().flat_map(|rule| rule.names()));
+    let mut names: Vec<(NamePattern, &str)> = names(rules).collect();
+    names.sort_unstable();
+    names.dedup();
+    let wildcards = names.iter().map(|(name, _)| name).filter(|name| name.exact().is_none());
+    let wildcards: BTreeSet<NamePattern> = prune(wildcards.cloned()).into_iter().collect();
+    let is_named = |host: &Host| names.binary_search_by(|(name, _)| name.cmp(&NamePattern::Exact(host.clone()))).is_ok();
+    let bare = wildcards.iter().map(NamePattern::host).filter(|host| !is_named(host)).map(ToString::to_string).collect();
     let literals = rules.iter().flat_map(|rule| rule.each_literal()).collect();
-    let wildcards: BTreeSet<&NamePattern> = patterns.iter().filter(|pattern| pattern.exact().is_none()).collect();
-    let bare = wildcards.iter().map(|pattern| pattern.host());
-    let bare = bare.filter(|host| patterns.binary_search(&NamePattern::Exact((*host).clone())).is_err());
-    let bare = bare.map(ToString::to_string).collect();
-    let entries = entries(rules, &wildcards);
+    let named = !names.is_empty();
+    let entries = entries(names, &wildcards);
     let (literals, whys) = (literals_of(&literals), whys(rules));
     let about = literals.filled_length() + whys.filled_length();
     let entries = Value::from_object(entries);
@@ -369,7 +372,7 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         name: format!("{group}_{}", carrier.name()),
         clients: group.to_owned(),
         tls: carrier == Carrier::Tls,
-        names: !patterns.is_empty(),
+        names: named,
         bare,
         literals: Value::from_object(literals),
         entries,
@@ -395,19 +398,28 @@ fn whys(rules: &[&Rule]) -> Table {
     rows.done()
 }
 
-/// The names of these rules, each once and with the rules it is of. One that lies behind a wildcard is the wildcard's.
-fn entries(rules: &[&Rule], wildcards: &BTreeSet<&NamePattern>) -> Table {
-    let widest = |name: NamePattern| {
-        let wider = name.covering().find(|pattern| wildcards.contains(pattern));
-        // `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
-        let dotted = || Some(NamePattern::Below(name.host().clone())).filter(|dotted| wildcards.contains(dotted));
-        wider.or_else(dotted).unwrap_or(name)
-    };
-    let widest = |name: NamePattern| if wildcards.is_empty() { name } else { widest(name) };
-    let names = rules.iter().flat_map(|rule| rule.names().into_iter().map(|name| (widest(name), rule.key.as_str())));
-    let mut names: Vec<(NamePattern, &str)> = names.collect();
-    names.sort_unstable();
-    names.dedup();
+/// Every name of these rules, with the rule's id.
+fn names<'a>(rules: &'a [&'a Rule]) -> impl Iterator<Item = (NamePattern, &'a str)> {
+    rules.iter().flat_map(|rule| {
+        let names = rule.destinations.iter().flat_map(Destination::names);
+        names.map(|name| (name.clone(), rule.key.as_str()))
+    })
+}
+
+/// Names in order, each once and with the rules it is of. One that lies behind a wildcard is the wildcard's.
+fn entries(mut names: Vec<(NamePattern, &str)>, wildcards: &BTreeSet<NamePattern>) -> Table {
+    if !wildcards.is_empty() {
+        for (name, _) in &mut names {
+            let wider = name.covering().find(|pattern| wildcards.contains(pattern));
+            // `example.com` beside `.example.com` is an error to Squid or not, by their order: the dot form takes both.
+            let dotted = || Some(NamePattern::Below(name.host().clone())).filter(|dotted| wildcards.contains(dotted));
+            if let Some(widest) = wider.or_else(dotted) {
+                *name = widest;
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+    }
     let mut rows = Rows::new(&["name", "ids"]).room_for(names.len());
     for alike in names.chunk_by(|(one, _), (other, _)| one == other) {
         let (Some((name, _)), ids) = (alike.first(), alike.iter().map(|(_, id)| *id)) else { continue };
