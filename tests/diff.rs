@@ -220,6 +220,29 @@ fn the_pairs_that_are_tried_differ_in_every_way() {
 
 // The command.
 
+#[test]
+fn a_name_that_another_rule_has_is_no_change() {
+    let rules = |extras: &[(&str, &str)]| {
+        let mut text = "release: '25.10.2'\nclients: {nas: [192.0.2.10, '2001:db8:10::10']}\nfeatures: []\nextra:\n".to_owned();
+        for (id, host) in extras {
+            text += &format!("  - {{id: {id}, purpose: p, origin: [nas], hosts: ['{host}'], ports: [443/tcp]}}\n");
+        }
+        ruleset::build(&model::policy(&CATALOG, &text).unwrap(), None, &mut Findings::default())
+    };
+    let old = rules(&[("a", "x.example.org"), ("b", "*.example.net")]);
+    // Moved to another rule; behind a wildcard that was there; and one that is really new.
+    let new = rules(&[("b", "*.example.net"), ("c", "x.example.org"), ("d", "y.example.net"), ("e", "z.example.com")]);
+    let said = |old: &Ruleset, new: &Ruleset| {
+        let names = diff::diff(old, new).changes.into_iter().filter_map(|change| match change.what {
+            What::Names(names) => Some((change.turn, names.iter().map(ToString::to_string).collect::<Vec<_>>())),
+            What::Addresses(_) => None,
+        });
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(said(&old, &new), [(Turn::Opened, vec!["z.example.com".to_owned()])]);
+    assert_eq!(said(&new, &old), [(Turn::Closed, vec!["z.example.com".to_owned()])]);
+}
+
 fn outgate(folder: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_outgate"))
         .args(args)
