@@ -371,7 +371,7 @@ pub(crate) const CATALOG_ONLY: [&str; 5] = ["feature", "slot", "strict", "confid
 
 /// A callout: who contacts what, why, since when, on whose word.
 //
-// What a site hardly ever says of its own lies in a box: a hundred thousand of these are held until they are checked.
+// What may be left out lies in a box: a site may have a hundred thousand of these, held until all are read.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawCallout<'a> {

@@ -539,7 +539,9 @@ impl<'a> View<'a> {
         let (mut allowed, mut elsewhere) = (Vec::new(), Vec::new());
         for held in places.iter().map(|&number| self.index().held(number)) {
             let clients = self.clients.get(&(held.rule.action, held.rule.origins));
-            if !clients.is_some_and(|clients| clients.contains(client)) {
+            let is_about =
+                clients.map_or_else(|| self.wall.clients(held.rule).contains(client), |c| c.contains(client));
+            if !is_about {
                 continue;
             }
             let on_port =

@@ -215,6 +215,7 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
         terms: Terms::default().with(&profile.answers).into(),
         own_terms: own_terms().with(&profile.answers).into(),
         extra: None,
+        doubled: Vec::new(),
         decisions: Vec::new(),
         uncovered: BTreeSet::new(),
         blocked: BTreeMap::new(),
@@ -246,6 +247,8 @@ pub fn decide(catalog: &Catalog, profile: &Profile, findings: &mut Findings) -> 
             .help("take it out of `features`, or look whether the release is right"),
         );
     }
+    builder.doubled.sort_by_key(|(place, _)| *place);
+    std::mem::take(&mut builder.doubled).into_iter().for_each(|(_, doubled)| builder.findings.push(doubled));
     let excepted = builder.exceptions();
     builder.warn_uncovered();
     builder.note_idle_terms();
@@ -467,8 +470,10 @@ struct Builder<'a> {
     /// The terms of whoever has no wishes, and of the site's own hosts. Nearly all have one of the two, and share it.
     terms: Arc<Terms>,
     own_terms: Arc<Terms>,
-    /// The last of the site's own.
+    /// The last of the site's own that was taken. They come by their ids, so one of the same id comes right behind it.
     extra: Option<&'a Callout>,
+    /// What is wrong with the ids of the site's own, with their places in the file.
+    doubled: Vec<(usize, Diagnostic)>,
     decisions: Vec<Decision>,
     uncovered: BTreeSet<(Origin, Id)>,
     blocked: BTreeMap<Id, (Arc<Callout>, Short)>,
@@ -581,20 +586,23 @@ impl<'a> Builder<'a> {
     }
 
     fn extra(&mut self, callout: &'a Arc<Callout>) {
+        let place = callout.span.range.start;
         if let Some(first) = self.catalog.callouts.get(&callout.id) {
-            self.findings.push(
+            self.doubled.push((
+                place,
                 Diagnostic::new(Code::DuplicateId, format!("the catalog has an entry `{}` already", callout.id))
                     .at(callout.span.clone(), "this one")
                     .at(first.span.clone(), "the catalog's"),
-            );
+            ));
             return;
         }
         if let Some(first) = self.extra.filter(|first| first.id == callout.id) {
-            self.findings.push(
+            self.doubled.push((
+                place,
                 Diagnostic::new(Code::DuplicateId, format!("the entry `{}` is there twice", callout.id))
                     .at(callout.span.clone(), "the second")
                     .at(first.span.clone(), "the first"),
-            );
+            ));
             return;
         }
         self.extra = Some(callout);

@@ -185,7 +185,10 @@ impl Destination {
     pub fn names(&self) -> &[NamePattern] {
         match (&self.names, &self.endpoint) {
             (Names::Itself, Endpoint::Name(name)) => slice::from_ref(name),
-            (Names::Itself, _) => &[],
+            (Names::Itself, other) => {
+                debug_assert!(false, "`{other}` is no name");
+                &[]
+            }
             (Names::These(names), _) => names,
         }
     }

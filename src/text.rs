@@ -5,7 +5,8 @@ use std::ops::Range;
 
 /// A short text: up to 23 bytes of it lie where it is held, and what is longer is shared by its clones. Sites have a hundred
 /// thousand names, and each would be a block of memory by itself that sorting and looking up go to.
-pub use smol_str::{SmolStr as Short, ToSmolStr as ToShort};
+pub use smol_str::SmolStr as Short;
+use smol_str::ToSmolStr as _;
 
 /// One line that can stand in a comment of any target: no control characters, no quotes, no backslash, no characters
 /// that change how the rest of the line reads.
@@ -26,6 +27,12 @@ impl fmt::Display for TextError {
 }
 
 impl std::error::Error for TextError {}
+
+/// What a value is in words, as a short text.
+#[must_use]
+pub fn short(value: &impl fmt::Display) -> Short {
+    value.to_smolstr()
+}
 
 /// The first character that may never be printed into a rule file, whatever the target: control characters,
 /// quotes, backslash, backtick, and the invisible ones that turn the order of a line around.

@@ -223,7 +223,8 @@ fn the_pairs_that_are_tried_differ_in_every_way() {
 #[test]
 fn a_name_that_another_rule_has_is_no_change() {
     let rules = |extras: &[(&str, &str)]| {
-        let mut text = "release: '25.10.2'\nclients: {nas: [192.0.2.10, '2001:db8:10::10']}\nfeatures: []\nextra:\n".to_owned();
+        let mut text =
+            "release: '25.10.2'\nclients: {nas: [192.0.2.10, '2001:db8:10::10']}\nfeatures: []\nextra:\n".to_owned();
         for (id, host) in extras {
             text += &format!("  - {{id: {id}, purpose: p, origin: [nas], hosts: ['{host}'], ports: [443/tcp]}}\n");
         }

@@ -8,6 +8,9 @@ use super::Origin;
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Origins(u8);
 
+/// A bit for each.
+const _: () = assert!(Origin::ALL.len() <= 8);
+
 impl Origins {
     const fn bit(origin: Origin) -> u8 {
         1 << origin as u8
@@ -90,8 +93,8 @@ mod tests {
 
     #[test]
     fn it_is_the_set_it_stands_for() {
-        let all: Vec<BTreeSet<Origin>> = (0..16_u8)
-            .map(|bits| Origin::ALL.iter().copied().filter(|&origin| bits >> origin as u8 & 1 == 1).collect())
+        let all: Vec<BTreeSet<Origin>> = (0..1_u32 << Origin::ALL.len())
+            .map(|bits| Origin::ALL.iter().copied().filter(|&origin| bits >> origin as u32 & 1 == 1).collect())
             .collect();
         let of = |set: &BTreeSet<Origin>| set.iter().copied().collect::<Origins>();
         for a in &all {

@@ -158,7 +158,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     clients.insert("limited".to_owned(), ruleset.limited());
     let comments = settings.comments == Comments::Hash;
     let (mut pages, mut lists) = (Vec::new(), Vec::new());
-    let (mut ranges, mut about) = (BTreeMap::new(), 0);
+    let (mut ranges, mut rules_in_all) = (BTreeMap::new(), 0);
     for ((action, clients, ports), rules) in &groups {
         let ports: Vec<String> = ports.iter().map(Port::to_string).collect();
         let contents = contents(rules, settings.hold);
@@ -171,7 +171,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
             );
         }
         let rules_of = rules_as_rows(rules, &mut ranges);
-        about += 400 * rules_of.len();
+        rules_in_all += rules.len();
         let list = List {
             files: contents.iter().map(|(kind, _)| format!("{name}_{kind}.txt")).collect(),
             action: action.as_str(),
@@ -185,7 +185,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
             // Of what is not expressed, what is missing here.
             let ours = |loss: &&String| loss.split_once(':').is_some_and(|(key, _)| keys.contains(key));
             let by_address = matches!(kind, "v4" | "v6");
-            let whys = if comments { whys(rules, by_address.then_some(ruleset)) } else { Value::UNDEFINED };
+            let whys = if comments { reasons(rules, by_address.then_some(ruleset)) } else { Value::UNDEFINED };
             let header = Header { losses: header.losses.iter().filter(ours).cloned().collect(), ..header.clone() };
             let about = entries.filled_length() + 200 * rules.len();
             let entries = Value::from_object(entries);
@@ -206,7 +206,7 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     ranges.sort_unstable_by_key(|(_, place)| *place);
     let ranges = ranges.into_iter().map(|(ids, _)| ids.into_iter().map(Id::to_string).collect()).collect();
     let contents = Contents { header: &header, deny_ipv6, clients, lists: &lists, ranges };
-    pages.push(Page::new("rules.json", "lists/rules.json.j2", contents).about(about));
+    pages.push(Page::new("rules.json", "lists/rules.json.j2", contents).about(400 * rules_in_all));
     Some(Plan { pages, losses })
 }
 
@@ -232,15 +232,15 @@ fn rules_as_rows<'a>(rules: &[&'a Rule], ranges: &mut BTreeMap<BTreeSet<&'a Id>,
 }
 
 /// Why the rules of a list are there, and where they lead; in a list of addresses, with the lists that widen them.
-fn whys(rules: &[&Rule], by_address: Option<&Ruleset>) -> Value {
+fn reasons(rules: &[&Rule], by_address: Option<&Ruleset>) -> Value {
     let mut rows = Rows::new(&["id", "title", "reason", "source", "names"]).room_for(rules.len());
     for rule in rules {
         let Rule { key, callout, reason, .. } = rule;
-        let names = |out: &mut String| match by_address {
+        let leads = |out: &mut String| match by_address {
             Some(ruleset) => names_by_address(rule, ruleset)(out),
             None => names(rule)(out),
         };
-        rows.push([key, &callout.title, &reason.as_str(), &callout.first_source(), &names]);
+        rows.push([key, &callout.title, &reason.as_str(), &callout.first_source(), &leads]);
     }
     Value::from_object(rows.done())
 }

@@ -8,7 +8,7 @@ use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::ruleset::{Action, Rule, Ruleset};
 use crate::settings::Losses;
 use crate::source::Span;
-use crate::text::{Id, Short, ToShort as _};
+use crate::text::{Id, Short, short};
 
 /// The file of a target's losses, in its folder. It is always there: that there are none is a fact too.
 pub const PATH: &str = "losses.json";
@@ -259,7 +259,7 @@ impl Loss {
     }
 
     pub(super) fn endpoint(mut self, endpoint: &Endpoint) -> Self {
-        self.endpoints.push(endpoint.to_smolstr());
+        self.endpoints.push(short(endpoint));
         self
     }
 
@@ -318,7 +318,7 @@ pub(super) fn names_by_address(ruleset: &Ruleset) -> impl Iterator<Item = Loss> 
     let allows = ruleset.rules.iter().filter(|rule| rule.action == Action::Allow && ruleset.is_bound(rule));
     allows.filter_map(|rule| {
         let named = rule.destinations.iter().filter(|d| !matches!(d.endpoint, Endpoint::Net(_)) && d.gap.is_none());
-        let endpoints: Vec<Short> = named.map(|d| d.endpoint.to_smolstr()).collect();
+        let endpoints: Vec<Short> = named.map(|d| short(&d.endpoint)).collect();
         let (first, others) = endpoints.split_first()?;
         let mut text = format!("{}: every name on the addresses of {first}", rule.key);
         others.iter().for_each(|endpoint| text.extend([", ", endpoint]));

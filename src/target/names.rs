@@ -15,7 +15,7 @@ use crate::callout::Endpoint;
 use crate::host::{Host, NamePattern};
 use crate::ruleset::{Action, Destination, Gap, Rule, Ruleset};
 use crate::settings::Pins;
-use crate::text::{Short, ToShort as _};
+use crate::text::{Short, short};
 
 /// How long an answer that is pinned or refused may be kept, in seconds.
 pub(super) const TTL: u32 = 300;
@@ -320,7 +320,7 @@ fn disputed_losses(ruleset: &Ruleset, disputed: &Disputed<'_>) -> Vec<Loss> {
             who(denial),
             by.join(", ")
         );
-        Some(Loss { endpoints: vec![name.to_smolstr()], ..Loss::of(rule, &loss::NAME_BLOCKED_FOR_SOME, text) })
+        Some(Loss { endpoints: vec![short(name)], ..Loss::of(rule, &loss::NAME_BLOCKED_FOR_SOME, text) })
     });
     loss.collect()
 }

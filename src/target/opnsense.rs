@@ -16,7 +16,7 @@ use super::{
     name_losses, sharing_unknown,
 };
 use crate::addrs::AddrSet;
-use crate::callout::{Origins};
+use crate::callout::Origins;
 use crate::digest::sha256;
 use crate::diagnostic::{Code, Diagnostic, Findings};
 use crate::host::NamePattern;
