@@ -4,7 +4,7 @@
 //! search, and a log of a million lines can be read through. What decides differs by target, and [`Wall`] says how: a
 //! packet filter goes by the lock's addresses, a proxy by the name asked for, a name server by whether a name resolves.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ptr;
@@ -52,8 +52,8 @@ pub struct Explainer<'a> {
 /// One wall, with what every question needs of it.
 struct View<'a> {
     wall: &'a Wall<'a>,
-    /// The clients that rules are about, by action and origins.
-    clients: BTreeMap<(Action, Origins), AddrSet>,
+    /// The clients that rules are about, by action and origins, as far as somebody asked.
+    clients: RefCell<BTreeMap<(Action, Origins), AddrSet>>,
     limited: AddrSet,
     /// Shared by the walls of one rule set: to turn it around is most of what a first question takes.
     index: Rc<OnceCell<Index<'a>>>,
@@ -240,14 +240,10 @@ impl<'a> Explainer<'a> {
     /// make of it.
     #[must_use]
     pub fn new(ruleset: &'a Ruleset, lock: Option<&'a Lock>, plain: &'a Wall<'a>, posts: &'a [Post<'a>]) -> Self {
-        let mut kinds = BTreeMap::new();
-        for rule in &ruleset.rules {
-            kinds.entry((rule.action, rule.origins)).or_insert(rule);
-        }
-        let plain = View::new(plain, &kinds, Rc::default());
+        let plain = View::new(plain, Rc::default());
         let view = |wall: &'a Wall<'a>| {
             let same = ptr::eq::<Ruleset>(&*wall.ruleset, &*plain.wall.ruleset);
-            View::new(wall, &kinds, if same { Rc::clone(&plain.index) } else { Rc::default() })
+            View::new(wall, if same { Rc::clone(&plain.index) } else { Rc::default() })
         };
         let posts = posts.iter().map(|(target, wall)| (*target, wall.as_ref().map(view))).collect();
         let limited = ruleset.clients.values().filter(|group| group.default_deny);
@@ -465,9 +461,14 @@ impl<'a> Explainer<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(wall: &'a Wall<'a>, kinds: &BTreeMap<(Action, Origins), &Rule>, index: Rc<OnceCell<Index<'a>>>) -> Self {
-        let clients = kinds.iter().map(|(kind, rule)| (*kind, wall.clients(rule))).collect();
-        Self { wall, clients, limited: wall.limited(), index }
+    fn new(wall: &'a Wall<'a>, index: Rc<OnceCell<Index<'a>>>) -> Self {
+        Self { wall, clients: RefCell::default(), limited: wall.limited(), index }
+    }
+
+    /// Whether a rule is about a client here.
+    fn is_about(&self, rule: &Rule, client: IpAddr) -> bool {
+        let mut known = self.clients.borrow_mut();
+        known.entry((rule.action, rule.origins)).or_insert_with(|| self.wall.clients(rule)).contains(client)
     }
 
     fn is_proxy(&self) -> bool {
@@ -538,10 +539,7 @@ impl<'a> View<'a> {
     fn standing(&self, places: &[u32], client: IpAddr, port: Option<(Protocol, u16)>) -> Standing<'a> {
         let (mut allowed, mut elsewhere) = (Vec::new(), Vec::new());
         for held in places.iter().map(|&number| self.index().held(number)) {
-            let clients = self.clients.get(&(held.rule.action, held.rule.origins));
-            let is_about =
-                clients.map_or_else(|| self.wall.clients(held.rule).contains(client), |c| c.contains(client));
-            if !is_about {
+            if !self.is_about(held.rule, client) {
                 continue;
             }
             let on_port =

@@ -138,7 +138,6 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
     let header = Header::new(ruleset, &losses);
     let deny_ipv6 = ruleset.ipv6 == Ipv6::DenyInterface;
     let mut groups: BTreeMap<Key, Vec<&Rule>> = BTreeMap::new();
-    let mut clients: BTreeMap<String, AddrSet> = BTreeMap::new();
     // Most rules are for the same clients.
     let mut senders = BTreeMap::new();
     for rule in &ruleset.rules {
@@ -149,11 +148,10 @@ fn plan(texts: &Texts<'_>, findings: &mut Findings) -> Option<Plan> {
         let (name, addrs) = sender;
         if !addrs.is_empty() {
             groups.entry((rule.action, name.clone(), Arc::clone(&rule.ports))).or_default().push(rule);
-            if !clients.contains_key(name) {
-                clients.insert(name.clone(), addrs.clone());
-            }
         }
     }
+    let senders = senders.into_values().filter(|(_, addrs)| !addrs.is_empty());
+    let mut clients: BTreeMap<String, AddrSet> = senders.collect();
     // Whom the denial of the rest is for.
     clients.insert("limited".to_owned(), ruleset.limited());
     let comments = settings.comments == Comments::Hash;
@@ -284,7 +282,7 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, Table)> {
         let (names, wildcards): (Vec<NamePattern>, Vec<NamePattern>) = prune(rules.iter().flat_map(|rule| rule.names()))
             .into_iter()
             .partition(|name| matches!(name, NamePattern::Exact(_)));
-        let lines = |names: &[NamePattern]| one_row(&rows::lines(names, |name, out| _ = write!(out, "{name}")));
+        let lines = |names: &[NamePattern]| as_entries(&rows::lines(names, |name, out| _ = write!(out, "{name}")));
         if endpoints().any(|endpoint| !is_wildcard(endpoint) && !matches!(endpoint, Endpoint::Net(_))) {
             contents.push(("names", lines(&names)));
         }
@@ -298,14 +296,12 @@ fn contents(rules: &[&Rule], hold: Hold) -> Vec<(&'static str, Table)> {
 fn families(addrs: &AddrSet) -> [(&'static str, Table); 2] {
     let v4 = |out: &mut String| addrs.push_v4_list(out, "\n");
     let v6 = |out: &mut String| addrs.push_v6_list(out, "\n");
-    [("v4", one_row(&v4)), ("v6", one_row(&v6))]
+    [("v4", as_entries(&v4)), ("v6", as_entries(&v6))]
 }
 
 /// The entries of a list, a line each.
-fn one_row(entries: &dyn Cell) -> Table {
-    let mut rows = Rows::new(&["entries"]);
-    rows.push([entries]);
-    rows.done()
+fn as_entries(entries: &dyn Cell) -> Table {
+    rows::lines_alone(&["entries"], entries)
 }
 
 /// What the lists lack, and what every list lacks.

@@ -106,6 +106,16 @@ impl<const N: usize> Rows<N> {
     }
 }
 
+/// A table of one row that is one cell of many lines; of none, where there is no line.
+pub(super) fn lines_alone(column: &'static [&'static str; 1], lines: &dyn Cell) -> Table {
+    let mut rows = Rows::new(column);
+    rows.push([lines]);
+    if rows.0.text.is_empty() {
+        rows = Rows::new(column);
+    }
+    rows.done()
+}
+
 /// Every row there is. The texts of all lie one behind the other: a text for each would be millions of small ones.
 #[derive(Debug)]
 pub(super) struct Table {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::loss::{self, Loss};
 use super::wall::{Sight, Wall};
-use super::rows::{Rows, Table};
+use super::rows::{self, Rows, Table};
 use super::{By, Header, Layer, Line, Mark, Page, Plan, Stop, Target, Texts, Value};
 use crate::addrs::{AddrSet, short};
 use crate::callout::Endpoint;
@@ -362,10 +362,10 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
     let wildcards: BTreeSet<NamePattern> = prune(wildcards.cloned()).into_iter().collect();
     let is_named = |host: &Host| names.binary_search_by(|(name, _)| name.cmp(&NamePattern::Exact(host.clone()))).is_ok();
     let bare = wildcards.iter().map(NamePattern::host).filter(|host| !is_named(host)).map(ToString::to_string).collect();
-    let literals = rules.iter().flat_map(|rule| rule.each_literal()).collect();
+    let literals: AddrSet = rules.iter().flat_map(|rule| rule.each_literal()).collect();
     let named = !names.is_empty();
     let entries = entries(names, &wildcards);
-    let (literals, whys) = (literals_of(&literals), whys(rules));
+    let (literals, whys) = (rows::lines_alone(&["addrs"], &|out: &mut String| literals.push_list(out, "\n")), whys(rules));
     let about = literals.filled_length() + whys.filled_length();
     let entries = Value::from_object(entries);
     List {
@@ -379,14 +379,6 @@ fn list(group: &str, carrier: Carrier, rules: &[&Rule]) -> List {
         whys: Value::from_object(whys),
         about,
     }
-}
-
-fn literals_of(addrs: &AddrSet) -> Table {
-    let mut rows = Rows::new(&["addrs"]);
-    if !addrs.is_empty() {
-        rows.push([&|out: &mut String| addrs.push_list(out, "\n")]);
-    }
-    rows.done()
 }
 
 /// Why the rules of a list are there.
